@@ -1,0 +1,131 @@
+"""The application: the way of a request, on one screen.
+
+HTTP -> caller -> hook request -> chart -> facts -> findings -> interventions -> cards -> HTTP
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from .caller import Callers
+from .cards import NothingEvaluated, Setting
+from .content import Content, load_content
+from .evaluation import Evaluation
+from .fhir_server import FhirReader
+from .prefetch import gather
+from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
+from .settings import Settings
+
+log = logging.getLogger("cds_service")
+
+
+def create_app(
+    settings: Settings | None = None,
+    content: Content | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Flask:
+    """The WSGI application.
+
+    Settings come from the environment and the content from ``cards/`` unless they are given.
+    Raises ``ContentError`` or ``ClientsError`` rather than start with what cannot be trusted.
+    """
+    settings = settings or Settings()
+    content = content or load_content(settings.content_dir)
+    callers = Callers(settings)
+    evaluation = Evaluation(content)
+    reader = FhirReader()
+    services = orjson.dumps(discovery(content))
+
+    app = Flask("cds_service", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    _answer_errors_in_fhir(app)
+    _allow_origins(app, settings.origins | callers.origins)
+
+    @app.get("/cds-services")
+    def list_services() -> Response:
+        callers.identify(request.headers.get("Authorization"), request.path)
+        return _json(services)
+
+    @app.post("/cds-services/<service_id>")
+    def call_service(service_id: str) -> Response:
+        if service_id not in HOOKS:
+            raise Refusal(404, "There is no such service.", "not-found")
+        client = callers.identify(request.headers.get("Authorization"), request.path)
+        if request.mimetype != "application/json":
+            raise Refusal(415, "The body must be application/json.", "not-supported")
+        hook, context = read_request(request.get_data(cache=False), HOOKS[service_id])
+        if hook.fhir_server is not None:
+            callers.may_read(client, hook.fhir_server)
+        chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
+        setting = Setting(context.patient_id, context.user_id, context.encounter_id)
+        cards = evaluation.cards(chart, setting, clock())
+        return _json(orjson.dumps({"cards": cards}))
+
+    return app
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, mimetype="application/json")
+
+
+def _answer_errors_in_fhir(app: Flask) -> None:
+    """Every refusal and fault is an OperationOutcome with the right status; none says too much."""
+
+    @app.errorhandler(Refusal)
+    def refused(refusal: Refusal) -> Response:
+        if refusal.status == 401:
+            return Response(b"", 401, refusal.headers)
+        outcome = operation_outcome(refusal.reason, refusal.code, refusal.expression)
+        response = _json(orjson.dumps(outcome), refusal.status)
+        response.headers.update(refusal.headers)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def refused_by_http(error: HTTPException) -> Response:
+        reasons = {404: "not-found", 405: "not-supported", 413: "too-long"}
+        status = error.code or 500
+        reason = "The body is too large." if status == 413 else f"{error.name}."
+        outcome = operation_outcome(reason, reasons.get(status, "processing"))
+        response = _json(orjson.dumps(outcome), status)
+        if status == 405:
+            response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", [])))
+        return response
+
+    @app.errorhandler(NothingEvaluated)
+    def nothing_evaluated(error: NothingEvaluated) -> Response:
+        log.error("no card could be judged: %s", error)
+        reason = "No card could be judged. This is not an answer of no concern."
+        return _json(orjson.dumps(operation_outcome(reason, "exception", severity="fatal")), 500)
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> Response:
+        # The type and the place only: a message may carry what was sent.
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+        log.error("a request failed with %s at %s", type(error).__name__, where)
+        reason = "The service failed. This is not an answer of no concern."
+        return _json(orjson.dumps(operation_outcome(reason, "exception", severity="fatal")), 500)
+
+
+def _allow_origins(app: Flask, origins: frozenset[str] | set[str]) -> None:
+    """CORS for browser clients, on answers and errors alike; preflight passes without a token."""
+    if not origins:
+        return
+
+    @app.after_request
+    def allow(response: Response) -> Response:
+        origin = request.headers.get("Origin")
+        response.headers.add("Vary", "Origin")
+        if origin in origins and origin is not None:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Accept"
+        return response

@@ -1,0 +1,486 @@
+"""Cards: what the clinician reads (CDS Hooks 2.0.1, "Card Attributes").
+
+One bottom line, her own numbers in a small table, what to do, why, and the evidence. The words are
+data; here they are put together, the most urgent first and at most four. A card without something
+new to do is not shown. Only the patient, the encounter, the time and the author are filled into a
+suggestion: the rest was built and validated when the content was loaded.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .conditions import Support
+from .interventions import Choice, choose
+from .times import HOUR, MINUTE, say_time
+from .wording import LONGEST_SUMMARY, NOT_RECORDED
+
+if TYPE_CHECKING:
+    from .content import Card, Content, Evidence
+    from .facts import FactValue
+    from .findings import MotherCase
+
+MOST_CARDS = 4
+MOST_LINKS = 12
+MOST_REFERENCES = 20
+TOPIC_SYSTEM = "urn:lactation-cds:card"
+EXTENSION = "org.lactation-cds"
+SOURCE_LABEL = "lactation-cds"
+INDICATORS = ("critical", "warning", "info")
+
+# FHIR R4: who may be the requester of each resource that we suggest.
+REQUESTERS = {
+    "ServiceRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
+    "DeviceRequest": {"Practitioner", "PractitionerRole"},
+    "CommunicationRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
+}
+
+# The unit in which a measure stands in ``because``, and what to divide it by.
+MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
+    "longest-gap": ("min", MINUTE),
+    "covered": ("h", HOUR),
+    "hours": ("h", 1.0),
+    "days": ("d", 1.0),
+    "count": (None, 1.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where a suggestion belongs: from the hook's context."""
+
+    patient_id: str
+    user_id: str
+    encounter_id: str | None = None
+
+
+class NothingEvaluated(Exception):
+    """No card could be judged. An empty answer would be read as "no concern"."""
+
+
+def compose(case: MotherCase, setting: Setting) -> list[dict[str, Any]]:
+    """The cards of one mother, the most urgent first, at most ``MOST_CARDS``.
+
+    Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
+    the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
+    """
+    judged = False
+    built: list[tuple[tuple[int, int], dict[str, Any]]] = []
+    data_needed: Card | None = None
+    for card in case.content.cards.values():
+        if card.body == "data-needed":
+            data_needed = card  # last: it tells what went wrong with the others
+            continue
+        name = f"card {card.title}"
+        holds = case.holds(name, card.when, card.unless)
+        judged = judged or holds is False
+        if holds is not True:
+            continue
+        try:
+            made = _make(card, case, setting)
+        except Exception as error:
+            case.faults[name] = type(error).__name__
+            continue
+        judged = True
+        if made is not None:
+            built.append((_rank(made, card), made))
+    if case.faults and not judged:
+        raise NothingEvaluated(", ".join(sorted(case.faults)))
+    if data_needed is not None:
+        made = _make_data_needed(data_needed, case)
+        if made is not None:
+            built.append((_rank(made, data_needed), made))
+    built.sort(key=lambda ranked: ranked[0])
+    cards = [made for _, made in built]
+    if len(cards) > MOST_CARDS:
+        left_out = ", ".join(made["source"]["topic"]["display"] for made in cards[MOST_CARDS:])
+        cards = cards[:MOST_CARDS]
+        cards[-1]["detail"] += f"\n\nNot shown, as less urgent: {left_out}."
+    return cards
+
+
+def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:
+    return INDICATORS.index(made["indicator"]), card.urgency
+
+
+def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | None:
+    if card.body == "medicines":
+        return _make_medicines(card, case)
+    choices = choose(card, case)
+    todo = [choice for choice in choices if choice.standing == "open"]
+    if not todo:
+        return None
+    supports = list(card.when.support(case))
+    for choice in todo:
+        supports += choice.intervention.when.support(case)
+    evidence = _evidence_of(card, todo, case.content)
+    paragraphs = [
+        card.opening.say(case, case.content) if card.opening else "",
+        _table(card, case),
+        _todo_list(todo, case),
+        _what_else(choices, case),
+        _could_not_be_read(case),
+        _citations(evidence),
+    ]
+    summary = card.summary.say(case, case.content)
+    if card.summary_names:
+        summary = _with_names(summary, [choice.intervention.short for choice in todo])
+    made = _frame(card, case, summary, paragraphs)
+    suggestions = [
+        suggestion
+        for choice in todo
+        if (suggestion := _suggestion(choice, case, setting)) is not None
+    ]
+    if suggestions:
+        made["suggestions"] = suggestions
+        made["selectionBehavior"] = "any"
+    _add_links(made, [*((link.label, link.url) for link in card.links), *_links(evidence)])
+    rows = [*card.rows, *(row for choice in todo for row in choice.intervention.rows)]
+    interventions = [choice.intervention.id for choice in todo]
+    _add_extension(made, case, interventions, rows, _because(supports, case), evidence)
+    return made
+
+
+def _frame(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "uuid": str(uuid.uuid4()),
+        "summary": summary[:LONGEST_SUMMARY],
+        "indicator": card.indicator,
+        "detail": "\n\n".join(paragraph for paragraph in paragraphs if paragraph),
+        "source": {
+            "label": SOURCE_LABEL,
+            "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
+        },
+    }
+    reasons = [
+        {"code": reason.id, "system": reason.system, "display": reason.display}
+        for reason in case.content.override_reasons.values()
+    ]
+    if reasons:
+        made["overrideReasons"] = reasons
+    return made
+
+
+def _with_names(summary: str, names: list[str]) -> str:
+    """The summary with as many names behind it as it can hold."""
+    for shown in range(len(names), 0, -1):
+        rest = len(names) - shown
+        text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}"
+        if len(text) <= LONGEST_SUMMARY:
+            return text
+    return summary
+
+
+# --- the detail ---------------------------------------------------------------------------------
+
+
+def _table(card: Card, case: MotherCase) -> str:
+    lines: list[str] = []
+    for line in card.table:
+        hers = line.hers.say(case, case.content)
+        if hers == NOT_RECORDED:
+            continue
+        usual = line.usual.say(case, case.content) if line.usual else ""
+        fact = case.facts[line.hers.placeholders[0].partition(".")[0]]
+        usual = "" if usual == NOT_RECORDED else usual
+        lines.append(f"| {line.label} | {hers} | {usual} | {say_time(fact.time)} |")
+    if not lines:
+        return ""
+    return "\n".join(["| | Hers | Usual | Recorded |", "|---|---|---|---|", *lines])
+
+
+def _todo_list(todo: list[Choice], case: MotherCase) -> str:
+    lines = [
+        f"- **{choice.intervention.label}.** {choice.intervention.do.say(case, case.content)}"
+        for choice in todo
+    ]
+    return "\n".join(["**What to do**", "", *lines])
+
+
+def _what_else(choices: list[Choice], case: MotherCase) -> str:
+    """What is held back and why, what is asked for already, and what to ask her."""
+    lines: list[str] = []
+    held: dict[str, list[str]] = {}
+    for choice in choices:
+        if choice.standing == "held-back" and choice.held_back_by is not None:
+            held.setdefault(choice.held_back_by, []).append(choice.intervention.short)
+    for reason, names in held.items():
+        lines.append(f"Held back while there is {reason}: {', '.join(names)}.")
+    ordered = [c.intervention.short for c in choices if c.standing == "ordered"]
+    if ordered:
+        lines.append(f"Already asked for: {', '.join(ordered)}.")
+    missing = dict.fromkeys(fact for choice in choices for fact in choice.missing)
+    if missing:
+        asks = ", ".join(case.content.facts[fact].ask for fact in missing)
+        lines.append(f"Not known, ask her: {asks}.")
+    return "\n\n".join(lines)
+
+
+def _could_not_be_read(case: MotherCase) -> str:
+    names: list[str] = []
+    for key in case.content.prefetch.values():
+        answer = case.chart.answers.get(key.id)
+        if answer is None or case.chart.is_unavailable(key.id):
+            names.append(key.label)
+        elif case.chart.is_partial(key.id):
+            names.append(f"{key.label} (only in part)")
+    return f"Could not be read: {', '.join(names)}." if names else ""
+
+
+def _citations(evidence: list[Evidence]) -> str:
+    if not evidence:
+        return ""
+    return f"Evidence: {'; '.join(source.short for source in evidence)}."
+
+
+def _evidence_of(card: Card, todo: list[Choice], content: Content) -> list[Evidence]:
+    names = [*card.evidence, *(n for choice in todo for n in choice.intervention.evidence)]
+    return [content.evidence[name] for name in dict.fromkeys(names)]
+
+
+def _links(evidence: Iterable[Evidence]) -> list[tuple[str, str]]:
+    return [(f"{source.short}: {source.source}", source.link) for source in evidence if source.link]
+
+
+def _add_links(made: dict[str, Any], links: list[tuple[str, str]]) -> None:
+    unique = list({url: (label, url) for label, url in links}.values())[:MOST_LINKS]
+    if unique:
+        made["links"] = [{"label": label, "url": url, "type": "absolute"} for label, url in unique]
+
+
+# --- suggestions --------------------------------------------------------------------------------
+
+
+def _suggestion(choice: Choice, case: MotherCase, setting: Setting) -> dict[str, Any] | None:
+    intervention = choice.intervention
+    if intervention.suggestion is None or intervention.resource is None:
+        return None
+    made: dict[str, Any] = {"label": intervention.suggestion.label, "uuid": str(uuid.uuid4())}
+    if intervention.suggestion.recommended:
+        made["isRecommended"] = True
+    made["actions"] = [
+        {
+            "type": "create",
+            "description": intervention.suggestion.label,
+            "resource": fill_in(intervention.resource, case.now.isoformat(), setting),
+        }
+    ]
+    return made
+
+
+def fill_in(resource: dict[str, Any], now: str, setting: Setting) -> dict[str, Any]:
+    """A suggested resource, made hers: patient, encounter, time and author are filled in."""
+    patient = {"reference": f"Patient/{setting.patient_id}"}
+    filled = {**resource, "subject": patient, "authoredOn": now}
+    if "recipient" in resource:
+        filled["recipient"] = [patient]
+    if setting.encounter_id is not None:
+        filled["encounter"] = {"reference": f"Encounter/{setting.encounter_id}"}
+    if setting.user_id.partition("/")[0] in REQUESTERS.get(resource["resourceType"], ()):
+        filled["requester"] = {"reference": setting.user_id}
+    return filled
+
+
+# --- why ----------------------------------------------------------------------------------------
+
+
+def _because(supports: Iterable[Support], case: MotherCase) -> list[dict[str, Any]]:
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    for support in supports:
+        key = (support.fact, support.measure)
+        if key in entries:
+            continue
+        fact = case.facts[support.fact]
+        entry: dict[str, Any] = {"fact": support.fact}
+        if support.finding is not None:
+            entry = {"finding": support.finding, **entry}
+        if support.measure != "value":
+            entry["measure"] = support.measure
+        _add_value(entry, fact, support.measure)
+        if fact.time:
+            entry["time"] = fact.time
+        if fact.references:
+            entry["references"] = fact.references[:MOST_REFERENCES]
+        entries[key] = entry
+    return list(entries.values())
+
+
+def _add_value(entry: dict[str, Any], fact: FactValue, measure: str) -> None:
+    value = fact.value if measure == "value" else fact.measures.get(measure)
+    if value is None:
+        return
+    unit, scale = MEASURE_UNITS.get(measure, (fact.spec.unit, 1.0))
+    entry["value"] = value if isinstance(value, str) else round(value / scale, 1)
+    if unit:
+        entry["unit"] = unit
+
+
+def _problems_of(facts: Iterable[FactValue]) -> list[dict[str, Any]]:
+    return [
+        {
+            "fact": fact.spec.id,
+            "problem": problem.reason,
+            "references": [problem.reference],
+        }
+        for fact in facts
+        for problem in fact.problems[:MOST_REFERENCES]
+    ]
+
+
+def _add_extension(
+    made: dict[str, Any],
+    case: MotherCase,
+    interventions: list[str],
+    rows: Iterable[str],
+    because: list[dict[str, Any]],
+    evidence: Iterable[Evidence],
+) -> None:
+    why: dict[str, Any] = {"rows": sorted(set(rows), key=lambda row: (row[0], int(row[1:])))}
+    if interventions:
+        why["interventions"] = interventions
+    because = because + _problems_of(
+        case.facts[name] for name in dict.fromkeys(entry["fact"] for entry in because)
+    )
+    if because:
+        why["because"] = because
+    names = [source.id for source in evidence]
+    if names:
+        why["evidence"] = names
+    why["content"] = case.content.version
+    made["extension"] = {EXTENSION: why}
+
+
+# --- the two cards that list --------------------------------------------------------------------
+
+
+def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
+    medicines = sorted(
+        case.medicines, key=lambda taken: not (taken.medicine and taken.medicine.lowers_supply)
+    )
+    if not medicines:
+        return None
+    lines = ["| Medicine | For milk and baby | LactMed |", "|---|---|---|"]
+    for taken in medicines:
+        name = taken.name if taken.matched != "name" else f"{taken.name} (matched by name)"
+        if taken.medicine is None:
+            lines.append(f"| {name} | Not in our list | [search by name]({taken.url}) |")
+        else:
+            record = taken.medicine.lactmed
+            link = f"[{record.id}, revised {record.revised}]({taken.url})"
+            lines.append(f"| {name} | {taken.medicine.note} | {link} |")
+    lowering = [m.name for m in medicines if m.medicine and m.medicine.lowers_supply]
+    summary = _with_names(card.summary.say(case, case.content), [taken.name for taken in medicines])
+    opening = card.opening.say(case, case.content) if card.opening else ""
+    if lowering:
+        opening = f"May lower milk supply: {', '.join(lowering)}. {opening}"
+    made = _frame(card, case, summary, [opening, "\n".join(lines), _could_not_be_read(case)])
+    if lowering:
+        made["indicator"] = "warning"
+    evidence = [case.content.evidence[name] for name in card.evidence]
+    links = [(f"LactMed: {taken.name}", taken.url) for taken in medicines]
+    _add_links(made, [*links, *((link.label, link.url) for link in card.links)])
+    because = [
+        {
+            "fact": "active-medicines",
+            "value": taken.medicine.id if taken.medicine else taken.name,
+            "matched": taken.matched,
+            "references": taken.references[:MOST_REFERENCES],
+        }
+        for taken in medicines
+    ]
+    rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
+    why: dict[str, Any] = {"rows": sorted(set(rows)), "because": because}
+    if evidence:
+        why["evidence"] = [source.id for source in evidence]
+    why["content"] = case.content.version
+    made["extension"] = {EXTENSION: why}
+    return made
+
+
+def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
+    """What is missing, what contradicts, what could not be read, and what could not be judged."""
+    concerns = case.holds(f"card {card.title}", card.when, card.unless) is True
+    missing: dict[str, list[str]] = {}
+    rows: list[str] = list(card.rows)
+    unclear: list[FactValue] = []
+    unread = ""
+    if concerns:
+        for ask in case.content.asks.values():
+            wanted = _wanted_by(ask, case)
+            if wanted:
+                missing[ask.why] = wanted
+                rows += ask.rows
+        unclear = [
+            fact
+            for fact in case.facts.values()
+            if fact.spec.id in case.content.asked_facts
+            and fact.status in ("conflicting", "unusable")
+        ]
+        unread = _could_not_be_read(case)
+    if not (missing or unclear or unread or case.faults):
+        return None
+    names = [
+        *(case.content.facts[name].label for wanted in missing.values() for name in wanted),
+        *(fact.spec.label for fact in unclear),
+    ]
+    lines: list[str] = []
+    for why, wanted in missing.items():
+        asks = ", ".join(case.content.facts[name].ask for name in wanted)
+        lines.append(f"- **{why}:** ask for {asks}.")
+    for fact in unclear:
+        lines.append(f"- **{fact.spec.label}** {_say_unclear(fact)}")
+    faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
+    if faults:
+        lines.append(f"- **Could not be evaluated:** {', '.join(faults)}. Judge these yourself.")
+    summary = card.summary.say(case, case.content)
+    unique = list(dict.fromkeys(names))
+    if faults:
+        summary = "Part of the lactation check could not be evaluated"
+    if unique:
+        summary = _with_names(summary, unique)
+    opening = card.opening.say(case, case.content) if card.opening else ""
+    made = _frame(card, case, summary, [opening, "\n".join(lines), unread])
+    if faults or unread:
+        made["indicator"] = "warning"
+    because: list[dict[str, Any]] = [
+        {"fact": name, "problem": case.facts[name].status}
+        for wanted in missing.values()
+        for name in wanted
+    ]
+    because += _problems_of(unclear)
+    because += [
+        {
+            "fact": fact.spec.id,
+            "problem": "conflicting",
+            "references": fact.references[:MOST_REFERENCES],
+        }
+        for fact in unclear
+        if fact.status == "conflicting"
+    ]
+    because += [{"finding": name, "problem": kind} for name, kind in case.faults.items()]
+    _add_extension(made, case, [], rows, [], [])
+    if because:
+        made["extension"][EXTENSION]["because"] = because
+    return made
+
+
+def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
+    """The facts that one ask wants and that are not known."""
+    if case.holds(f"ask {ask.why}", ask.when, None) is not True:
+        return []
+    if ask.finding is not None and case.finding(ask.finding) is not None:
+        return []
+    wanted = list(ask.facts)
+    if ask.finding is not None:
+        wanted += case.missing(ask.finding)
+    return [name for name in dict.fromkeys(wanted) if case.facts[name].value is None]
+
+
+def _say_unclear(fact: FactValue) -> str:
+    if fact.status == "conflicting":
+        return f"is recorded with values that contradict each other. Ask for {fact.spec.ask}."
+    reasons = dict.fromkeys(p.reason for p in fact.problems if not p.withdrawn)
+    return f"is recorded, but {' and '.join(reasons)}. Ask for {fact.spec.ask}."

@@ -1,0 +1,206 @@
+"""The chart: what the EHR sent or let us read, key by key, as data.
+
+CDS Hooks 2.0.1, "Prefetch template": a key can come back in six ways, and each means something
+else (``State``). Here they are told apart; fetching what is absent is the work of ``fhir_server``.
+Resources of anyone but the mother and her infant are dropped on the way in. Nothing here knows
+Flask, the network or the clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+Resource = dict[str, Any]
+
+
+class State(Enum):
+    """How a prefetch key came back."""
+
+    ABSENT = "absent"  # the client did not send it: it may be fetched
+    NULL = "null"  # the client looked, and there is nothing
+    EMPTY = "empty"  # a Bundle without entries: nothing either
+    FAILED = "failed"  # an OperationOutcome: the client, or we, tried and could not
+    PARTIAL = "partial"  # a page with a next link: there is more
+    COMPLETE = "complete"  # a resource, or a Bundle that is whole
+
+
+@dataclass(slots=True)
+class Answer:
+    """What there is for one prefetch key."""
+
+    state: State
+    resources: list[Resource] = field(default_factory=list)
+    reason: str = ""
+    next_url: str | None = None
+
+
+def read_answer(value: Any) -> Answer:
+    """Tell the states of a value that was sent for a key apart. Never raises.
+
+    ``value`` is what stands in ``prefetch`` (``ABSENT`` is for keys that do not), or what a FHIR
+    server answered. A Bundle that holds an OperationOutcome of an error among its entries is
+    partial, or failed if nothing else is in it; informational outcomes are ignored.
+    """
+    if value is None:
+        return Answer(State.NULL)
+    if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
+        return Answer(State.FAILED, reason="it is not a FHIR resource")
+    if value["resourceType"] == "OperationOutcome":
+        return Answer(State.FAILED, reason=_say_outcome(value))
+    if value["resourceType"] != "Bundle":
+        return Answer(State.COMPLETE, [value])
+    entries = value.get("entry")
+    resources: list[Resource] = []
+    errors: list[Resource] = []
+    for entry in entries if isinstance(entries, list) else ():
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+            continue
+        if resource["resourceType"] == "OperationOutcome":
+            if _is_error(resource):
+                errors.append(resource)
+        else:
+            resources.append(resource)
+    next_url = _next_link(value)
+    if errors:
+        reason = _say_outcome(errors[0])
+        return Answer(State.PARTIAL if resources else State.FAILED, resources, reason)
+    if next_url is not None:
+        return Answer(State.PARTIAL, resources, "only its first page was sent", next_url)
+    return Answer(State.COMPLETE if resources else State.EMPTY, resources)
+
+
+def _next_link(bundle: Resource) -> str | None:
+    links = bundle.get("link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("relation") == "next":
+            url = link.get("url")
+            return url if isinstance(url, str) else ""
+    return None
+
+
+def _is_error(outcome: Resource) -> bool:
+    issues = outcome.get("issue")
+    severities = {
+        issue.get("severity")
+        for issue in (issues if isinstance(issues, list) else ())
+        if isinstance(issue, dict)
+    }
+    return not severities or bool(severities & {"error", "fatal"})
+
+
+def _say_outcome(outcome: Resource) -> str:
+    # Only the coded part is repeated: texts of another system may carry what must not be shown.
+    issues = outcome.get("issue")
+    for issue in issues if isinstance(issues, list) else ():
+        if isinstance(issue, dict) and re.fullmatch(r"[a-z-]{1,40}", str(issue.get("code"))):
+            return f"the record system reported '{issue['code']}'"
+    return "the record system reported a failure"
+
+
+_PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")
+
+
+class Chart:
+    """Everything known about one mother, by prefetch key and by resource type.
+
+    ``fhir_server`` is the base that absolute references must start with to be believed.
+    """
+
+    def __init__(
+        self, patient_id: str, answers: dict[str, Answer], fhir_server: str | None = None
+    ) -> None:
+        self.patient_id = patient_id
+        self.answers = answers
+        self._base = fhir_server.rstrip("/") if fhir_server else None
+        self._infants: set[str] = set()
+        self._by_type: dict[str, list[Resource]] = {}
+        self._by_reference: dict[str, Resource] = {}
+        self._sort_in()
+
+    def _sort_in(self) -> None:
+        waiting: list[Resource] = []
+        for answer in self.answers.values():
+            for resource in answer.resources:
+                kind = resource["resourceType"]
+                identifier = resource.get("id")
+                if isinstance(identifier, str):
+                    reference = f"{kind}/{identifier}"
+                    if reference in self._by_reference:
+                        continue  # the same resource under two keys
+                    self._by_reference[reference] = resource
+                if kind in ("Medication", "Patient"):
+                    continue
+                subject = self._subject(resource)
+                if subject == self.patient_id:
+                    self._by_type.setdefault(kind, []).append(resource)
+                    focus = resource.get("focus")
+                    if isinstance(focus, list):
+                        self._infants.update(self._patients_in(focus))
+                elif subject is not None:
+                    waiting.append(resource)
+        # An infant's own records count once a record of the mother has named the infant.
+        for resource in waiting:
+            if self._subject(resource) in self._infants:
+                self._by_type.setdefault(resource["resourceType"], []).append(resource)
+
+    def _subject(self, resource: Resource) -> str | None:
+        for name in ("subject", "patient", "for"):
+            if name in resource:
+                return self._patient(resource[name])
+        return None
+
+    def _patient(self, reference: Any) -> str | None:
+        text = reference.get("reference") if isinstance(reference, dict) else None
+        match = _PATIENT_REFERENCE.match(text) if isinstance(text, str) else None
+        if match is None:
+            return None
+        if match[1] is not None and self._base is not None and match[1] != self._base:
+            return None  # a patient of another server
+        return match[2]
+
+    def _patients_in(self, references: list[Any]) -> Iterator[str]:
+        for reference in references:
+            patient = self._patient(reference)
+            if patient is not None and patient != self.patient_id:
+                yield patient
+
+    def is_mother(self, resource: Resource) -> bool:
+        """Whether the mother is the subject."""
+        return self._subject(resource) == self.patient_id
+
+    def names_someone_else(self, focus: Any) -> bool:
+        """Whether ``focus`` points at another than the mother."""
+        if not isinstance(focus, list):
+            return True
+        return any(self._patient(reference) != self.patient_id for reference in focus)
+
+    def resources_about_her(self) -> Iterator[Resource]:
+        """The resources that can carry facts, of the mother and her infant."""
+        for kind in ("Observation", "Procedure", "Condition", "Encounter"):
+            yield from self._by_type.get(kind, ())
+
+    def listed(self, kind: str) -> list[Resource]:
+        """The mother's resources of one type, in the order in which they came."""
+        return [r for r in self._by_type.get(kind, ()) if self.is_mother(r)]
+
+    def referenced(self, reference: Any) -> Resource | None:
+        """A resource of the chart by its relative reference, such as a Medication."""
+        return self._by_reference.get(reference) if isinstance(reference, str) else None
+
+    def state(self, key: str) -> State:
+        """How a prefetch key came back."""
+        answer = self.answers.get(key)
+        return State.ABSENT if answer is None else answer.state
+
+    def is_unavailable(self, key: str) -> bool:
+        """Whether nothing of this key could be read."""
+        return self.state(key) in (State.ABSENT, State.FAILED)
+
+    def is_partial(self, key: str) -> bool:
+        """Whether only part of this key could be read."""
+        return self.state(key) is State.PARTIAL

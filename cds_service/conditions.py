@@ -1,0 +1,315 @@
+"""Conditions in three values: true, false, and *not known*.
+
+A finding, an intervention and a card each say in ``cards/`` when they hold. This module turns what
+is written there into something that can be asked of a case. The absence of a record is never a
+"no" (row S10): what a condition needs and cannot have makes it unknown (``None``), by the rules of
+Kleene's logic, and an unknown condition never shows anything.
+
+What can be written::
+
+    {fact: letdown-sensation, is: no}             one answer, or a list of answers
+    {fact: pump-session-minutes, at-least: 20}    also above, at-most, below
+    {fact: expressed-milk-volume.sum, below: {curve: expected-volume, line: low}}
+    {finding: little-milk}                        another finding
+    {recorded: delivery-time}                     there is a usable value
+    {ordered: lactation-consult}                  asked for already, or done
+    {taking: any}                                 there are active medicines
+    {all: [...]}, {any: [...]}, {not: ...}
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .facts import FactValue
+
+Truth = bool | None
+
+
+class Case(Protocol):
+    """What a condition may ask about a mother."""
+
+    def fact(self, fact_id: str) -> FactValue: ...
+    def finding(self, finding_id: str) -> Truth: ...
+    def ordered(self, activity: str) -> Truth: ...
+    def taking(self) -> Truth: ...
+    def curve(self, curve_id: str, line: str) -> float | None: ...
+    def support(self, finding_id: str) -> Iterable[Support]: ...
+    def missing(self, finding_id: str) -> Iterable[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """One thing that makes a condition true: a measure of a fact, by way of a finding or not."""
+
+    fact: str
+    measure: str
+    finding: str | None = None
+
+
+class Condition:
+    """A compiled condition."""
+
+    def test(self, case: Case) -> Truth:
+        """Whether the condition holds for this case; ``None`` if that is not known."""
+        raise NotImplementedError
+
+    def support(self, case: Case) -> Iterator[Support]:
+        """What makes it true. Only asked of a condition that holds."""
+        return iter(())
+
+    def missing(self, case: Case) -> Iterator[str]:
+        """The facts for want of which it is unknown. Only asked of an unknown condition."""
+        return iter(())
+
+    def facts(self) -> set[str]:
+        """Every fact that it reads, for the checks at start."""
+        return set()
+
+    def findings(self) -> set[str]:
+        """Every finding that it reads, for the checks at start."""
+        return set()
+
+
+def invert(truth: Truth) -> Truth:
+    """Not; unknown stays unknown."""
+    return None if truth is None else not truth
+
+
+@dataclass(slots=True)
+class All(Condition):
+    parts: list[Condition]
+
+    def test(self, case: Case) -> Truth:
+        result: Truth = True
+        for part in self.parts:
+            truth = part.test(case)
+            if truth is False:
+                return False
+            if truth is None:
+                result = None
+        return result
+
+    def support(self, case: Case) -> Iterator[Support]:
+        for part in self.parts:
+            yield from part.support(case)
+
+    def missing(self, case: Case) -> Iterator[str]:
+        for part in self.parts:
+            if part.test(case) is None:
+                yield from part.missing(case)
+
+    def facts(self) -> set[str]:
+        return set().union(*(part.facts() for part in self.parts))
+
+    def findings(self) -> set[str]:
+        return set().union(*(part.findings() for part in self.parts))
+
+
+@dataclass(slots=True)
+class AnyOf(Condition):
+    parts: list[Condition]
+
+    def test(self, case: Case) -> Truth:
+        result: Truth = False
+        for part in self.parts:
+            truth = part.test(case)
+            if truth is True:
+                return True
+            if truth is None:
+                result = None
+        return result
+
+    def support(self, case: Case) -> Iterator[Support]:
+        for part in self.parts:
+            if part.test(case) is True:
+                yield from part.support(case)
+
+    def missing(self, case: Case) -> Iterator[str]:
+        for part in self.parts:
+            if part.test(case) is None:
+                yield from part.missing(case)
+
+    def facts(self) -> set[str]:
+        return set().union(*(part.facts() for part in self.parts))
+
+    def findings(self) -> set[str]:
+        return set().union(*(part.findings() for part in self.parts))
+
+
+@dataclass(slots=True)
+class Not(Condition):
+    part: Condition
+
+    def test(self, case: Case) -> Truth:
+        return invert(self.part.test(case))
+
+    def missing(self, case: Case) -> Iterator[str]:
+        yield from self.part.missing(case)
+
+    def facts(self) -> set[str]:
+        return self.part.facts()
+
+    def findings(self) -> set[str]:
+        return self.part.findings()
+
+
+@dataclass(slots=True)
+class FactIs(Condition):
+    fact: str
+    answers: frozenset[str]
+
+    def test(self, case: Case) -> Truth:
+        value = case.fact(self.fact).value
+        return None if value is None else value in self.answers
+
+    def support(self, case: Case) -> Iterator[Support]:
+        yield Support(self.fact, "value")
+
+    def missing(self, case: Case) -> Iterator[str]:
+        yield self.fact
+
+    def facts(self) -> set[str]:
+        return {self.fact}
+
+
+@dataclass(slots=True)
+class FactCompares(Condition):
+    fact: str
+    measure: str
+    compare: Callable[[float, float], bool]
+    limit: float | None
+    curve: tuple[str, str] | None
+
+    def test(self, case: Case) -> Truth:
+        value = case.fact(self.fact).measure(self.measure)
+        limit = self.limit if self.curve is None else case.curve(*self.curve)
+        return None if value is None or limit is None else self.compare(value, limit)
+
+    def support(self, case: Case) -> Iterator[Support]:
+        yield Support(self.fact, self.measure)
+        if self.curve is not None:
+            yield Support("delivery-time", "days")
+
+    def missing(self, case: Case) -> Iterator[str]:
+        if case.fact(self.fact).measure(self.measure) is None:
+            yield self.fact
+        if self.curve is not None and case.curve(*self.curve) is None:
+            yield "delivery-time"
+
+    def facts(self) -> set[str]:
+        return {self.fact}
+
+
+@dataclass(slots=True)
+class Recorded(Condition):
+    fact: str
+
+    def test(self, case: Case) -> Truth:
+        fact = case.fact(self.fact)
+        if fact.value is not None:
+            return True
+        return False if fact.status == "not-recorded" else None
+
+    def support(self, case: Case) -> Iterator[Support]:
+        yield Support(self.fact, "value")
+
+    def missing(self, case: Case) -> Iterator[str]:
+        yield self.fact
+
+    def facts(self) -> set[str]:
+        return {self.fact}
+
+
+@dataclass(slots=True)
+class FindingHolds(Condition):
+    finding: str
+
+    def test(self, case: Case) -> Truth:
+        return case.finding(self.finding)
+
+    def support(self, case: Case) -> Iterator[Support]:
+        for item in case.support(self.finding):
+            yield item if item.finding else Support(item.fact, item.measure, self.finding)
+
+    def missing(self, case: Case) -> Iterator[str]:
+        yield from case.missing(self.finding)
+
+    def findings(self) -> set[str]:
+        return {self.finding}
+
+
+@dataclass(slots=True)
+class Ordered(Condition):
+    activity: str
+
+    def test(self, case: Case) -> Truth:
+        return case.ordered(self.activity)
+
+
+class Taking(Condition):
+    def test(self, case: Case) -> Truth:
+        return case.taking()
+
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "at-least": operator.ge,
+    "above": operator.gt,
+    "at-most": operator.le,
+    "below": operator.lt,
+}
+
+
+def compile_condition(written: Any) -> Condition:
+    """Turn a condition as written in ``cards/`` into one that can be asked.
+
+    Raises ``ValueError``, in words for the author, if it is not one of the forms above.
+    """
+    if not isinstance(written, dict) or not written:
+        raise ValueError(
+            f"a condition is a mapping such as {{fact: ..., is: ...}}, not {written!r}"
+        )
+    keys = set(written)
+    if keys == {"all"} or keys == {"any"}:
+        (kind,) = keys
+        parts = written[kind]
+        if not isinstance(parts, list) or not parts:
+            raise ValueError(f"'{kind}' needs a list of conditions")
+        compiled = [compile_condition(part) for part in parts]
+        return All(compiled) if kind == "all" else AnyOf(compiled)
+    if keys == {"not"}:
+        return Not(compile_condition(written["not"]))
+    for kind, make in (("finding", FindingHolds), ("recorded", Recorded), ("ordered", Ordered)):
+        if keys == {kind}:
+            return make(_text(written[kind]))
+    if written == {"taking": "any"}:
+        return Taking()
+    if "fact" in keys and len(keys) == 2:
+        return _compile_fact(written)
+    raise ValueError(f"not a condition that is known: {written!r}")
+
+
+def _compile_fact(written: dict[str, Any]) -> Condition:
+    fact, _, measure = _text(written["fact"]).partition(".")
+    (how,) = set(written) - {"fact"}
+    wanted = written[how]
+    if how == "is":
+        answers = wanted if isinstance(wanted, list) else [wanted]
+        return FactIs(fact, frozenset(_text(answer) for answer in answers))
+    if how in COMPARISONS:
+        if isinstance(wanted, dict):
+            curve = (_text(wanted.get("curve")), _text(wanted.get("line")))
+            return FactCompares(fact, measure or "value", COMPARISONS[how], None, curve)
+        if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+            raise ValueError(f"'{how}' needs a number or a curve, not {wanted!r}")
+        return FactCompares(fact, measure or "value", COMPARISONS[how], float(wanted), None)
+    raise ValueError(f"a fact can be asked with 'is', {', '.join(COMPARISONS)}; not with '{how}'")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"a name is needed here, not {value!r}")
+    return value

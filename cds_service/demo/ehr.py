@@ -1,0 +1,44 @@
+"""What an EHR does around a hook: fill the prefetch templates, and make the request."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from ..content import Content
+from .fhir_store import FhirStore
+from .fixtures import CLINICIAN, Fixture
+
+
+def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> dict[str, Any]:
+    """Every prefetch key of the content, answered by the store as a client would send it."""
+    answers: dict[str, Any] = {}
+    for key in content.prefetch.values():
+        search = content.template_of(key).replace("{{context.patientId}}", patient)
+        kind, _, query = search.partition("?")
+        bundle = store.search(base, kind, query.replace("+", "%2B"))
+        answers[key.id] = bundle if bundle.get("entry") else None
+    return answers
+
+
+def hook_request(
+    mother: Fixture,
+    hook: str,
+    base: str,
+    prefetch: dict[str, Any] | None,
+    hook_instance: str | None = None,
+) -> dict[str, Any]:
+    """A request as the EHR would send it when a clinician opens the mother's encounter."""
+    request: dict[str, Any] = {
+        "hook": hook,
+        "hookInstance": hook_instance or str(uuid.uuid4()),
+        "fhirServer": base,
+        "context": {
+            "userId": CLINICIAN,
+            "patientId": mother.patient_id,
+            "encounterId": mother.encounter_id,
+        },
+    }
+    if prefetch is not None:
+        request["prefetch"] = prefetch
+    return request

@@ -1,0 +1,129 @@
+"""A small FHIR endpoint in memory: read, search and create, enough to play an EHR's server.
+
+It understands what the prefetch templates ask (``patient``, codes, ``status``, ``_sort``,
+``_count`` with ``next`` links) and nothing more. It keeps what it is given until it is reset, and
+is for synthetic data only.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from .fixtures import Fixture
+
+Resource = dict[str, Any]
+
+# Search parameters that look at codes, and where the codes stand.
+CODE_FIELDS = {"code": ("code",), "type": ("type",), "category": ("category",)}
+TIME_FIELDS = ("effectiveDateTime", "authoredOn", "performedDateTime", "recordedDate")
+PAGE = 200
+
+
+class UnknownParameterError(ValueError):
+    """A search parameter that this endpoint does not understand."""
+
+
+class FhirStore:
+    """Resources by type and id. Safe to use from several threads."""
+
+    def __init__(self, mothers: Iterable[Fixture]) -> None:
+        self._mothers = list(mothers)
+        self._lock = threading.Lock()
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self.filled_at: datetime | None = None
+
+    def fill(self, now: datetime) -> None:
+        """Forget everything and load the mothers anew, as of ``now``."""
+        loaded: dict[tuple[str, str], Resource] = {}
+        for mother in self._mothers:
+            for entry in mother.at(now)["entry"]:
+                resource = entry["resource"]
+                loaded[resource["resourceType"], resource["id"]] = resource
+        with self._lock:
+            self._resources = loaded
+            self.filled_at = now
+
+    def read(self, kind: str, identifier: str) -> Resource | None:
+        """One resource, or ``None``."""
+        with self._lock:
+            return self._resources.get((kind, identifier))
+
+    def create(self, resource: Resource) -> Resource:
+        """Keep a resource under a new id, which is returned in it."""
+        kept = {**resource, "id": str(uuid.uuid4())}
+        with self._lock:
+            self._resources[kept["resourceType"], kept["id"]] = kept
+        return kept
+
+    def search(self, base: str, kind: str, query: str) -> Resource:
+        """A searchset Bundle, one page of it. Raises ``UnknownParameterError``."""
+        parameters = parse_qsl(query, keep_blank_values=True)
+        count, offset, newest_first = PAGE, 0, False
+        with self._lock:
+            found = [r for (t, _), r in self._resources.items() if t == kind]
+        for name, value in parameters:
+            if name == "_count":
+                count = max(1, int(value))
+            elif name == "_offset":
+                offset = max(0, int(value))
+            elif name == "_sort":
+                newest_first = value.startswith("-")
+            elif name in ("patient", "subject"):
+                wanted = f"Patient/{value.removeprefix('Patient/')}"
+                found = [r for r in found if _subject(r) == wanted]
+            elif name == "status":
+                found = [r for r in found if r.get("status") in value.split(",")]
+            elif name in CODE_FIELDS:
+                tokens = set(value.split(","))
+                found = [r for r in found if tokens & _tokens(r, CODE_FIELDS[name])]
+            else:
+                raise UnknownParameterError(name)
+        if newest_first:
+            found.sort(key=_time, reverse=True)
+        page = found[offset : offset + count]
+        bundle: Resource = {"resourceType": "Bundle", "type": "searchset", "total": len(found)}
+        if offset + count < len(found):
+            rest = [pair for pair in parameters if pair[0] != "_offset"]
+            rest.append(("_offset", str(offset + count)))
+            bundle["link"] = [{"relation": "next", "url": f"{base}/{kind}?{urlencode(rest)}"}]
+        if page:
+            bundle["entry"] = [
+                {
+                    "fullUrl": f"{base}/{kind}/{resource['id']}",
+                    "resource": resource,
+                    "search": {"mode": "match"},
+                }
+                for resource in page
+            ]
+        return bundle
+
+
+def _subject(resource: Resource) -> str | None:
+    for name in ("subject", "patient", "for"):
+        if name in resource:
+            reference = resource[name].get("reference")
+            return reference if isinstance(reference, str) else None
+    return None
+
+
+def _tokens(resource: Resource, fields: tuple[str, ...]) -> set[str]:
+    tokens: set[str] = set()
+    for field in fields:
+        concepts = resource.get(field) or []
+        for concept in concepts if isinstance(concepts, list) else [concepts]:
+            for coding in concept.get("coding", ()):
+                tokens.add(f"{coding.get('system')}|{coding.get('code')}")
+                tokens.add(str(coding.get("code")))
+    return tokens
+
+
+def _time(resource: Resource) -> float:
+    for name in TIME_FIELDS:
+        if name in resource:
+            return datetime.fromisoformat(resource[name]).timestamp()
+    return 0.0

@@ -1,0 +1,474 @@
+"""Facts: typed values about one mother, read from her chart.
+
+Which facts there are, the codes that mean them, their units and windows is data (``cards/facts``,
+``cards/value-sets``). Here is how a value is read, from any FHIR resource that can carry one:
+
+- An Observation gives its ``value[x]``, or each of its components its own.
+- A Procedure, Condition or Encounter gives its time (a birth) or its being there (an admission).
+- What is entered in error, cancelled, in the future, older than the fact's window, of another
+  unit kind, a comparator such as ``<5 mL`` or plain text is not a value. It is kept as a
+  ``Problem``, so that a card can say why a record did not count.
+- The newest value wins. Two that differ within the fact's ``contradicts-within`` of each other
+  make the fact ``conflicting``, which is not a value.
+
+Nothing here knows the network, Flask or the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+from .times import DAY, HOUR, MINUTE, Moment, parse_moment
+
+if TYPE_CHECKING:
+    from .chart import Chart
+    from .content import Content, FactSpec
+
+Status = Literal[
+    "known",  # there is a value
+    "not-recorded",  # the chart was read and holds nothing about it
+    "stale",  # only values older than the window
+    "unusable",  # only records that are not a value
+    "conflicting",  # values that contradict each other
+    "not-available",  # the chart could not be read
+]
+
+COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
+WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
+CLOCK_TOLERANCE = 5 * MINUTE
+BIRTHS_AGREE_WITHIN = 6 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A record that did not count: why, and which. ``withdrawn`` ones need no one's attention."""
+
+    reason: str
+    reference: str
+    withdrawn: bool = False
+
+
+@dataclass(slots=True)
+class FactValue:
+    """What is known of one fact.
+
+    ``value`` is a number in the fact's unit, an answer code, or for a time its text; ``None``
+    unless ``status`` is ``known``. ``measures`` holds the numbers derived from it, in the units
+    that ``MEASURES`` states.
+    """
+
+    spec: FactSpec
+    status: Status = "not-recorded"
+    value: float | str | None = None
+    time: str | None = None
+    references: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    measures: dict[str, float] = field(default_factory=dict)
+    moment: Moment | None = None
+
+    def measure(self, name: str) -> float | None:
+        """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
+        if name == "value":
+            return self.value if isinstance(self.value, float) else None
+        return self.measures.get(name)
+
+
+# The measures of each combination, with how each is written on a card.
+MEASURES: dict[str, dict[str, str]] = {
+    "latest": {},
+    "sum": {
+        "sum": "quantity",  # within the window
+        "sum-so-far": "quantity",  # the same, however little of the window is covered
+        "latest": "quantity",
+        "count": "number",  # sessions within the window
+        "longest-gap": "duration",  # seconds between two sessions
+        "covered": "duration",  # seconds of the window that records span
+    },
+    "time": {"hours": "number", "days": "number"},  # since then
+}
+
+
+@dataclass(slots=True)
+class Reading:
+    """One usable record of a fact, before they are combined."""
+
+    value: float | str
+    moment: Moment
+    reference: str
+    part: str = ""  # what tells it from another at the same time: body site, component
+
+
+class Unusable(Exception):
+    """A record that is not a value; the message says why."""
+
+
+def read_facts(content: Content, chart: Chart, now: datetime) -> dict[str, FactValue]:
+    """All facts of ``content`` from ``chart`` as of ``now`` (which must carry an offset).
+
+    One broken resource never spoils the rest: it becomes a problem of the facts that it codes for.
+    """
+    at = now.timestamp()
+    zone = now.tzinfo
+    assert zone is not None, "the time of evaluation needs an offset"
+    readings: dict[str, list[Reading]] = {}
+    problems: dict[str, list[Problem]] = {}
+    for resource in chart.resources_about_her():
+        for spec, part in _coded_parts(content, resource):
+            if not _concerns(spec, resource, chart):
+                continue
+            reference = f"{resource.get('resourceType')}/{resource.get('id', '?')}"
+            try:
+                reading = _read(spec, resource, part, reference, zone)
+            except Unusable as unusable:
+                withdrawn = resource.get("status") in WITHDRAWN_STATUSES
+                problem = Problem(str(unusable), reference, withdrawn)
+                problems.setdefault(spec.id, []).append(problem)
+            except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+                problem = Problem("could not be read", reference)
+                problems.setdefault(spec.id, []).append(problem)
+            else:
+                readings.setdefault(spec.id, []).append(reading)
+    facts = {
+        spec.id: _combine(spec, readings.get(spec.id, ()), problems.get(spec.id, []), chart, at)
+        for spec in content.facts.values()
+    }
+    for spec in content.facts.values():
+        if spec.counts is not None:
+            _prefer_newer_count(facts[spec.id], facts[spec.counts])
+    return facts
+
+
+def _coded_parts(
+    content: Content, resource: dict[str, Any]
+) -> Iterator[tuple[FactSpec, dict[str, Any]]]:
+    """Each fact that a resource codes for, with the part of it (itself or a component)."""
+    kind = resource["resourceType"]
+    if kind != "Observation":
+        concepts = resource.get("type") if kind == "Encounter" else [resource.get("code")]
+        for concept in concepts or ():
+            for spec in content.facts_of_concept(concept, kind):
+                yield spec, resource
+        return
+    components = resource.get("component")
+    has_components = isinstance(components, list)
+    for spec in content.facts_of_concept(resource.get("code"), kind):
+        if not has_components or _has_value(resource):
+            yield spec, resource
+    if has_components:
+        own = content.facts_of_concept(resource.get("code"), kind)
+        matched = False
+        for component in components or ():
+            if isinstance(component, dict):
+                for spec in content.facts_of_concept(component.get("code"), kind):
+                    matched = True
+                    yield spec, component
+        if not matched and not _has_value(resource):
+            for spec in own:
+                yield spec, resource
+
+
+def _has_value(part: dict[str, Any]) -> bool:
+    return any(name.startswith("value") for name in part)
+
+
+def _concerns(spec: FactSpec, resource: dict[str, Any], chart: Chart) -> bool:
+    """Whether this resource can speak of the one that the fact is about.
+
+    A fact about the infant may be recorded for the mother (with ``focus``) or for the infant; one
+    about the mother never for an infant, and not with an infant as its ``focus``.
+    """
+    if spec.about == "infant":
+        return True
+    if not chart.is_mother(resource):
+        return False
+    focus = resource.get("focus")
+    return not focus or not chart.names_someone_else(focus)
+
+
+def _read(
+    spec: FactSpec, resource: dict[str, Any], part: dict[str, Any], reference: str, zone: tzinfo
+) -> Reading:
+    kind = resource["resourceType"]
+    status = resource.get("status")
+    if kind == "Condition":
+        verification = _code_of(resource.get("verificationStatus"))
+        if verification in ("entered-in-error", "refuted"):
+            raise Unusable(f"the record is {verification}")
+        moment = _moment_of(resource, ("onsetDateTime", "recordedDate"), zone)
+        return Reading(_presence(spec, moment, resource), moment, reference)
+    if kind == "Procedure":
+        if status != "completed":
+            raise Unusable(f"the record is {status or 'without a status'}")
+        moment = _moment_of(resource, ("performedDateTime", "performedPeriod"), zone)
+        return Reading(_presence(spec, moment, resource), moment, reference)
+    if kind == "Encounter":
+        if status in ("entered-in-error", "cancelled", "planned", None):
+            raise Unusable(f"the record is {status or 'without a status'}")
+        moment = _moment_of(resource, ("period",), zone)
+        return Reading(_presence(spec, moment, resource), moment, reference)
+    if status not in COUNTED_STATUSES:
+        raise Unusable(f"the record is {status or 'without a status'}")
+    if part.get("dataAbsentReason"):
+        raise Unusable("the value is said to be absent")
+    if spec.type == "time":
+        return _read_time(part, resource, reference, zone)
+    moment = _moment_of(
+        resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
+    )
+    site = _code_of(resource.get("bodySite")) or ""
+    return Reading(_value(spec, part), moment, reference, site)
+
+
+def _read_time(
+    part: dict[str, Any], resource: dict[str, Any], reference: str, zone: tzinfo
+) -> Reading:
+    if "valueDateTime" in part:
+        moment = parse_moment(part["valueDateTime"], zone)
+        if moment is None:
+            raise Unusable("the time cannot be read")
+    elif _has_value(part):
+        raise Unusable("a time is due here")
+    else:
+        moment = _moment_of(resource, ("effectiveDateTime", "effectivePeriod"), zone)
+    return Reading(moment.text, moment, reference)
+
+
+def _presence(spec: FactSpec, moment: Moment, resource: dict[str, Any]) -> str:
+    """What a Procedure, Condition or Encounter says by being there."""
+    if spec.type == "time":
+        return moment.text
+    ended = resource.get("abatementDateTime") or (resource.get("period") or {}).get("end")
+    over = ended or _code_of(resource.get("clinicalStatus")) in (
+        "inactive",
+        "remission",
+        "resolved",
+    )
+    return "no" if over else "yes"
+
+
+def _moment_of(resource: dict[str, Any], names: tuple[str, ...], zone: tzinfo) -> Moment:
+    for name in names:
+        written = resource.get(name)
+        if written is None:
+            continue
+        if isinstance(written, dict):
+            written = written.get("end") if name == "effectivePeriod" else written.get("start")
+        moment = parse_moment(written, zone)
+        if moment is not None:
+            return moment
+    raise Unusable("it has no time that can be read")
+
+
+def _value(spec: FactSpec, part: dict[str, Any]) -> float | str:
+    if spec.type in ("quantity", "number"):
+        return _number(spec, part)
+    if spec.type == "yes-no" and isinstance(part.get("valueBoolean"), bool):
+        return "yes" if part["valueBoolean"] else "no"
+    concept = part.get("valueCodeableConcept")
+    if isinstance(concept, dict):
+        answers = {
+            answer
+            for coding in concept.get("coding") or ()
+            if (answer := spec.answer_of(coding.get("system"), coding.get("code"))) is not None
+        }
+        if len(answers) == 1:
+            return answers.pop()
+        raise Unusable(
+            "its answers contradict each other" if answers else "its answer is not known"
+        )
+    raise Unusable("it has no value" if not _has_value(part) else "its value is of another kind")
+
+
+def _number(spec: FactSpec, part: dict[str, Any]) -> float:
+    quantity = part.get("valueQuantity")
+    if quantity is None and "valueInteger" in part:
+        quantity = {"value": part["valueInteger"]}
+    if quantity is None:
+        raise Unusable(
+            "it has no value" if not _has_value(part) else "its value is of another kind"
+        )
+    if quantity.get("comparator"):
+        raise Unusable("its value is a limit, not a number")
+    number = quantity.get("value")
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise Unusable("its value is not a number")
+    converted = spec.convert(float(number), quantity.get("code") or quantity.get("unit"))
+    if converted is None:
+        raise Unusable("its unit is of another kind")
+    if converted < 0 and not spec.may_be_negative:
+        raise Unusable("its value is below zero")
+    return converted
+
+
+def _code_of(concept: Any) -> str | None:
+    if isinstance(concept, dict):
+        for coding in concept.get("coding") or ():
+            code = coding.get("code") if isinstance(coding, dict) else None
+            if isinstance(code, str):
+                return code
+    return None
+
+
+def _combine(
+    spec: FactSpec,
+    readings: Iterable[Reading],
+    problems: list[Problem],
+    chart: Chart,
+    now: float,
+) -> FactValue:
+    fact = FactValue(spec, problems=problems)
+    oldest = now - spec.window
+    counted: list[Reading] = []
+    before: list[Reading] = []
+    vague = False
+    for reading in readings:
+        moment = reading.moment
+        if moment.earliest > now + CLOCK_TOLERANCE:
+            problems.append(Problem("its time is in the future", reading.reference))
+        elif moment.earliest > oldest:
+            counted.append(reading)
+        elif moment.latest <= oldest:
+            before.append(reading)
+        else:
+            vague = True
+            problems.append(Problem("its time is too vague for this", reading.reference))
+    counted.sort(key=lambda reading: reading.moment.earliest)
+    before.sort(key=lambda reading: reading.moment.earliest)
+    partly_read = chart.is_partial(spec.prefetch)
+    if not counted:
+        if before and not vague:
+            fact.status = "stale"
+            fact.time = before[-1].moment.text
+        elif any(not problem.withdrawn for problem in problems):
+            fact.status = "unusable"
+        elif partly_read or chart.is_unavailable(spec.prefetch):
+            fact.status = "not-available"
+        return fact
+    newest = counted[-1]
+    if spec.type == "time":
+        _settle_time(fact, counted, now)
+    elif spec.combine == "sum":
+        _settle_sum(fact, spec, counted, before, partly_read, now)
+    else:
+        rivals = [
+            reading
+            for reading in counted
+            if reading.value != newest.value
+            and newest.moment.earliest - reading.moment.earliest <= spec.contradicts_within
+        ]
+        fact.status = "conflicting" if rivals else "known"
+        fact.references = [reading.reference for reading in (newest, *rivals)]
+        fact.value = None if rivals else newest.value
+    fact.moment = fact.moment or newest.moment
+    fact.time = fact.moment.text
+    return fact
+
+
+def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
+    """The last birth. Two that are neither the same one nor a year apart contradict each other."""
+    newest = counted[-1].moment
+    same: list[Reading] = []
+    for reading in counted:
+        distance = newest.earliest - reading.moment.latest
+        if distance <= BIRTHS_AGREE_WITHIN:
+            same.append(reading)
+        elif distance <= fact.spec.contradicts_within:
+            fact.status = "conflicting"
+    fact.references = [reading.reference for reading in same]
+    if fact.status == "conflicting":
+        fact.references = [reading.reference for reading in counted]
+        return
+    exact = [reading for reading in same if reading.moment.exact]
+    chosen = (exact or same)[-1]
+    fact.status = "known"
+    fact.value = chosen.value
+    fact.moment = chosen.moment
+    # Without a time of day, the least time that can have passed: expecting too little of her milk
+    # is the safer error. Under two days that would say too much, so hours stay unknown.
+    since = max(0.0, now - min(chosen.moment.latest, now))
+    if chosen.moment.latest - chosen.moment.earliest <= DAY:
+        fact.measures["days"] = float((now - chosen.moment.earliest) // DAY)
+        if chosen.moment.exact or since >= 2 * DAY:
+            fact.measures["hours"] = since / HOUR
+
+
+def _settle_sum(
+    fact: FactValue,
+    spec: FactSpec,
+    counted: list[Reading],
+    before: list[Reading],
+    partly_read: bool,
+    now: float,
+) -> None:
+    """Sessions and their total.
+
+    Two records of one time are one session: their amounts add (left and right) unless they are
+    the same in amount and site, which is one record sent twice.
+    """
+    seen: set[tuple[float, float | str, str]] = set()
+    total = 0.0
+    sessions: list[float] = []
+    for reading in counted:
+        key = (reading.moment.earliest, reading.value, reading.part)
+        fact.references.append(reading.reference)
+        if key in seen:
+            fact.problems.append(Problem("it repeats another record", reading.reference, True))
+            continue
+        seen.add(key)
+        assert isinstance(reading.value, float)
+        total += reading.value
+        if not sessions or sessions[-1] != reading.moment.earliest:
+            sessions.append(reading.moment.earliest)
+    fact.status = "known"
+    fact.value = counted[-1].value
+    measures = fact.measures
+    measures["latest"] = float(counted[-1].value)
+    measures["sum-so-far"] = total
+    # A gap longer than the break is taken for missing records, not for a pause: what lies before
+    # it says nothing about the window.
+    earlier = [reading.moment.earliest for reading in before if reading.moment.exact]
+    chain = _since_last_break([*earlier, *sessions], spec.record_break)
+    start = max(chain[0], now - spec.window)
+    measures["covered"] = sessions[-1] - start + min(now - sessions[-1], spec.record_break)
+    if partly_read or measures["covered"] < spec.covered:
+        return  # a partial day is not a low day
+    measures["sum"] = total
+    measures["count"] = float(len(sessions))
+    if all(reading.moment.exact for reading in counted):
+        inside = [time for time in chain if time > now - spec.window]
+        preceding = chain[-len(inside) - 1 : -len(inside)]
+        times = [*preceding, *inside]
+        if len(times) > 1:
+            pairs = pairwise(times)
+            measures["longest-gap"] = max(later - sooner for sooner, later in pairs)
+
+
+def _since_last_break(times: list[float], longest: float) -> list[float]:
+    """The times after the last gap longer than ``longest`` seconds. ``times`` ascend."""
+    start = len(times) - 1
+    while start > 0 and times[start] - times[start - 1] <= longest:
+        start -= 1
+    return times[start:]
+
+
+def _prefer_newer_count(reported: FactValue, recorded: FactValue) -> None:
+    """A count that was reported wins over the sessions recorded one by one, if it is newer."""
+    count = recorded.measure("count")
+    if count is None or reported.status == "conflicting":
+        return
+    if (
+        reported.value is not None
+        and reported.moment is not None
+        and recorded.moment is not None
+        and reported.moment.earliest >= recorded.moment.earliest
+    ):
+        return
+    reported.status = "known"
+    reported.value = count
+    reported.time = recorded.time
+    reported.moment = recorded.moment
+    reported.references = recorded.references

@@ -1,0 +1,123 @@
+"""Reading from the EHR's FHIR server what was not prefetched.
+
+In parallel, over one pooled session, within one deadline for everything, with the token of the
+request and for that request only. ``next`` links are followed on the same origin only, and no
+redirect is. What cannot be had in time is an ``Answer`` that says so: nothing here raises.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urljoin, urlsplit
+
+import orjson
+import requests
+from requests.adapters import HTTPAdapter
+
+from .chart import Answer, State, read_answer
+
+MOST_PAGES = 50
+MOST_BYTES = 32 * 1024 * 1024
+CHUNK = 64 * 1024
+THREADS = 32
+ACCEPT = "application/fhir+json, application/json;q=0.9"
+
+
+class FhirReader:
+    """One pooled session for all requests of this process."""
+
+    def __init__(self) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False  # no .netrc, no proxy: the token goes to the server only
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = HTTPAdapter(pool_connections=THREADS, pool_maxsize=THREADS)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fhir")
+
+    def read(
+        self, server: str, token: str | None, wanted: dict[str, str], seconds: float
+    ) -> dict[str, Answer]:
+        """Read each of ``wanted`` (prefetch key to relative search, or absolute ``next`` link).
+
+        Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed.
+        """
+        deadline = time.monotonic() + seconds
+        base = server.rstrip("/") + "/"
+        futures: dict[str, Future[Answer]] = {
+            key: self._threads.submit(self._read_all, base, token, search, deadline)
+            for key, search in wanted.items()
+        }
+        wait(futures.values(), timeout=seconds)
+        answers: dict[str, Answer] = {}
+        for key, future in futures.items():
+            if future.done():
+                answers[key] = future.result()
+            else:
+                future.cancel()
+                answers[key] = Answer(State.FAILED, reason="the record system was too slow")
+        return answers
+
+    def _read_all(self, base: str, token: str | None, search: str, deadline: float) -> Answer:
+        url: str | None = urljoin(base, search)
+        whole = Answer(State.EMPTY)
+        seen: set[str] = set()
+        while url is not None:
+            if not _same_origin(base, url):
+                return _cut_short(whole, "its next page is on another server")
+            if url in seen or len(seen) >= MOST_PAGES:
+                return _cut_short(whole, "it has too many pages")
+            seen.add(url)
+            page = self._read_page(url, token, deadline)
+            whole.resources += page.resources
+            if page.state is State.FAILED or (page.state is State.PARTIAL and not page.next_url):
+                return _cut_short(whole, page.reason)
+            url = urljoin(url, page.next_url) if page.next_url else None
+            if page.state is State.COMPLETE or whole.resources:
+                whole.state = State.COMPLETE
+        return whole
+
+    def _read_page(self, url: str, token: str | None, deadline: float) -> Answer:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return _failed("the record system was too slow")
+        headers = {"Accept": ACCEPT}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            with self._session.get(
+                url, headers=headers, timeout=left, stream=True, allow_redirects=False
+            ) as response:
+                if response.status_code != 200:
+                    return _failed(f"the record system answered {response.status_code}")
+                body = bytearray()
+                for chunk in response.iter_content(CHUNK):
+                    body += chunk
+                    if len(body) > MOST_BYTES:
+                        return _failed("the record system sent too much")
+                    if time.monotonic() > deadline:
+                        return _failed("the record system was too slow")
+            return read_answer(orjson.loads(bytes(body)))
+        except requests.Timeout:
+            return _failed("the record system was too slow")
+        except requests.RequestException:
+            return _failed("the record system could not be reached")
+        except (orjson.JSONDecodeError, RecursionError):
+            return _failed("the record system did not answer with FHIR JSON")
+
+
+def _failed(reason: str) -> Answer:
+    return Answer(State.FAILED, reason=reason)
+
+
+def _cut_short(whole: Answer, reason: str) -> Answer:
+    whole.state = State.PARTIAL if whole.resources else State.FAILED
+    whole.reason = reason
+    return whole
+
+
+def _same_origin(base: str, url: str) -> bool:
+    one, other = urlsplit(base), urlsplit(url)
+    return (one.scheme, one.netloc) == (other.scheme, other.netloc)

@@ -1,0 +1,51 @@
+"""Interventions: of all that could help, what would help her."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .content import Card, Intervention
+    from .findings import MotherCase
+
+Standing = Literal[
+    "open",  # it would help, and nobody has asked for it yet
+    "ordered",  # it was asked for or done already
+    "held-back",  # a finding forbids it now
+    "ask",  # whether it would help is not known
+    "not-needed",
+]
+
+
+@dataclass(slots=True)
+class Choice:
+    """Where one intervention stands for this mother."""
+
+    intervention: Intervention
+    standing: Standing
+    held_back_by: str | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+def choose(card: Card, case: MotherCase) -> list[Choice]:
+    """Where each of a card's interventions stands, in the card's order. Never raises."""
+    return [_choose(case.content.interventions[name], case) for name in card.interventions]
+
+
+def _choose(intervention: Intervention, case: MotherCase) -> Choice:
+    name = f"intervention {intervention.label}"
+    needed = case.holds(name, intervention.when, intervention.unless)
+    if needed is False or name in case.faults:
+        return Choice(intervention, "not-needed")
+    if case.ordered(intervention.id) is True:
+        return Choice(intervention, "ordered")
+    for finding in intervention.held_back_by:
+        if case.finding(finding) is True:
+            return Choice(intervention, "held-back", case.content.findings[finding].label)
+    if needed is None:
+        missing = list(dict.fromkeys(intervention.when.missing(case)))
+        return Choice(
+            intervention, "ask" if intervention.ask_if_unknown else "not-needed", missing=missing
+        )
+    return Choice(intervention, "open")

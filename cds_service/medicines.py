@@ -1,0 +1,131 @@
+"""Medicines: what she takes, and the LactMed record of each (row R16).
+
+A medicine is recognised by the code of its ingredient, then by that of a product mapped to it, then
+by its text. What is found by text alone says so, and an unknown medicine is still listed, with the
+search of LactMed by its name: a wrong match is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote_plus
+
+if TYPE_CHECKING:
+    from .chart import Chart, Resource
+    from .content import Content, Medicine
+
+LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
+TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
+LONGEST_NAME = 60
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(slots=True)
+class TakenMedicine:
+    """One medicine that she takes. ``medicine`` is ``None`` if the content does not know it."""
+
+    name: str
+    medicine: Medicine | None
+    matched: Literal["code", "name", "none"]
+    references: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Its LactMed record, or the search by its name."""
+        if self.medicine is not None:
+            return self.medicine.lactmed.url
+        return LACTMED_SEARCH + quote_plus(self.name)
+
+
+class MedicineIndex:
+    """The content's medicines by code and by the words of their names."""
+
+    def __init__(self, content: Content) -> None:
+        self._by_code: dict[tuple[str, str], list[Medicine]] = {}
+        self._by_words: dict[tuple[str, ...], list[Medicine]] = {}
+        self._longest = 1
+        for medicine in content.medicines.values():
+            for code in medicine.codes:
+                self._by_code.setdefault((code.system, code.code), []).append(medicine)
+            for name in medicine.names:
+                words = tuple(_WORD.findall(name.lower()))
+                self._by_words.setdefault(words, []).append(medicine)
+                self._longest = max(self._longest, len(words))
+
+    def taken(self, chart: Chart) -> list[TakenMedicine]:
+        """Her active medicines, each once, in the order in which the chart lists them."""
+        found: dict[str, TakenMedicine] = {}
+        for kind, statuses in TAKEN.items():
+            for resource in chart.listed(kind):
+                if resource.get("status") not in statuses or resource.get("doNotPerform") is True:
+                    continue
+                reference = f"{kind}/{resource.get('id', '?')}"
+                for medicine in self._recognise(resource, chart):
+                    key = medicine.medicine.id if medicine.medicine else medicine.name.lower()
+                    known = found.setdefault(key, medicine)
+                    known.references.append(reference)
+                    if medicine.matched == "code":
+                        known.matched = "code"
+        return list(found.values())
+
+    def _recognise(self, resource: Resource, chart: Chart) -> Iterator[TakenMedicine]:
+        concept = _concept_of(resource, chart)
+        codings = concept.get("coding")
+        codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
+        by_code: dict[str, Medicine] = {}
+        for coding in codings:
+            pair = (str(coding.get("system")), str(coding.get("code")))
+            by_code.update({medicine.id: medicine for medicine in self._by_code.get(pair, ())})
+        if by_code:
+            for medicine in by_code.values():
+                yield TakenMedicine(medicine.name, medicine, "code")
+            return
+        texts = [concept.get("text"), *(coding.get("display") for coding in codings)]
+        texts = [text for text in texts if isinstance(text, str) and text.strip()]
+        for text in texts:
+            by_name = self._named_in(text)
+            if by_name:
+                for medicine in by_name:
+                    yield TakenMedicine(medicine.name, medicine, "name")
+                return
+        name = _plain(texts[0]) if texts else "A medicine without a name"
+        yield TakenMedicine(name, None, "none")
+
+    def _named_in(self, text: str) -> list[Medicine]:
+        """The medicines whose names stand in a text as whole words."""
+        words = tuple(_WORD.findall(text.lower()))
+        found: dict[str, Medicine] = {}
+        for start in range(len(words)):
+            for length in range(self._longest, 0, -1):
+                for medicine in self._by_words.get(words[start : start + length], ()):
+                    if not medicine.whole_name_only or length == len(words):
+                        found[medicine.id] = medicine
+        return list(found.values())
+
+
+def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:
+    concept = resource.get("medicationCodeableConcept")
+    if isinstance(concept, dict):
+        return concept
+    pointer = resource.get("medicationReference")
+    if not isinstance(pointer, dict):
+        return {}
+    reference = pointer.get("reference")
+    medication = chart.referenced(reference)
+    contained = resource.get("contained")
+    if isinstance(reference, str) and reference.startswith("#") and isinstance(contained, list):
+        for inner in contained:
+            if isinstance(inner, dict) and inner.get("id") == reference[1:]:
+                medication = inner
+    code = medication.get("code") if medication is not None else None
+    return code if isinstance(code, dict) else {"text": pointer.get("display")}
+
+
+def _plain(text: str) -> str:
+    """A name from the chart, made safe to stand in a table of Markdown."""
+    text = " ".join(re.sub(r"[|<>`*_\[\]()#\\]", " ", text).split())
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"

@@ -1,0 +1,201 @@
+"""The words of CDS Hooks: what a request must be, and how a refusal is told.
+
+CDS Hooks 2.0.1, "HTTP Request" and "HTTP Status Codes". Unknown members and extensions are ignored;
+members that are required or given must be of the right kind. A refusal is an OperationOutcome that
+repeats nothing of what was sent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .content import Content
+
+SPECIFICATION = "2.0.1"
+
+HOOKS = {
+    "lactation-patient-view": "patient-view",
+    "lactation-encounter-start": "encounter-start",
+}
+
+TITLES = {
+    "patient-view": "Lactation support when her chart is opened",
+    "encounter-start": "Lactation support when her encounter starts",
+}
+
+DESCRIPTION = (
+    "Looks at a mother's records of milk expression, letdown, habits and medicines in the year "
+    "after a birth, and answers with what would help her: expression technique, supply risk "
+    "factors, a lactation consultant, and LactMed on her medicines."
+)
+
+USAGE = (
+    "FHIR R4. Works from prefetch alone, from the FHIR server alone, or from both, key by key. "
+    "Needs the key milkExpression or leave to read it (patient/Observation.read). Content is under "
+    "clinical review; this is not a medical device."
+)
+
+
+class Refusal(Exception):
+    """A request that is not answered with cards: the HTTP status, and why in plain words."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        code: str = "invalid",
+        expression: list[str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.code = code
+        self.expression = expression
+        self.headers = headers or {}
+
+
+def operation_outcome(
+    reason: str, code: str, expression: list[str] | None = None, severity: str = "error"
+) -> dict[str, Any]:
+    """A FHIR OperationOutcome with one issue. ``code`` is of the FHIR issue-type code system."""
+    issue: dict[str, Any] = {"severity": severity, "code": code, "details": {"text": reason}}
+    if expression:
+        issue["expression"] = expression
+    return {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+def _bare_id(text: str) -> str:
+    if "/" in text or any(letter.isspace() for letter in text):
+        raise ValueError("must be a bare id, without a slash")
+    return text
+
+
+BareId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_bare_id)]
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class PatientViewContext(_Lenient):
+    """Context of ``patient-view``."""
+
+    user_id: str = Field(
+        alias="userId",
+        pattern=r"^(Practitioner|PractitionerRole|Patient|RelatedPerson)/[^/\s]+$",
+    )
+    patient_id: BareId = Field(alias="patientId")
+    encounter_id: BareId | None = Field(default=None, alias="encounterId")
+
+
+class EncounterStartContext(_Lenient):
+    """Context of ``encounter-start``."""
+
+    user_id: str = Field(alias="userId", pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$")
+    patient_id: BareId = Field(alias="patientId")
+    encounter_id: BareId = Field(alias="encounterId")
+
+
+Context = PatientViewContext | EncounterStartContext
+CONTEXTS: dict[str, type[PatientViewContext | EncounterStartContext]] = {
+    "patient-view": PatientViewContext,
+    "encounter-start": EncounterStartContext,
+}
+
+
+class FhirAuthorization(_Lenient):
+    """The token with which we may read, for as long as this one request."""
+
+    access_token: str = Field(min_length=1, repr=False)
+    token_type: Literal["Bearer"]
+    expires_in: int
+    scope: str = Field(min_length=1)
+    subject: str = Field(min_length=1)
+    patient: str | None = None
+
+
+def _uuid(text: str) -> str:
+    UUID(text)
+    return text
+
+
+class HookRequest(_Lenient):
+    """A service call. ``prefetch`` stays as it came: it is read key by key later."""
+
+    hook: str
+    hook_instance: Annotated[str, AfterValidator(_uuid)] = Field(alias="hookInstance")
+    fhir_server: str | None = Field(default=None, alias="fhirServer", pattern=r"^https?://[^\s]+$")
+    fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
+    context: dict[str, Any]
+    prefetch: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _server_for_authorization(self) -> HookRequest:
+        if self.fhir_authorization is not None and self.fhir_server is None:
+            raise ValueError("fhirServer is required with fhirAuthorization")
+        return self
+
+
+def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
+    """Read the body of a call of a service of ``hook``.
+
+    Raises ``Refusal`` (400) if it is not JSON, misses what is required, has a member of the wrong
+    kind, is for another hook, or carries an authorization for another patient.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Refusal(400, "The body is not JSON.", "structure") from None
+    except RecursionError:
+        raise Refusal(400, "The body is nested too deeply.", "structure") from None
+    if not isinstance(document, dict):
+        raise Refusal(400, "The body must be a JSON object.", "structure")
+    prefetch = document.get("prefetch")
+    if prefetch is not None and not isinstance(prefetch, dict):
+        raise Refusal(400, "prefetch must be an object.", "structure", ["prefetch"])
+    try:
+        request = HookRequest.model_validate(document)
+        if request.hook != hook:
+            raise Refusal(400, f"This service answers the hook {hook} only.", "value", ["hook"])
+        context = CONTEXTS[hook].model_validate(request.context)
+    except ValidationError as error:
+        raise _refusal_of(error) from None
+    authorization = request.fhir_authorization
+    if authorization and authorization.patient not in (None, context.patient_id):
+        where = ["fhirAuthorization.patient"]
+        raise Refusal(400, "fhirAuthorization is for another patient.", "security", where)
+    return request, context
+
+
+def _refusal_of(error: ValidationError) -> Refusal:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(step) for step in first["loc"])
+    what = "is missing" if first["type"] == "missing" else "is not what it must be"
+    if first["type"] == "value_error" and not where:
+        return Refusal(400, "fhirServer is required with fhirAuthorization.", "required")
+    code = "required" if first["type"] == "missing" else "value"
+    return Refusal(400, f"{where} {what}.", code, [where])
+
+
+def discovery(content: Content) -> dict[str, Any]:
+    """The answer of ``GET /cds-services``: the services, with templates made from the content."""
+    prefetch = {key.id: content.template_of(key) for key in content.prefetch.values()}
+    return {
+        "services": [
+            {
+                "hook": hook,
+                "title": TITLES[hook],
+                "description": DESCRIPTION,
+                "id": service_id,
+                "prefetch": prefetch,
+                "usageRequirements": USAGE,
+                "version": SPECIFICATION,
+            }
+            for service_id, hook in HOOKS.items()
+        ]
+    }

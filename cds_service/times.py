@@ -1,0 +1,98 @@
+"""FHIR dates and times, with the precision they were written in.
+
+FHIR R4 section 2.24.0.1: ``date`` and ``dateTime`` may be partial (a year, a month, a day); with a
+time of day there must be an offset. A partial time is an interval here, so that a record counts in
+a window only when it surely lies in it. Moments are seconds since 1970-01-01T00:00:00Z.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86400.0
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?) (min|h|d|months)$")
+_SECONDS = {"min": MINUTE, "h": HOUR, "d": DAY, "months": 365.0 / 12 * DAY}
+
+
+def duration(text: Any) -> float:
+    """Seconds in ``"20 min"``, ``"24 h"``, ``"7 d"`` or ``"12 months"``; ``ValueError`` if not one.
+
+    A month is a twelfth of 365 days.
+    """
+    match = _DURATION.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"a duration is written like '24 h' or '7 d', not {text!r}")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as recorded: the earliest and latest second that it can mean, and its own text."""
+
+    earliest: float
+    latest: float
+    text: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether a time of day was given."""
+        return self.earliest == self.latest
+
+
+def parse_moment(text: Any, zone: tzinfo) -> Moment | None:
+    """Read a FHIR date, dateTime or instant; ``None`` if it is not one.
+
+    ``zone`` is where a date without a time of day is taken to be: that of the evaluation.
+    """
+    if not isinstance(text, str):
+        return None
+    try:
+        if len(text) > 10:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                return None
+            seconds = moment.timestamp()
+            return Moment(seconds, seconds, text)
+        if len(text) == 10:
+            start = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone)
+            end = start + timedelta(days=1)
+        elif len(text) == 7:
+            start = datetime.strptime(text, "%Y-%m").replace(tzinfo=zone)
+            end = start + timedelta(days=calendar.monthrange(start.year, start.month)[1])
+        elif len(text) == 4:
+            start = datetime.strptime(text, "%Y").replace(tzinfo=zone)
+            end = start.replace(year=start.year + 1)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return Moment(start.timestamp(), end.timestamp() - 1, text)
+
+
+def say_duration(seconds: float) -> str:
+    """A length of time as a clinician says it: ``7 h 40 min``, ``3 h``, ``25 min``."""
+    minutes = round(seconds / MINUTE)
+    hours, rest = divmod(minutes, 60)
+    if not hours:
+        return f"{rest} min"
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def say_time(text: str | None) -> str:
+    """The time as it was recorded, short: ``14 Jan 06:10``, or ``14 Jan`` without a time of day."""
+    if text is None:
+        return ""
+    if len(text) < 10:
+        return text
+    day = f"{int(text[8:10])} {_MONTHS[int(text[5:7]) - 1]}"
+    return f"{day} {text[11:16]}" if len(text) > 10 else day
