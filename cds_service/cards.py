@@ -139,6 +139,9 @@ def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | No
         made["selectionBehavior"] = "any"
     _add_links(made, [*((link.label, link.url) for link in card.links), *_links(evidence)])
     rows = [*card.rows, *(row for choice in todo for row in choice.intervention.rows)]
+    for support in supports:
+        if support.finding is not None:
+            rows += case.content.findings[support.finding].rows
     interventions = [choice.intervention.id for choice in todo]
     _add_extension(made, case, interventions, rows, _because(supports, case), evidence)
     return made
@@ -220,14 +223,21 @@ def _what_else(choices: list[Choice], case: MotherCase) -> str:
 
 
 def _could_not_be_read(case: MotherCase) -> str:
+    names = _unread(case)
+    return f"Could not be read: {', '.join(names)}." if names else ""
+
+
+def _unread(case: MotherCase) -> list[str]:
+    """What the record system did not give, of all that can change a card."""
     names: list[str] = []
     for key in case.content.prefetch.values():
-        answer = case.chart.answers.get(key.id)
-        if answer is None or case.chart.is_unavailable(key.id):
+        if key.id not in case.content.keys_in_use:
+            continue
+        if case.chart.is_unavailable(key.id):
             names.append(key.label)
         elif case.chart.is_partial(key.id):
             names.append(f"{key.label} (only in part)")
-    return f"Could not be read: {', '.join(names)}." if names else ""
+    return names
 
 
 def _citations(evidence: list[Evidence]) -> str:
@@ -402,24 +412,25 @@ def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
 
 def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
     """What is missing, what contradicts, what could not be read, and what could not be judged."""
-    concerns = case.holds(f"card {card.title}", card.when, card.unless) is True
+    concerns = case.holds(f"card {card.title}", card.when, card.unless)
     missing: dict[str, list[str]] = {}
     rows: list[str] = list(card.rows)
     unclear: list[FactValue] = []
-    unread = ""
-    if concerns:
+    unread: list[str] = []
+    if concerns is True:
         for ask in case.content.asks.values():
             wanted = _wanted_by(ask, case)
             if wanted:
                 missing[ask.why] = wanted
                 rows += ask.rows
+    if concerns is not False:  # also if it could not be known whether she had a birth
         unclear = [
             fact
             for fact in case.facts.values()
             if fact.spec.id in case.content.asked_facts
             and fact.status in ("conflicting", "unusable")
         ]
-        unread = _could_not_be_read(case)
+        unread = _unread(case)
     if not (missing or unclear or unread or case.faults):
         return None
     names = [
@@ -439,11 +450,13 @@ def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
     unique = list(dict.fromkeys(names))
     if faults:
         summary = "Part of the lactation check could not be evaluated"
+    elif not unique:
+        summary, unique = "Lactation check incomplete, could not be read", unread
     if unique:
         summary = _with_names(summary, unique)
     opening = card.opening.say(case, case.content) if card.opening else ""
-    made = _frame(card, case, summary, [opening, "\n".join(lines), unread])
-    if faults or unread:
+    made = _frame(card, case, summary, [opening, "\n".join(lines), _could_not_be_read(case)])
+    if faults:
         made["indicator"] = "warning"
     because: list[dict[str, Any]] = [
         {"fact": name, "problem": case.facts[name].status}

@@ -11,7 +11,8 @@ What can be written::
     {fact: pump-session-minutes, at-least: 20}    also above, at-most, below
     {fact: expressed-milk-volume.sum, below: {curve: expected-volume, line: low}}
     {finding: little-milk}                        another finding
-    {recorded: delivery-time}                     there is a usable value
+    {fact: expressed-milk-volume.longest-gap, above: 6 h}
+    {recorded: delivery-time}                     there is a value within the fact's window
     {ordered: lactation-consult}                  asked for already, or done
     {taking: any}                                 there are active medicines
     {all: [...]}, {any: [...]}, {not: ...}
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .facts import FactValue
+from .times import duration
 
 Truth = bool | None
 
@@ -183,6 +185,7 @@ class FactCompares(Condition):
     compare: Callable[[float, float], bool]
     limit: float | None
     curve: tuple[str, str] | None
+    in_duration: bool = False  # the limit was written as a duration, and is in seconds
 
     def test(self, case: Case) -> Truth:
         value = case.fact(self.fact).measure(self.measure)
@@ -212,7 +215,7 @@ class Recorded(Condition):
         fact = case.fact(self.fact)
         if fact.value is not None:
             return True
-        return False if fact.status == "not-recorded" else None
+        return False if fact.status in ("not-recorded", "stale") else None
 
     def support(self, case: Case) -> Iterator[Support]:
         yield Support(self.fact, "value")
@@ -303,8 +306,12 @@ def _compile_fact(written: dict[str, Any]) -> Condition:
         if isinstance(wanted, dict):
             curve = (_text(wanted.get("curve")), _text(wanted.get("line")))
             return FactCompares(fact, measure or "value", COMPARISONS[how], None, curve)
+        if isinstance(wanted, str):
+            return FactCompares(
+                fact, measure or "value", COMPARISONS[how], duration(wanted), None, True
+            )
         if isinstance(wanted, bool) or not isinstance(wanted, int | float):
-            raise ValueError(f"'{how}' needs a number or a curve, not {wanted!r}")
+            raise ValueError(f"'{how}' needs a number, a duration or a curve, not {wanted!r}")
         return FactCompares(fact, measure or "value", COMPARISONS[how], float(wanted), None)
     raise ValueError(f"a fact can be asked with 'is', {', '.join(COMPARISONS)}; not with '{how}'")
 

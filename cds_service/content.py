@@ -131,6 +131,7 @@ class PrefetchKey(Entry):
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z]*$")]
     label: str
     resource: str
+    by_code: bool = False
     search: str | None = None
     needed: bool = False
 
@@ -170,8 +171,15 @@ class FactSpec(Entry):
     ask: str
     note: str | None = None
 
+    decimals: int = 1
+
     _answer_codes: dict[tuple[str, str], str] = {}
     _factors: dict[str, tuple[float, float]] = {}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The prefetch keys under which it can come."""
+        return (self.prefetch, *(source.prefetch for source in self.also_from))
 
     @property
     def measures_like(self) -> str:
@@ -188,9 +196,18 @@ class FactSpec(Entry):
         return known.label if known else answer
 
     def convert(self, number: float, unit: Any) -> float | None:
-        """A number in this fact's unit; ``None`` if its unit is of another kind, or missing."""
-        factor = self._factors.get(unit if isinstance(unit, str) else "")
+        """A number in this fact's unit; ``None`` if its unit is of another kind, or missing.
+
+        An annotation in braces, such as ``{sessions}``, is no unit (UCUM, section 2.1).
+        """
+        written = unit if isinstance(unit, str) else ""
+        if "{" in written:
+            written = _ANNOTATION.sub("", written)
+        factor = self._factors.get(written)
         return None if factor is None else number * factor[0] + factor[1]
+
+
+_ANNOTATION = re.compile(r"\{[^{}]*\}")
 
 
 class UnitKind(Entry):
@@ -420,6 +437,7 @@ class Content:
     codes: dict[str, list[tuple[str, str]]]
     facts_by_code: dict[tuple[str, str], list[FactSpec]] = field(default_factory=dict)
     asked_facts: set[str] = field(default_factory=set)
+    keys_in_use: set[str] = field(default_factory=set)
 
     def facts_of_concept(self, concept: Any, resource_type: str) -> list[FactSpec]:
         """The facts that a CodeableConcept codes for in a resource of this type."""
@@ -446,9 +464,7 @@ class Content:
         token equality, ``_sort`` and ``_count``, and root-level context tokens.
         """
         search = [f"{key.resource}?patient={{{{context.patientId}}}}"]
-        if key.search:
-            search.append(key.search)
-        else:
+        if key.by_code:
             codes = [
                 code
                 for spec in self.facts.values()
@@ -457,6 +473,8 @@ class Content:
             ]
             unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
             search.append(f"{CODE_PARAMETER.get(key.resource, 'code')}={','.join(unique)}")
+        if key.search:
+            search.append(key.search)
         return "&".join(search)
 
     def codes_of(self, fact_id: str) -> list[tuple[str, str]]:
@@ -668,6 +686,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _check_findings_have_no_cycle(content, reader)
     _check_wording(content, reader)
     _build_suggestions(content, reader)
+    _mark_keys_in_use(content)
     if reader.faults:
         raise ContentError(sorted(reader.faults, key=lambda fault: (fault.file, fault.line)))
     return content
@@ -720,10 +739,21 @@ def _index_facts(content: Content) -> None:
             content.facts_by_code.setdefault(pair, []).append(spec)
 
 
+def _mark_keys_in_use(content: Content) -> None:
+    """The keys whose want can change a card: the others may fail unsaid."""
+    resources = {i.resource["resourceType"] for i in content.interventions.values() if i.resource}
+    if any(card.body == "medicines" for card in content.cards.values()):
+        resources |= {"MedicationRequest", "MedicationStatement"}
+    content.keys_in_use |= {
+        key.id for key in content.prefetch.values() if key.resource in resources
+    }
+    for name in content.asked_facts:
+        content.keys_in_use.update(content.facts[name].keys)
+
+
 def _check_references(content: Content, reader: _Reader) -> None:
     for spec in content.facts.values():
-        keys = [spec.prefetch, *(source.prefetch for source in spec.also_from)]
-        for key in keys:
+        for key in spec.keys:
             if key not in content.prefetch:
                 reader.fault("facts", spec.id, f"there is no prefetch key '{key}'")
         if spec.counts is not None and spec.counts not in content.facts:
@@ -792,6 +822,9 @@ def _wrong_in(condition: Condition, content: Content) -> Iterator[str]:
             spec = content.facts[part.fact]
             if part.measure != "value" and part.measure not in MEASURES[spec.measures_like]:
                 yield f"{part.fact} has no measure '{part.measure}'"
+            is_duration = MEASURES[spec.measures_like].get(part.measure) == "duration"
+            if part.in_duration != is_duration:
+                yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
             if part.curve is not None and part.curve[0] not in content.curves:
                 yield f"there is no curve '{part.curve[0]}'"
 

@@ -69,6 +69,7 @@ class FactValue:
     problems: list[Problem] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
     moment: Moment | None = None
+    partly_read: bool = False  # there were more pages than could be had
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -83,6 +84,7 @@ MEASURES: dict[str, dict[str, str]] = {
     "sum": {
         "sum": "quantity",  # within the window
         "sum-so-far": "quantity",  # the same, however little of the window is covered
+        "count-so-far": "number",
         "latest": "quantity",
         "count": "number",  # sessions within the window
         "longest-gap": "duration",  # seconds between two sessions
@@ -320,7 +322,8 @@ def _combine(
     chart: Chart,
     now: float,
 ) -> FactValue:
-    fact = FactValue(spec, problems=problems)
+    partly_read = any(chart.is_partial(key) for key in spec.keys)
+    fact = FactValue(spec, problems=problems, partly_read=partly_read)
     oldest = now - spec.window
     counted: list[Reading] = []
     before: list[Reading] = []
@@ -338,21 +341,20 @@ def _combine(
             problems.append(Problem("its time is too vague for this", reading.reference))
     counted.sort(key=lambda reading: reading.moment.earliest)
     before.sort(key=lambda reading: reading.moment.earliest)
-    partly_read = chart.is_partial(spec.prefetch)
     if not counted:
         if before and not vague:
             fact.status = "stale"
             fact.time = before[-1].moment.text
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
-        elif partly_read or chart.is_unavailable(spec.prefetch):
+        elif partly_read or any(chart.is_unavailable(key) for key in spec.keys):
             fact.status = "not-available"
         return fact
     newest = counted[-1]
     if spec.type == "time":
         _settle_time(fact, counted, now)
     elif spec.combine == "sum":
-        _settle_sum(fact, spec, counted, before, partly_read, now)
+        _settle_sum(fact, counted, before, now)
     else:
         rivals = [
             reading
@@ -396,21 +398,14 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
             fact.measures["hours"] = since / HOUR
 
 
-def _settle_sum(
-    fact: FactValue,
-    spec: FactSpec,
-    counted: list[Reading],
-    before: list[Reading],
-    partly_read: bool,
-    now: float,
-) -> None:
+def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], now: float) -> None:
     """Sessions and their total.
 
     Two records of one time are one session: their amounts add (left and right) unless they are
     the same in amount and site, which is one record sent twice.
     """
     seen: set[tuple[float, float | str, str]] = set()
-    total = 0.0
+    total = latest = 0.0
     sessions: list[float] = []
     for reading in counted:
         key = (reading.moment.earliest, reading.value, reading.part)
@@ -421,30 +416,37 @@ def _settle_sum(
         seen.add(key)
         assert isinstance(reading.value, float)
         total += reading.value
-        if not sessions or sessions[-1] != reading.moment.earliest:
+        if sessions and sessions[-1] == reading.moment.earliest:
+            latest += reading.value
+        else:
+            latest = reading.value
             sessions.append(reading.moment.earliest)
     fact.status = "known"
-    fact.value = counted[-1].value
     measures = fact.measures
-    measures["latest"] = float(counted[-1].value)
+    fact.value = measures["latest"] = latest
     measures["sum-so-far"] = total
+    measures["count-so-far"] = float(len(sessions))
     # A gap longer than the break is taken for missing records, not for a pause: what lies before
     # it says nothing about the window.
     earlier = [reading.moment.earliest for reading in before if reading.moment.exact]
-    chain = _since_last_break([*earlier, *sessions], spec.record_break)
-    start = max(chain[0], now - spec.window)
-    measures["covered"] = sessions[-1] - start + min(now - sessions[-1], spec.record_break)
-    if partly_read or measures["covered"] < spec.covered:
-        return  # a partial day is not a low day
-    measures["sum"] = total
-    measures["count"] = float(len(sessions))
+    chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
+    start = max(chain[0], now - fact.spec.window)
+    measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)
+    if not fact.partly_read and measures["covered"] >= fact.spec.covered:
+        _close_the_day(fact)  # a partial day is not a low day
     if all(reading.moment.exact for reading in counted):
-        inside = [time for time in chain if time > now - spec.window]
+        inside = [time for time in chain if time > now - fact.spec.window]
         preceding = chain[-len(inside) - 1 : -len(inside)]
         times = [*preceding, *inside]
         if len(times) > 1:
             pairs = pairwise(times)
             measures["longest-gap"] = max(later - sooner for sooner, later in pairs)
+
+
+def _close_the_day(fact: FactValue) -> None:
+    """What was recorded so far is all there was in the window."""
+    fact.measures["sum"] = fact.measures["sum-so-far"]
+    fact.measures["count"] = fact.measures["count-so-far"]
 
 
 def _since_last_break(times: list[float], longest: float) -> list[float]:
@@ -456,9 +458,11 @@ def _since_last_break(times: list[float], longest: float) -> list[float]:
 
 
 def _prefer_newer_count(reported: FactValue, recorded: FactValue) -> None:
-    """A count that was reported wins over the sessions recorded one by one, if it is newer."""
-    count = recorded.measure("count")
-    if count is None or reported.status == "conflicting":
+    """A count that was reported wins over the sessions recorded one by one, if it is newer.
+
+    If it is the number that was recorded, every session of the day is in the record.
+    """
+    if reported.status == "conflicting":
         return
     if (
         reported.value is not None
@@ -466,6 +470,11 @@ def _prefer_newer_count(reported: FactValue, recorded: FactValue) -> None:
         and recorded.moment is not None
         and reported.moment.earliest >= recorded.moment.earliest
     ):
+        if reported.value == recorded.measure("count-so-far") and not recorded.partly_read:
+            _close_the_day(recorded)
+        return
+    count = recorded.measure("count")
+    if count is None:
         return
     reported.status = "known"
     reported.value = count

@@ -88,13 +88,15 @@ def say_value(fact: FactValue) -> str:
         return NOT_RECORDED
     if isinstance(fact.value, str):
         return fact.spec.label_of(fact.value)
-    return with_unit(fact.value, fact.spec.unit)
+    return with_unit(fact.value, fact.spec.unit, fact.spec.decimals)
 
 
-def with_unit(number: float, unit: str | None) -> str:
-    """A number as a clinician writes it: whole, or with one decimal when it is not."""
-    rounded = round(number, 1)
-    text = f"{rounded:.0f}" if rounded == int(rounded) or rounded >= 100 else f"{rounded:.1f}"
+def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
+    """A number as a clinician writes it: with ``decimals`` (below ten at least one), or whole."""
+    if abs(number) < 10:
+        decimals = max(decimals, 1)
+    rounded = round(number, decimals)
+    text = f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:.{decimals}f}"
     return f"{text} {unit}" if unit else text
 
 
@@ -102,10 +104,9 @@ def _say_measure(spec: FactSpec, measure: str, number: float) -> str:
     kind = MEASURES[spec.measures_like].get(measure)
     if kind == "duration":
         return say_duration(number)
-    return with_unit(
-        float(int(number)) if kind == "number" else number,
-        spec.unit if kind == "quantity" else None,
-    )
+    if kind == "number":
+        return with_unit(float(int(number)), None)
+    return with_unit(number, spec.unit, spec.decimals)
 
 
 def _about(number: float) -> int:
