@@ -114,6 +114,21 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> dict[str, FactV
     One broken resource never spoils the rest: it becomes a problem of the facts that it codes for.
     """
     at = now.timestamp()
+    readings, problems = collect_readings(content, chart, now)
+    facts = {
+        spec.id: _combine(spec, readings.get(spec.id, ()), problems.get(spec.id, []), chart, at)
+        for spec in content.facts.values()
+    }
+    for spec in content.facts.values():
+        if spec.counts is not None:
+            _prefer_newer_count(facts[spec.id], facts[spec.counts])
+    return facts
+
+
+def collect_readings(
+    content: Content, chart: Chart, now: datetime
+) -> tuple[dict[str, list[Reading]], dict[str, list[Problem]]]:
+    """Every usable record by fact, whenever it was made, and every one that does not count."""
     zone = now.tzinfo
     assert zone is not None, "the time of evaluation needs an offset"
     readings: dict[str, list[Reading]] = {}
@@ -134,14 +149,7 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> dict[str, FactV
                 problems.setdefault(spec.id, []).append(problem)
             else:
                 readings.setdefault(spec.id, []).append(reading)
-    facts = {
-        spec.id: _combine(spec, readings.get(spec.id, ()), problems.get(spec.id, []), chart, at)
-        for spec in content.facts.values()
-    }
-    for spec in content.facts.values():
-        if spec.counts is not None:
-            _prefer_newer_count(facts[spec.id], facts[spec.counts])
-    return facts
+    return readings, problems
 
 
 def _coded_parts(

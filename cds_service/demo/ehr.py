@@ -1,13 +1,31 @@
-"""What an EHR does around a hook: fill the prefetch templates, and make the request."""
+"""What an EHR does around a hook: fill the prefetch templates, make the request, and call."""
 
 from __future__ import annotations
 
+import time
 import uuid
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import requests
 
 from ..content import Content
+from ..protocol import HOOKS
 from .fhir_store import FhirStore
 from .fixtures import CLINICIAN, Fixture
+
+DataWay = Literal["prefetch", "server"]
+SERVICES = {hook: service for service, hook in HOOKS.items()}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the service said, and after how many milliseconds."""
+
+    status: int
+    response: dict[str, Any]
+    milliseconds: float
 
 
 def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> dict[str, Any]:
@@ -42,3 +60,16 @@ def hook_request(
     if prefetch is not None:
         request["prefetch"] = prefetch
     return request
+
+
+def call(service_url: str, request: dict[str, Any]) -> Answered:
+    """Fire the hook at the service over HTTP."""
+    started = time.perf_counter()
+    answer = requests.post(
+        service_url,
+        data=orjson.dumps(request),
+        headers={"Content-Type": "application/json"},
+        timeout=10,
+    )
+    milliseconds = (time.perf_counter() - started) * 1000
+    return Answered(answer.status_code, orjson.loads(answer.content), milliseconds)

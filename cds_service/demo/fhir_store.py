@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -22,6 +22,7 @@ Resource = dict[str, Any]
 CODE_FIELDS = {"code": ("code",), "type": ("type",), "category": ("category",)}
 TIME_FIELDS = ("effectiveDateTime", "authoredOn", "performedDateTime", "recordedDate")
 PAGE = 200
+FRESH = timedelta(minutes=10)
 
 
 class UnknownParameterError(ValueError):
@@ -31,33 +32,44 @@ class UnknownParameterError(ValueError):
 class FhirStore:
     """Resources by type and id. Safe to use from several threads."""
 
-    def __init__(self, mothers: Iterable[Fixture]) -> None:
+    def __init__(self, mothers: Iterable[Fixture], now: datetime) -> None:
         self._mothers = list(mothers)
         self._lock = threading.Lock()
-        self._resources: dict[tuple[str, str], Resource] = {}
-        self.filled_at: datetime | None = None
+        self._loaded: dict[tuple[str, str], Resource] = {}
+        self._created: dict[tuple[str, str], Resource] = {}
+        self._loaded_at = now
+        self.reset(now)
 
-    def fill(self, now: datetime) -> None:
-        """Forget everything and load the mothers anew, as of ``now``."""
+    def reset(self, now: datetime) -> None:
+        """Forget what was created, and load the mothers as of ``now``."""
+        with self._lock:
+            self._created = {}
+        self._load(now)
+
+    def keep_fresh(self, now: datetime) -> None:
+        """Move the mothers' times on if they have fallen behind, so that they never age."""
+        if now - self._loaded_at > FRESH:
+            self._load(now)
+
+    def _load(self, now: datetime) -> None:
         loaded: dict[tuple[str, str], Resource] = {}
         for mother in self._mothers:
             for entry in mother.at(now)["entry"]:
                 resource = entry["resource"]
                 loaded[resource["resourceType"], resource["id"]] = resource
         with self._lock:
-            self._resources = loaded
-            self.filled_at = now
+            self._loaded, self._loaded_at = loaded, now
 
     def read(self, kind: str, identifier: str) -> Resource | None:
         """One resource, or ``None``."""
         with self._lock:
-            return self._resources.get((kind, identifier))
+            return self._created.get((kind, identifier)) or self._loaded.get((kind, identifier))
 
     def create(self, resource: Resource) -> Resource:
         """Keep a resource under a new id, which is returned in it."""
         kept = {**resource, "id": str(uuid.uuid4())}
         with self._lock:
-            self._resources[kept["resourceType"], kept["id"]] = kept
+            self._created[kept["resourceType"], kept["id"]] = kept
         return kept
 
     def search(self, base: str, kind: str, query: str) -> Resource:
@@ -65,7 +77,8 @@ class FhirStore:
         parameters = parse_qsl(query, keep_blank_values=True)
         count, offset, newest_first = PAGE, 0, False
         with self._lock:
-            found = [r for (t, _), r in self._resources.items() if t == kind]
+            known = {**self._loaded, **self._created}
+        found = [resource for (kept, _), resource in known.items() if kept == kind]
         for name, value in parameters:
             if name == "_count":
                 count = max(1, int(value))
@@ -73,6 +86,8 @@ class FhirStore:
                 offset = max(0, int(value))
             elif name == "_sort":
                 newest_first = value.startswith("-")
+            elif name == "_id":
+                found = [r for r in found if r["id"] in value.split(",")]
             elif name in ("patient", "subject"):
                 wanted = f"Patient/{value.removeprefix('Patient/')}"
                 found = [r for r in found if _subject(r) == wanted]

@@ -1,0 +1,245 @@
+"""The command line: ``cds-service``.
+
+serve      run the service under gunicorn
+demo       the same, with synthetic mothers and a small EHR to open their charts
+evaluate   the cards for a hook request in a file, in the terminal
+content    check the clinical content
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from pydantic import ValidationError
+from rich.console import Console, Group
+from rich.markdown import Markdown
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .app import create_app
+from .caller import ClientsError
+from .cards import EXTENSION, NothingEvaluated, Setting
+from .content import Content, ContentError, load_content
+from .demo.app import create_demo
+from .evaluation import Evaluation
+from .fhir_server import FhirReader
+from .prefetch import gather
+from .protocol import HOOKS, Refusal, read_request
+from .settings import Settings
+
+COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
+
+
+class Moment(click.ParamType[datetime]):
+    """An ISO 8601 time with an offset."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value} is not an ISO 8601 time", param, ctx)
+        if moment.tzinfo is None:
+            self.fail(f"{value} needs an offset, such as Z or +02:00", param, ctx)
+        return moment
+
+
+@click.group()
+@click.version_option(package_name="lactation-cds")
+def main() -> None:
+    """A CDS Hooks service for postpartum lactation support."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True)
+@click.option("--workers", default=2, show_default=True, help="Processes.")
+@click.option("--threads", default=8, show_default=True, help="Threads a process.")
+def serve(host: str, port: int, workers: int, threads: int) -> None:
+    """Run the service under gunicorn. Settings come from the environment (CDS_...)."""
+    _run(create_app, host, port, workers, threads)
+
+
+@main.command()
+@click.option("--port", default=8000, show_default=True)
+def demo(port: int) -> None:
+    """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
+    click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
+    _run(lambda: create_demo(f"http://127.0.0.1:{port}"), "127.0.0.1", port, 1, 32)
+
+
+def _run(make: Callable[[], Flask], host: str, port: int, workers: int, threads: int) -> None:
+    try:
+        app = make()
+    except (ContentError, ClientsError) as error:
+        raise click.ClickException(str(error)) from None
+    except ValidationError as error:
+        raise click.ClickException(_say_settings(error)) from None
+    options = {
+        "bind": f"{host}:{port}",
+        "workers": workers,
+        "threads": threads,
+        "worker_class": "gthread",
+        "control_socket_disable": True,
+    }
+    _Server(app, options).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn, given an application that is loaded already: faults show before it forks."""
+
+    def __init__(self, app: Flask, options: dict[str, Any]) -> None:
+        self._app, self._options = app, options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._app
+
+
+def _say_settings(error: ValidationError) -> str:
+    lines = [
+        f"CDS_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
+        for problem in error.errors()
+    ]
+    return "\n".join(lines)
+
+
+@main.command()
+@click.argument(
+    "request_file", metavar="REQUEST.json", type=click.Path(exists=True, path_type=Path)
+)
+@click.option("--now", type=Moment(), help="Evaluate as of this time, not the present.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response as an EHR would get it.")
+def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
+    """Show the cards for a hook request in a file.
+
+    What is not in its prefetch is read from its fhirServer, as the service would. Ends with 1 if
+    the request is refused, with the OperationOutcome's text.
+    """
+    settings = Settings()
+    content = _content(settings.content_dir)
+    body = request_file.read_bytes()
+    try:
+        request, context = read_request(body, _hook_of(body))
+        chart = gather(content, request, context, FhirReader(), settings.deadline_ms / 1000)
+        setting = Setting(context.patient_id, context.user_id, context.encounter_id)
+        cards = Evaluation(content).cards(chart, setting, now or datetime.now(UTC))
+    except Refusal as refusal:
+        raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
+    except NothingEvaluated as error:
+        raise click.ClickException(f"500: no card could be judged: {error}") from None
+    if as_json:
+        click.echo(orjson.dumps({"cards": cards}, option=orjson.OPT_INDENT_2))
+        return
+    console = Console()
+    if not cards:
+        console.print("[green]No cards.[/] All was read, and there is nothing to do.")
+    for card in cards:
+        console.print(_panel(card))
+
+
+def _hook_of(body: bytes) -> str:
+    """The hook that a request names, if a service answers it; else one that will refuse it."""
+    hooks = tuple(HOOKS.values())
+    try:
+        named = orjson.loads(body)["hook"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return hooks[0]
+    return named if named in hooks else hooks[0]
+
+
+def _panel(card: dict[str, Any]) -> Panel:
+    colour = COLOURS[card["indicator"]]
+    parts: list[Any] = [Text(card["summary"], style="bold"), Text(), Markdown(card["detail"])]
+    for suggestion in card.get("suggestions", ()):
+        mark = "★" if suggestion.get("isRecommended") else "•"
+        kinds = ", ".join(action["resource"]["resourceType"] for action in suggestion["actions"])
+        parts.append(Text(f"{mark} {suggestion['label']}  ({kinds})", style=colour))
+    for link in card.get("links", ()):
+        parts.append(Text(f"↗ {link['label']}  {link['url']}", style="dim"))
+    why = card["extension"][EXTENSION]
+    topic = card["source"]["topic"]["code"]
+    title = f"[bold {colour}]{card['indicator']}[/] {topic}"
+    rows = f"{' '.join(why['rows'])} · content {why['content']}"
+    return Panel(Group(*parts), title=title, subtitle=rows, border_style=colour, title_align="left")
+
+
+@main.group()
+def content() -> None:
+    """The clinical content."""
+
+
+@content.command()
+@click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A directory laid over the shipped content; CDS_CONTENT_DIR if not given.",
+)
+def check(directory: Path | None) -> None:
+    """Validate the content and print what it holds. Ends with 1 if anything is wrong."""
+    loaded = _content(directory or Settings().content_dir)
+    console = Console()
+    console.print(f"Content [bold]{loaded.version}[/] is valid.\n")
+    console.print(_contents_table(loaded))
+    console.print(_rows_table(loaded))
+    waiting = [row.id for row in loaded.rows.values() if row.not_yet]
+    working = len(loaded.rows) - len(waiting)
+    console.print(f"{working} rows at work, {len(waiting)} not yet: {' '.join(waiting) or 'none'}")
+
+
+def _content(directory: Path | None) -> Content:
+    try:
+        return load_content(directory)
+    except ContentError as error:
+        console = Console(stderr=True)
+        for fault in error.faults:
+            where = f"{fault.file}:{fault.line}"
+            console.print(f"[red]✗[/] [bold]{where}[/] ", Text(fault.reason), soft_wrap=True)
+        raise click.ClickException(f"the content has {len(error.faults)} faults") from None
+
+
+def _contents_table(loaded: Content) -> Table:
+    table = Table("Holds", "Number", "Which", title="What the content holds", title_justify="left")
+    sections: dict[str, dict[str, Any]] = {
+        "facts": loaded.facts,
+        "findings": loaded.findings,
+        "interventions": loaded.interventions,
+        "cards": loaded.cards,
+        "medicines": loaded.medicines,
+        "curves": loaded.curves,
+        "evidence": loaded.evidence,
+        "prefetch keys": loaded.prefetch,
+    }
+    for name, entries in sections.items():
+        table.add_row(name, str(len(entries)), Text(", ".join(entries)))
+    return table
+
+
+def _rows_table(loaded: Content) -> Table:
+    table = Table("Row", "Says", "At work in", title="Row by row", title_justify="left")
+    uses = loaded.row_uses()
+    for row in loaded.rows.values():
+        where = ", ".join(uses[row.id])
+        if row.not_yet:
+            where = f"[dark_orange]not yet:[/] {row.not_yet}" + (f" ({where})" if where else "")
+        table.add_row(row.id, row.says, where)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

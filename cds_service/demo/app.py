@@ -1,0 +1,227 @@
+"""The demo: the service, an embedded FHIR endpoint, and a small EHR that opens charts.
+
+The EHR's pages do what an EHR does, over HTTP: they fire the hook at the service of this process,
+show its cards, and write an accepted suggestion through the FHIR endpoint. Synthetic mothers only;
+what is written lives in memory until it is reset or the process ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import orjson
+from flask import Blueprint, Flask, Response, abort, redirect, render_template, request, url_for
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from ..app import create_app
+from ..cards import EXTENSION
+from ..chart import Chart, read_answer
+from ..content import Content, load_content
+from ..evaluation import Evaluation
+from ..facts import collect_readings
+from ..findings import MotherCase
+from ..settings import Settings
+from ..times import say_time
+from ..wording import say_value
+from .ehr import SERVICES, Answered, DataWay, call, hook_request, prefetch_from
+from .fhir_endpoint import fhir_endpoint
+from .fhir_store import FhirStore
+from .fixtures import Fixture, fixtures
+from .plot import Plot, plot_volumes
+
+SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
+PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'"
+
+
+def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
+    """The demo as a WSGI application, known to its callers as ``base_url``."""
+    content = load_content()
+    settings = Settings(base_url=base_url, auth="open", clients=None)
+    if not settings.allowed_origins:
+        settings.allowed_origins = SANDBOX_ORIGIN
+    app = create_app(settings, content, clock)
+    store = FhirStore(fixtures(), clock())
+    app.register_blueprint(fhir_endpoint(store, f"{settings.base_url}/fhir"))
+    app.register_blueprint(_pages(content, store, settings.base_url, clock))
+
+    @app.before_request
+    def keep_fresh() -> None:
+        store.keep_fresh(clock())
+
+    return app
+
+
+def _pages(
+    content: Content, store: FhirStore, base_url: str, clock: Callable[[], datetime]
+) -> Blueprint:
+    pages = Blueprint(
+        "demo",
+        __name__,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/demo/static",
+    )
+    mothers = {mother.name: mother for mother in fixtures()}
+    evaluation = Evaluation(content)
+    fhir = f"{base_url}/fhir"
+    dismissed: dict[str, dict[str, str]] = {name: {} for name in mothers}
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+    @pages.app_template_filter("markdown")
+    def render_markdown(text: str) -> Markup:
+        return Markup(markdown.render(text))
+
+    @pages.after_request
+    def protect(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def mother_named(name: str) -> Fixture:
+        mother = mothers.get(name)
+        if mother is None:
+            abort(404)
+        return mother
+
+    def request_for(mother: Fixture) -> tuple[str, DataWay, dict[str, Any]]:
+        hook = request.values.get("hook", "patient-view")
+        data = request.values.get("data", "prefetch")
+        if hook not in SERVICES or data not in ("prefetch", "server"):
+            abort(400)
+        sent = (
+            prefetch_from(content, store, fhir, mother.patient_id) if data == "prefetch" else None
+        )
+        return hook, cast(DataWay, data), hook_request(mother, hook, fhir, sent)
+
+    @pages.get("/")
+    def choose() -> str:
+        return render_template("choose.html", mothers=mothers.values(), base_url=base_url)
+
+    @pages.get("/mothers/<name>")
+    def chart(name: str) -> str:
+        mother = mother_named(name)
+        case = _case(content, evaluation, store, fhir, mother, clock())
+        return render_template(
+            "chart.html",
+            mother=mother,
+            patient=store.read("Patient", mother.patient_id),
+            facts=_known_facts(case),
+            medicines=case.medicines,
+            orders=_written(case),
+            plot=_plot(content, case),
+            hooks=list(SERVICES),
+        )
+
+    @pages.get("/mothers/<name>/encounter")
+    def encounter(name: str) -> str:
+        mother = mother_named(name)
+        hook, data, hooked = request_for(mother)
+        answered = call(f"{base_url}/cds-services/{SERVICES[hook]}", hooked)
+        return render_template(
+            "encounter.html",
+            mother=mother,
+            hook=hook,
+            data=data,
+            answered=answered,
+            cards=_shown(answered, dismissed[name]),
+            dismissed=dismissed[name],
+            extension=EXTENSION,
+            written=request.args.get("written"),
+            request_json=_pretty(hooked),
+            response_json=_pretty(answered.response),
+            request_url=f"{base_url}{url_for('.request_body', name=name, hook=hook, data=data)}",
+            service_url=f"{base_url}/cds-services/{SERVICES[hook]}",
+        )
+
+    @pages.get("/mothers/<name>/request.json")
+    def request_body(name: str) -> Response:
+        return Response(
+            orjson.dumps(request_for(mother_named(name))[2]), mimetype="application/json"
+        )
+
+    @pages.post("/mothers/<name>/accept")
+    def accept(name: str) -> Response:
+        mother_named(name)
+        written: list[str] = []
+        for action in orjson.loads(request.form["actions"]):
+            made = store.create(action["resource"])
+            written.append(f"{made['resourceType']}/{made['id']}")
+        return _back(name, written=", ".join(written))
+
+    @pages.post("/mothers/<name>/override")
+    def override(name: str) -> Response:
+        mother_named(name)
+        dismissed[name][request.form["card"]] = request.form.get("reason", "")
+        return _back(name)
+
+    @pages.post("/demo/reset")
+    def reset() -> Response:
+        store.reset(clock())
+        for reasons in dismissed.values():
+            reasons.clear()
+        return cast(Response, redirect(url_for(".choose"), 303))
+
+    def _back(name: str, **more: str) -> Response:
+        where = {key: request.form[key] for key in ("hook", "data") if key in request.form}
+        query = urlencode({**where, **more})
+        return cast(Response, redirect(f"{url_for('.encounter', name=name)}?{query}", 303))
+
+    return pages
+
+
+def _pretty(document: Any) -> str:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+
+
+def _shown(answered: Answered, dismissed: dict[str, str]) -> list[dict[str, Any]]:
+    cards: list[dict[str, Any]] = answered.response.get("cards", [])
+    return [card for card in cards if card["source"]["topic"]["code"] not in dismissed]
+
+
+def _case(
+    content: Content,
+    evaluation: Evaluation,
+    store: FhirStore,
+    fhir: str,
+    mother: Fixture,
+    now: datetime,
+) -> MotherCase:
+    sent = prefetch_from(content, store, fhir, mother.patient_id)
+    answers = {key: read_answer(value) for key, value in sent.items()}
+    return evaluation.case(Chart(mother.patient_id, answers, fhir), now)
+
+
+def _known_facts(case: MotherCase) -> list[tuple[str, str, str]]:
+    return [
+        (
+            fact.spec.label,
+            say_value(fact) if fact.value is not None else fact.status,
+            say_time(fact.time),
+        )
+        for fact in case.facts.values()
+        if fact.status != "not-recorded" and fact.spec.type != "time"
+    ]
+
+
+def _written(case: MotherCase) -> list[str]:
+    """The labels of what was asked for or done already."""
+    return [
+        intervention.label
+        for intervention in case.content.interventions.values()
+        if case.ordered(intervention.id) is True
+    ]
+
+
+def _plot(content: Content, case: MotherCase) -> Plot | None:
+    birth = case.facts["delivery-time"].moment
+    if birth is None:
+        return None
+    readings, _ = collect_readings(content, case.chart, case.now)
+    return plot_volumes(
+        content, readings.get("expressed-milk-volume", ()), birth.earliest, case.now
+    )
