@@ -10,11 +10,12 @@ from typing import Any, Literal
 import orjson
 import requests
 
-from ..content import Content
+from ..content import Content, load_content
 from ..protocol import HOOKS
 from .fhir_store import FhirStore
-from .fixtures import CLINICIAN, Fixture
+from .fixtures import CLINICIAN, Fixture, fixtures
 
+EXAMPLE_SERVER = "https://example.org/fhir"
 DataWay = Literal["prefetch", "server"]
 SERVICES = {hook: service for service, hook in HOOKS.items()}
 
@@ -73,3 +74,23 @@ def call(service_url: str, request: dict[str, Any]) -> Answered:
     )
     milliseconds = (time.perf_counter() - started) * 1000
     return Answered(answer.status_code, orjson.loads(answer.content), milliseconds)
+
+
+def example_request(content: Content, mother: Fixture) -> dict[str, Any]:
+    """The request that stands as ``request.json`` beside the mother's Bundle, as of its "now"."""
+    store = FhirStore([mother], mother.now)
+    sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
+    instance = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:lactation-cds:{mother.name}"))
+    return hook_request(mother, "patient-view", EXAMPLE_SERVER, sent, instance)
+
+
+def write_example_requests() -> None:
+    """Write ``request.json`` beside each mother's Bundle. Called by ``make fixtures``."""
+    content = load_content()
+    for mother in fixtures():
+        body = orjson.dumps(example_request(content, mother), option=orjson.OPT_INDENT_2)
+        (mother.path / "request.json").write_bytes(body + b"\n")
+
+
+if __name__ == "__main__":
+    write_example_requests()

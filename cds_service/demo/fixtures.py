@@ -88,5 +88,6 @@ def _move(value: Any, by: Any) -> Any:
 
 
 def fixtures(directory: Path = DIRECTORY) -> list[Fixture]:
-    """All mothers, by name."""
-    return [Fixture(path.parent) for path in sorted(directory.glob("*/bundle.json"))]
+    """All mothers, in the order of their ``place``, then by name."""
+    found = [Fixture(path.parent) for path in sorted(directory.glob("*/bundle.json"))]
+    return sorted(found, key=lambda mother: mother.expected["place"])
