@@ -1,0 +1,73 @@
+"""What the tests share: the shipped content, the service without and with a network."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from werkzeug.serving import make_server
+
+from cds_service.app import create_app
+from cds_service.content import Content, load_content
+from cds_service.settings import Settings
+
+from .mothers import NOW
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+@pytest.fixture(scope="session")
+def content() -> Content:
+    """The shipped content."""
+    return load_content()
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An open service, whatever the environment says."""
+    for name in ("CDS_AUTH", "CDS_CLIENTS", "CDS_CONTENT_DIR", "CDS_ALLOWED_ORIGINS"):
+        monkeypatch.delenv(name, raising=False)
+    return Settings(auth="open", base_url="https://cds.example.org", deadline_ms=2000)
+
+
+@pytest.fixture
+def client(content: Content, settings: Settings) -> FlaskClient:
+    """A client of the service, whose present is ``NOW``."""
+    return create_app(settings, content, lambda: NOW).test_client()
+
+
+@pytest.fixture(scope="session")
+def valid() -> Callable[[str, Any], None]:
+    """Assert that a document is valid by one of ``tests/schemas``."""
+    validators = {
+        path.stem: Draft202012Validator(json.loads(path.read_text()))
+        for path in SCHEMAS.glob("*.json")
+    }
+
+    def check(name: str, document: Any) -> None:
+        errors = [f"{e.json_path}: {e.message}" for e in validators[name].iter_errors(document)]
+        assert not errors, "\n".join(errors)
+
+    return check
+
+
+@contextmanager
+def running(app: Flask | Callable[..., Any]) -> Iterator[str]:
+    """Serve a WSGI application on a free port of this machine; gives its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,154 @@
+"""Short ways to write a synthetic mother's record, and the request that opens her chart."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cds_service.cards import Setting
+from cds_service.chart import Answer, Chart, read_answer
+from cds_service.content import Content
+from cds_service.evaluation import Evaluation
+
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+HER = "mother-1"
+INFANT = "infant-1"
+SETTING = Setting(HER, "Practitioner/clinician-1", "encounter-1")
+SERVER = "https://fhir.example.org/r4"
+
+_numbers = itertools.count(1)
+
+Resource = dict[str, Any]
+
+
+def ago(hours: float) -> str:
+    """The FHIR dateTime this many hours before ``NOW``."""
+    return (NOW - timedelta(hours=hours)).isoformat()
+
+
+def observation(fact: str, value: Any = None, hours: float = 1, **members: Any) -> Resource:
+    """An Observation by the project's own code; ``value`` is mL, min, a number, bool or answer."""
+    made: Resource = {
+        "resourceType": "Observation",
+        "id": f"observation-{next(_numbers)}",
+        "status": "final",
+        "code": {"coding": [{"system": "urn:lactation-cds:fact", "code": fact}]},
+        "subject": {"reference": f"Patient/{HER}"},
+        "effectiveDateTime": ago(hours),
+    }
+    if isinstance(value, bool):
+        made["valueBoolean"] = value
+    elif isinstance(value, str):
+        answer = {"system": "urn:lactation-cds:answer", "code": value}
+        made["valueCodeableConcept"] = {"coding": [answer]}
+    elif isinstance(value, tuple):
+        made["valueQuantity"] = {"value": value[0], "code": value[1]}
+    elif value is not None:
+        made["valueQuantity"] = {"value": value}
+    made.update(members)
+    return made
+
+
+def milk(volume: float, hours: float, **members: Any) -> Resource:
+    """One pumping session, in mL."""
+    return observation("expressed-milk-volume", (volume, "mL"), hours, **members)
+
+
+def birth(hours: float) -> Resource:
+    """A birth this many hours ago."""
+    return observation("delivery-time", None, 0.5, valueDateTime=ago(hours))
+
+
+def medicine(kind: str = "MedicationRequest", **members: Any) -> Resource:
+    """An active medicine; give ``medicationCodeableConcept`` or ``medicationReference``."""
+    return {
+        "resourceType": kind,
+        "id": f"medicine-{next(_numbers)}",
+        "status": "active",
+        "subject": {"reference": f"Patient/{HER}"},
+        **members,
+    }
+
+
+def inhibited(day: int = 5) -> list[Resource]:
+    """Inhibited letdown: 62 mL in four sessions, long pumping, full breasts, no letdown felt."""
+    return [
+        birth(24 * day + 3),
+        *(
+            milk(volume, hours)
+            for volume, hours in ((14, 26), (15, 20), (14, 12.4), (15, 7), (18, 1))
+        ),
+        observation("breast-fullness", "full"),
+        observation("pump-session-minutes", (28, "min")),
+        observation("letdown-sensation", False),
+    ]
+
+
+def average(day: int = 10) -> list[Resource]:
+    """Average letdown, and a volume that is usual for the day: nothing to do."""
+    return [
+        birth(24 * day + 3),
+        *(milk(75, hours) for hours in range(1, 30, 3)),
+        observation("pump-session-minutes", (15, "min")),
+        observation("breast-fullness", "normal"),
+        observation("letdown-sensation", True),
+    ]
+
+
+def prefetch_of(content: Content, resources: list[Resource]) -> dict[str, Any]:
+    """The resources as prefetch: each under the first key of its type, all other keys null."""
+    sent: dict[str, Any] = dict.fromkeys(content.prefetch)
+    for resource in resources:
+        for key in content.prefetch.values():
+            if key.resource == resource["resourceType"]:
+                bundle = sent[key.id] or {
+                    "resourceType": "Bundle",
+                    "type": "searchset",
+                    "entry": [],
+                }
+                bundle["entry"].append({"resource": resource})
+                sent[key.id] = bundle
+                break
+    return sent
+
+
+def hook_request(content: Content, *resources: Resource, **members: Any) -> dict[str, Any]:
+    """A patient-view request with all that is known of her in prefetch."""
+    return {
+        "hook": "patient-view",
+        "hookInstance": str(uuid.uuid4()),
+        "context": {
+            "userId": SETTING.user_id,
+            "patientId": HER,
+            "encounterId": SETTING.encounter_id,
+        },
+        "prefetch": prefetch_of(content, list(resources)),
+        **members,
+    }
+
+
+def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart:
+    """Her chart; ``answers`` replace those of single prefetch keys."""
+    sent = prefetch_of(content, list(resources))
+    return Chart(HER, {key: read_answer(value) for key, value in sent.items()} | answers, SERVER)
+
+
+def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:
+    """Her facts by id."""
+    return Evaluation(content).case(chart_of(content, *resources, **answers), now).facts
+
+
+def cards_of(
+    content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer
+) -> dict[str, dict[str, Any]]:
+    """Her cards by their id, in the order in which they come."""
+    cards = Evaluation(content).cards(chart_of(content, *resources, **answers), SETTING, now)
+    return {card["source"]["topic"]["code"]: card for card in cards}
+
+
+def why(card: dict[str, Any]) -> dict[str, Any]:
+    """What a card carries for machines."""
+    carried: dict[str, Any] = card["extension"]["org.lactation-cds"]
+    return carried

@@ -1,0 +1,149 @@
+"""Reading from a FHIR server: in parallel, within the deadline, and never anywhere else."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from werkzeug.wrappers import Request, Response
+
+from cds_service.chart import Answer, State
+from cds_service.fhir_server import FhirReader
+
+from .conftest import running
+from .fhir_servers import FhirServer, bundle, fhir
+from .mothers import milk
+
+KEYS = {name: f"{name}?patient=mother-1" for name in ("Observation", "Condition", "Encounter")}
+
+
+def read(server: FhirServer, seconds: float = 2.0, **wanted: str) -> dict[str, Answer]:
+    with running(server) as address:
+        return FhirReader().read(f"{address}/fhir", "a-token", wanted or KEYS, seconds)
+
+
+def test_each_key_is_read_with_the_token() -> None:
+    server = FhirServer({"Observation": bundle(milk(10, 1))})
+    answers = read(server)
+    assert answers["Observation"].state is State.COMPLETE
+    assert answers["Condition"].state is State.EMPTY
+    assert {token for _, token in server.seen} == {"Bearer a-token"}
+    assert sorted(path for path, _ in server.seen) == sorted(f"/fhir/{s}" for s in KEYS.values())
+
+
+def test_keys_are_read_at_the_same_time() -> None:
+    server = FhirServer(delay=0.3)
+    started = time.monotonic()
+    read(server)
+    assert server.most_at_once == len(KEYS)
+    assert time.monotonic() - started < 0.3 * 2.5
+
+
+def test_next_links_are_followed() -> None:
+    def pages(request: Request) -> Response:
+        page = int(request.args.get("page", 1))
+        following = f"{request.base_url}?page={page + 1}" if page < 3 else None
+        return fhir(bundle(milk(page, page), following=following))
+
+    answer = read(FhirServer({"Observation": pages}))["Observation"]
+    assert answer.state is State.COMPLETE
+    assert len(answer.resources) == 3
+
+
+def test_a_next_link_to_another_origin_is_not_followed() -> None:
+    elsewhere = FhirServer()
+    with running(elsewhere) as other:
+        server = FhirServer(
+            {"Observation": bundle(milk(1, 1), following=f"{other}/fhir/Observation")}
+        )
+        answer = read(server)["Observation"]
+    assert elsewhere.seen == []
+    assert answer.state is State.PARTIAL
+    assert answer.reason == "its next page is on another server"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    elsewhere = FhirServer()
+    with running(elsewhere) as other:
+        moved = Response(status=307, headers={"Location": f"{other}/fhir/Observation"})
+        answer = read(FhirServer({"Observation": lambda _: moved}))["Observation"]
+    assert elsewhere.seen == []
+    assert answer.state is State.FAILED
+
+
+def test_pages_that_never_end_are_cut() -> None:
+    def endless(request: Request) -> Response:
+        page = int(request.args.get("page", 1))
+        return fhir(bundle(milk(1, page), following=f"{request.base_url}?page={page + 1}"))
+
+    def circle(request: Request) -> Response:
+        return fhir(bundle(milk(1, 1), following=request.base_url))
+
+    server = FhirServer({"Observation": endless, "Condition": circle})
+    answers = read(server, seconds=5)
+    assert answers["Observation"].state is State.PARTIAL
+    assert answers["Condition"].state is State.PARTIAL
+    assert len(server.seen) < 60
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response("<html>Sign in</html>", mimetype="text/html"),
+        Response('{"resourceType": "Bundle", "entry": [', mimetype="application/fhir+json"),
+        Response("[]", mimetype="application/fhir+json"),
+        Response(status=401),
+        Response(status=403),
+        Response(status=404),
+        Response(status=500),
+        Response("[" * 100_000, mimetype="application/fhir+json"),
+        fhir({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "x"}]}),
+    ],
+)
+def test_an_answer_that_is_none_is_a_failure_of_its_key_alone(answer: Response) -> None:
+    answers = read(FhirServer({"Condition": lambda _: answer}))
+    assert answers["Condition"].state is State.FAILED
+    assert answers["Condition"].reason
+    assert answers["Observation"].state is State.EMPTY
+
+
+def test_nobody_there_is_a_failure() -> None:
+    with running(FhirServer()) as address:
+        pass
+    answers = FhirReader().read(f"{address}/fhir", None, KEYS, 1.0)
+    assert {answer.state for answer in answers.values()} == {State.FAILED}
+
+
+def test_a_slow_server_costs_no_more_than_the_deadline() -> None:
+    slow = FhirServer({"Condition": lambda _: (time.sleep(2), fhir(bundle()))[1]})
+    with running(slow) as address:
+        started = time.monotonic()
+        answers = FhirReader().read(f"{address}/fhir", None, KEYS, 0.4)
+        took = time.monotonic() - started
+    assert took < 0.4 + 0.1
+    assert answers["Condition"].reason == "the record system was too slow"
+    assert answers["Observation"].state is State.EMPTY
+
+
+def test_no_token_is_sent_where_none_was_given() -> None:
+    server = FhirServer()
+    with running(server) as address:
+        FhirReader().read(f"{address}/fhir", None, KEYS, 1.0)
+    assert {token for _, token in server.seen} == {None}
+
+
+def test_a_server_sets_no_cookie_on_the_next_patient() -> None:
+    cookies: list[Any] = []
+
+    def setting(request: Request) -> Response:
+        cookies.append(request.headers.get("Cookie"))
+        response = fhir(bundle())
+        response.set_cookie("session", "of-another-patient")
+        return response
+
+    with running(FhirServer({"Observation": setting})) as address:
+        reader = FhirReader()
+        for _ in range(2):
+            reader.read(f"{address}/fhir", None, {"Observation": "Observation"}, 1.0)
+    assert cookies == [None, None]

@@ -1,0 +1,159 @@
+"""Medicines: recognised by ingredient, by product, by text; and LactMed for each (row R16)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cds_service.content import Content
+
+from .mothers import birth, cards_of, medicine, why
+
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+SHIPPED = {
+    "domperidone",
+    "metoclopramide",
+    "nicotine",
+    "alcohol",
+    "ibuprofen",
+    "acetaminophen",
+    "sertraline",
+    "oxycodone",
+    "labetalol",
+    "nifedipine",
+    "pseudoephedrine",
+}
+
+
+def concept(*codes: str, text: str | None = None, system: str = RXNORM) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    if codes:
+        made["coding"] = [{"system": system, "code": code} for code in codes]
+    if text:
+        made["text"] = text
+    return made
+
+
+def card_for(content: Content, *medicines: dict[str, Any]) -> dict[str, Any] | None:
+    return cards_of(content, birth(12 * 24), *medicines).get("medicines-and-milk")
+
+
+def listed(content: Content, *medicines: dict[str, Any]) -> list[tuple[str, str]]:
+    card = card_for(content, *medicines)
+    return [(e["value"], e["matched"]) for e in why(card)["because"]] if card else []
+
+
+def test_the_medicines_that_were_promised_are_shipped(content: Content) -> None:
+    assert set(content.medicines) >= SHIPPED
+    for medicine_ in content.medicines.values():
+        assert any(code.kind == "ingredient" for code in medicine_.codes)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_by_ingredient_with_its_record(content: Content, name: str) -> None:
+    shipped = content.medicines[name]
+    code = next(code.code for code in shipped.codes if code.kind == "ingredient")
+    card = card_for(content, medicine(medicationCodeableConcept=concept(code)))
+    assert card is not None
+    url = f"https://www.ncbi.nlm.nih.gov/books/n/lactmed/{shipped.lactmed.id}/"
+    assert url in [link["url"] for link in card["links"]]
+    assert shipped.lactmed.revised in card["detail"]
+    assert "matched by name" not in card["detail"]
+
+
+def test_by_a_product_mapped_to_it(content: Content) -> None:
+    assert listed(content, medicine(medicationCodeableConcept=concept("197805"))) == [
+        ("ibuprofen", "code")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("Ibuprofen 400 mg tablet", ["ibuprofen"]),
+        ("IBUPROFEN", ["ibuprofen"]),
+        ("paracetamol 500mg", ["acetaminophen"]),
+        ("Percocet 5/325", ["acetaminophen", "oxycodone"]),
+        ("oxycodone-acetaminophen", ["oxycodone", "acetaminophen"]),
+        ("alcohol swab", ["alcohol swab"]),
+        ("methylnicotine", ["methylnicotine"]),
+    ],
+)
+def test_by_text_alone_it_says_so(content: Content, text: str, ids: list[str]) -> None:
+    found = listed(content, medicine(medicationCodeableConcept=concept(text=text)))
+    assert sorted(name for name, _ in found) == sorted(ids)
+    assert all(how in ("name", "none") for _, how in found)
+
+
+def test_a_code_decides_over_a_text_that_says_otherwise(content: Content) -> None:
+    taken = medicine(medicationCodeableConcept=concept("5640", text="acetaminophen"))
+    assert listed(content, taken) == [("ibuprofen", "code")]
+
+
+def test_an_ingredient_code_of_another_system_is_no_match(content: Content) -> None:
+    taken = medicine(medicationCodeableConcept=concept("5640", system="urn:local", text="Foo"))
+    assert listed(content, taken) == [("Foo", "none")]
+
+
+def test_an_unknown_medicine_has_the_search_by_its_name(content: Content) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text="Cephalexin 500 mg")))
+    assert card is not None
+    assert "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term=Cephalexin+500+mg" in [
+        link["url"] for link in card["links"]
+    ]
+    assert "Not in our list" in card["detail"]
+
+
+def test_a_name_cannot_break_the_table_or_become_a_link(content: Content) -> None:
+    name = "A | B [x](http://evil.example) <img> `c`\nd"
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
+    assert card is not None
+    row = next(line for line in card["detail"].splitlines() if "evil" in line)
+    assert row.count("|") == 4
+    assert "](http://evil" not in row
+    assert "<img>" not in card["detail"]
+
+
+def test_a_medication_by_reference_and_one_contained(content: Content) -> None:
+    contained = medicine(
+        contained=[{"resourceType": "Medication", "id": "m", "code": concept("36437")}],
+        medicationReference={"reference": "#m"},
+    )
+    named = medicine(
+        kind="MedicationStatement",
+        medicationReference={"reference": "Medication/unknown", "display": "Labetalol 100 mg"},
+    )
+    assert listed(content, contained, named) == [("sertraline", "code"), ("labetalol", "name")]
+
+
+@pytest.mark.parametrize("status", ["stopped", "completed", "entered-in-error", "on-hold", None])
+def test_only_active_ones_are_listed(content: Content, status: str | None) -> None:
+    taken = medicine(medicationCodeableConcept=concept("5640")) | {"status": status}
+    assert listed(content, taken) == []
+
+
+def test_one_medicine_twice_is_one_row(content: Content) -> None:
+    taken = [medicine(medicationCodeableConcept=concept("5640")) for _ in range(2)]
+    taken.append(medicine("MedicationStatement", medicationCodeableConcept=concept(text="Advil")))
+    assert listed(content, *taken) == [("ibuprofen", "code")]
+
+
+def test_one_that_lowers_supply_comes_first_as_a_warning(content: Content) -> None:
+    card = card_for(
+        content,
+        medicine(medicationCodeableConcept=concept("5640")),
+        medicine(medicationCodeableConcept=concept("8896")),
+    )
+    assert card is not None
+    assert card["indicator"] == "warning"
+    assert card["detail"].startswith("May lower milk supply: Pseudoephedrine.")
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"medicationCodeableConcept": 3}, {"medicationReference": "x"}]
+)
+def test_a_medicine_that_says_nothing_is_still_counted(
+    content: Content, odd: dict[str, Any]
+) -> None:
+    assert listed(content, medicine(**odd)) == [("A medicine without a name", "none")]

@@ -1,0 +1,130 @@
+"""Prefetch: what was sent counts key by key; what is absent is read; what is needed is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cds_service.chart import Chart, State
+from cds_service.content import Content
+from cds_service.fhir_server import FhirReader
+from cds_service.prefetch import fill_template, gather
+from cds_service.protocol import PatientViewContext, Refusal, read_request
+
+from .conftest import running
+from .fhir_servers import FhirServer, bundle
+from .mothers import hook_request, milk
+
+FAILED = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "timeout"}]}
+
+
+def gathered(content: Content, request: dict[str, Any], reader: FhirReader | None = None) -> Chart:
+    import json
+
+    hook, context = read_request(json.dumps(request).encode(), "patient-view")
+    return gather(content, hook, context, reader, 2.0)
+
+
+def test_the_six_states_of_a_key(content: Content) -> None:
+    """CDS Hooks 2.0.1, Prefetch Template; the absent key alone is asked for at the server."""
+    server = FhirServer({"ServiceRequest": bundle()})
+    request = hook_request(content, milk(10, 1))
+    sent = request["prefetch"]
+    del sent["serviceRequests"]
+    sent["conditions"] = None
+    sent["encounters"] = bundle()
+    sent["allergies"] = FAILED
+    with running(server) as address:
+        request["fhirServer"] = f"{address}/fhir"
+        sent["deliveries"] = bundle(milk(1, 1), following=f"{address}/fhir/Procedure?page=2")
+        chart = gathered(content, request, FhirReader())
+    states = {key: chart.state(key) for key in content.prefetch}
+    assert states["serviceRequests"] is State.EMPTY
+    assert states["conditions"] is State.NULL
+    assert states["encounters"] is State.EMPTY
+    assert states["allergies"] is State.FAILED
+    assert states["deliveries"] is State.COMPLETE
+    assert states["milkExpression"] is State.COMPLETE
+    paths = sorted(path.partition("?")[0] for path, _ in server.seen)
+    assert paths == ["/fhir/Procedure", "/fhir/ServiceRequest"]
+
+
+def test_what_is_needed_and_absent_is_412_by_name(content: Content) -> None:
+    request = hook_request(content)
+    del request["prefetch"]["milkExpression"]
+    with pytest.raises(Refusal) as caught:
+        gathered(content, request)
+    assert caught.value.status == 412
+    assert "milkExpression" in caught.value.reason
+    assert caught.value.expression == ["prefetch.milkExpression"]
+
+
+def test_what_is_needed_and_failed_is_412(content: Content) -> None:
+    request = hook_request(content)
+    request["prefetch"]["milkExpression"] = FAILED
+    with pytest.raises(Refusal) as caught:
+        gathered(content, request)
+    assert caught.value.status == 412
+    assert "timeout" in caught.value.reason
+
+
+def test_null_is_known_empty_and_no_412(content: Content) -> None:
+    chart = gathered(content, hook_request(content))
+    assert chart.state("milkExpression") is State.NULL
+
+
+def test_a_page_without_a_server_stays_partial(content: Content) -> None:
+    request = hook_request(content)
+    request["prefetch"]["milkExpression"] = bundle(milk(1, 1), following="https://x.example/next")
+    assert gathered(content, request).state("milkExpression") is State.PARTIAL
+
+
+def test_extra_keys_are_ignored(content: Content) -> None:
+    request = hook_request(content)
+    request["prefetch"]["anything"] = bundle(milk(1, 1))
+    assert "anything" not in gathered(content, request).answers
+
+
+CONTEXT = PatientViewContext(userId="Practitioner/c", patientId="mother-1")
+
+
+def test_a_token_without_a_value_leaves_the_template_unfilled() -> None:
+    assert fill_template("Encounter?_id={{context.encounterId}}", CONTEXT) is None
+
+
+def test_a_token_cannot_change_the_search() -> None:
+    odd = PatientViewContext(userId="Practitioner/c", patientId="1&patient=2")
+    assert fill_template("Condition?patient={{context.patientId}}", odd) == (
+        "Condition?patient=1%26patient%3D2"
+    )
+
+
+def test_the_templates_ask_only_what_every_client_can(content: Content) -> None:
+    """CDS Hooks 2.0.1, "Prefetch query restrictions"."""
+    for key in content.prefetch.values():
+        template = content.template_of(key)
+        kind, _, query = template.partition("?")
+        assert kind.isalpha()
+        names = [part.partition("=")[0] for part in query.split("&")]
+        assert set(names) <= {"patient", "code", "type", "status", "_sort", "_count"}, template
+        tokens = template.count("{{")
+        assert tokens == template.count("{{context.patientId}}") == 1
+
+
+def test_a_new_code_in_a_value_set_is_in_the_template(tmp_path: Any) -> None:
+    import json
+
+    from cds_service.content import load_content
+
+    own = {
+        "resourceType": "ValueSet",
+        "url": "urn:lactation-cds:value-set:pacifier-use",
+        "status": "draft",
+        "compose": {"include": [{"system": "urn:hospital", "concept": [{"code": "PAC-1"}]}]},
+    }
+    (tmp_path / "pacifier.json").write_text(json.dumps(own))
+    changed = load_content(tmp_path)
+    template = changed.template_of(changed.prefetch["infantFeeding"])
+    assert "urn:hospital|PAC-1" in template
+    assert "urn:lactation-cds:fact|pacifier-use" in template

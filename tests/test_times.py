@@ -1,0 +1,85 @@
+"""FHIR dates and times: what each precision can mean, and how it is said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cds_service.times import DAY, duration, parse_moment, say_duration, say_time
+
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.datetimes(datetime(1950, 1, 1), datetime(2100, 1, 1), timezones=OFFSETS)
+
+
+@given(TIMES)
+def test_a_time_is_the_same_second_in_every_offset(moment: datetime) -> None:
+    here = parse_moment(moment.isoformat(), UTC)
+    there = parse_moment(moment.astimezone(UTC).isoformat().replace("+00:00", "Z"), UTC)
+    assert here is not None
+    assert there is not None
+    assert here.exact
+    assert here.earliest == there.earliest == pytest.approx(moment.timestamp(), abs=1e-5)
+
+
+@given(TIMES, st.sampled_from([4, 7, 10]))
+def test_a_partial_date_spans_the_moment_that_it_was_cut_from(moment: datetime, cut: int) -> None:
+    partial = parse_moment(moment.isoformat()[:cut], moment.tzinfo or UTC)
+    assert partial is not None
+    assert not partial.exact
+    assert partial.earliest <= moment.timestamp() < partial.latest + 1
+
+
+@given(st.one_of(st.text(max_size=30), st.none(), st.integers(), st.lists(st.text())))
+def test_anything_at_all_is_a_moment_or_none(text: object) -> None:
+    moment = parse_moment(text, UTC)
+    assert moment is None or moment.earliest <= moment.latest
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-15T12:00:00", "2026-13", "2026-02-30", "yesterday", "", "20260115", "99999"]
+)
+def test_a_time_without_offset_or_sense_is_none(text: str) -> None:
+    assert parse_moment(text, UTC) is None
+
+
+def test_a_day_has_its_length() -> None:
+    day = parse_moment("2026-01-15", UTC)
+    assert day is not None
+    assert day.latest - day.earliest == DAY - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20 min", 1200), ("24 h", 86400), ("7 d", 604800), ("1.5 h", 5400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["24", "h", "-1 h", "1 week", None, 24])
+def test_what_is_no_duration_says_how_to_write_one(text: object) -> None:
+    with pytest.raises(ValueError, match="'24 h'"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(27600, "7 h 40 min"), (10800, "3 h"), (1500, "25 min"), (0, "0 min"), (3599, "1 h")],
+)
+def test_a_length_of_time_is_said_as_a_clinician_does(seconds: float, said: str) -> None:
+    assert say_duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2026-01-14T06:10:00+02:00", "14 Jan 06:10"),
+        ("2026-01-14", "14 Jan"),
+        ("2026-01", "2026-01"),
+        (None, ""),
+    ],
+)
+def test_a_time_is_said_as_it_was_recorded(text: str | None, said: str) -> None:
+    assert say_time(text) == said
