@@ -1,0 +1,123 @@
+"""The synthetic mothers: each gets the cards that ``expected.yaml`` was written to demand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+from flask.testing import FlaskClient
+
+from cds_service.app import create_app
+from cds_service.content import Content
+from cds_service.demo.ehr import EXAMPLE_SERVER, example_request, hook_request, prefetch_from
+from cds_service.demo.fhir_store import FhirStore
+from cds_service.demo.fixtures import Fixture, fixtures
+from cds_service.settings import Settings
+
+from .mothers import why
+
+MOTHERS = fixtures()
+EACH = pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
+
+
+def client_at(content: Content, settings: Settings, now: datetime) -> FlaskClient:
+    return create_app(settings, content, lambda: now).test_client()
+
+
+def fire(client: FlaskClient, request: dict[str, Any]) -> list[dict[str, Any]]:
+    service = f"lactation-{request['hook']}"
+    answer = client.post(f"/cds-services/{service}", json=request)
+    assert answer.status_code == 200, answer.text
+    cards: list[dict[str, Any]] = answer.get_json()["cards"]
+    return cards
+
+
+def topics(cards: list[dict[str, Any]]) -> list[str]:
+    return [card["source"]["topic"]["code"] for card in cards]
+
+
+def test_there_are_enough_mothers() -> None:
+    assert len(MOTHERS) >= 8
+
+
+@EACH
+def test_she_gets_her_cards(
+    content: Content, settings: Settings, valid: Callable[[str, Any], None], mother: Fixture
+) -> None:
+    client = client_at(content, settings, mother.now)
+    cards = fire(client, json.loads((mother.path / "request.json").read_text()))
+    valid("response", {"cards": cards})
+    expected = mother.expected
+    assert topics(cards) == expected["cards"]
+    assert not set(topics(cards)) & set(expected["never"])
+    by_topic = dict(zip(topics(cards), cards, strict=True))
+    for topic, texts in expected.get("says", {}).items():
+        said = by_topic[topic]["summary"] + "\n" + by_topic[topic]["detail"]
+        for text in texts:
+            assert text in said, (topic, text, said)
+    for topic, texts in expected.get("never-says", {}).items():
+        for text in texts:
+            assert text not in by_topic[topic]["detail"], (topic, text)
+
+
+@EACH
+def test_the_rows_that_she_teaches_are_on_her_cards(
+    content: Content, settings: Settings, mother: Fixture
+) -> None:
+    cards = fire(client_at(content, settings, mother.now), example_request(content, mother))
+    if cards:  # silence shows its rows by saying nothing
+        shown = {row for card in cards for row in why(card)["rows"]}
+        silent = set(mother.expected.get("rows-by-silence", ()))
+        assert set(mother.expected["rows"]) - silent <= shown
+
+
+@EACH
+def test_her_bundle_is_a_valid_transaction_and_says_that_it_is_synthetic(mother: Fixture) -> None:
+    bundle = mother.bundle
+    Bundle.model_validate(bundle)
+    assert bundle["type"] == "transaction"
+    for entry in bundle["entry"]:
+        resource = entry["resource"]
+        assert entry["request"] == {
+            "method": "PUT",
+            "url": f"{resource['resourceType']}/{resource['id']}",
+        }
+        security = [tag["code"] for tag in resource["meta"]["security"]]
+        assert "HTEST" in security, resource["id"]
+
+
+@EACH
+def test_she_never_ages(content: Content, settings: Settings, mother: Fixture) -> None:
+    later = datetime(2031, 7, 1, 3, 30, tzinfo=UTC)
+    store = FhirStore([mother], later)
+    sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
+    cards = fire(
+        client_at(content, settings, later),
+        hook_request(mother, "encounter-start", EXAMPLE_SERVER, sent),
+    )
+    assert topics(cards) == mother.expected["cards"]
+
+
+@EACH
+def test_her_example_request_is_made_from_her_bundle(
+    content: Content, valid: Callable[[str, Any], None], mother: Fixture
+) -> None:
+    """If this fails after a change of content or of a Bundle, run ``make fixtures``."""
+    written = json.loads((mother.path / "request.json").read_text())
+    assert written == example_request(content, mother)
+    valid("request", written)
+
+
+@EACH
+def test_a_day_is_long_enough_for_another_zone(
+    content: Content, settings: Settings, mother: Fixture
+) -> None:
+    from datetime import timezone
+
+    there = mother.now.astimezone(timezone(timedelta(hours=-8)))
+    cards = fire(client_at(content, settings, there), example_request(content, mother))
+    assert topics(cards) == mother.expected["cards"]
