@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .caller import Callers
 from .cards import NothingEvaluated, Setting
@@ -49,6 +49,7 @@ def create_app(
 
     @app.get("/cds-services")
     def list_services() -> Response:
+        _must_accept_json()
         callers.identify(request.headers.get("Authorization"), request.path)
         return _json(services)
 
@@ -57,9 +58,10 @@ def create_app(
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
         client = callers.identify(request.headers.get("Authorization"), request.path)
+        _must_accept_json()
         if request.mimetype != "application/json":
             raise Refusal(415, "The body must be application/json.", "not-supported")
-        hook, context = read_request(request.get_data(cache=False), HOOKS[service_id])
+        hook, context = read_request(_body(), HOOKS[service_id])
         if hook.fhir_server is not None:
             callers.may_read(client, hook.fhir_server)
         chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
@@ -68,6 +70,25 @@ def create_app(
         return _json(orjson.dumps({"cards": cards}))
 
     return app
+
+
+def _must_accept_json() -> None:
+    """Raises ``Refusal`` (406) if the caller takes no JSON."""
+    accepted = request.headers.get("Accept", "*/*")
+    if accepted in ("*/*", "application/json"):
+        return
+    if not request.accept_mimetypes.quality("application/json"):
+        raise Refusal(406, "Answers are application/json.", "not-supported")
+
+
+def _body() -> bytes:
+    """The body of the request, up to the limit. Raises ``RequestEntityTooLarge`` (413)."""
+    body = request.get_data(cache=False)
+    limit = request.max_content_length
+    # A body in chunks has no length beforehand, and is cut at the limit without an error.
+    if request.content_length is None and limit is not None and len(body) >= limit:
+        raise RequestEntityTooLarge
+    return body
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -686,9 +686,9 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _check_findings_have_no_cycle(content, reader)
     _check_wording(content, reader)
     _build_suggestions(content, reader)
-    _mark_keys_in_use(content)
     if reader.faults:
         raise ContentError(sorted(reader.faults, key=lambda fault: (fault.file, fault.line)))
+    _mark_keys_in_use(content)
     return content
 
 
@@ -779,7 +779,7 @@ def _check_references(content: Content, reader: _Reader) -> None:
         for when in whens:
             if when is not None:
                 content.asked_facts |= when.facts()
-                for reason in _wrong_in(when, content):
+                for reason in _wrong_in(when, content, reader):
                     reader.fault(section, entry.id, reason)
     references: list[tuple[str, str, str, Iterable[str]]] = []
     for section in ("findings", "interventions", "cards"):
@@ -804,14 +804,14 @@ def _check_references(content: Content, reader: _Reader) -> None:
             references.append(("asks", ask.id, "findings", [ask.finding]))
     for section, key, target, names in references:
         for name in names:
-            if name not in getattr(content, target):
+            if name not in reader.raw[target]:
                 reader.fault(section, key, f"there is no '{name}' in {target}")
 
 
-def _wrong_in(condition: Condition, content: Content) -> Iterator[str]:
-    for fact in sorted(condition.facts() - content.facts.keys()):
+def _wrong_in(condition: Condition, content: Content, reader: _Reader) -> Iterator[str]:
+    for fact in sorted(condition.facts() - reader.raw["facts"].keys()):
         yield f"there is no fact '{fact}'"
-    for finding in sorted(condition.findings() - content.findings.keys()):
+    for finding in sorted(condition.findings() - reader.raw["findings"].keys()):
         yield f"there is no finding '{finding}'"
     for part in _parts_of(condition):
         if isinstance(part, FactIs) and part.fact in content.facts:
@@ -909,8 +909,8 @@ def _build_suggestions(content: Content, reader: _Reader) -> None:
         try:
             get_fhir_model_class(str(resource.get("resourceType"))).model_validate(complete)
         except (ValidationError, KeyError, ValueError) as error:
-            reason = f"its suggestion is not valid FHIR: {_brief(error)}"
-            reader.fault("interventions", intervention.id, reason)
+            reason = f"its suggestion is not valid FHIR: {_brief(error)} ({intervention.id})"
+            reader.fault("templates", template.id, reason)
             continue
         intervention._resource = resource
 

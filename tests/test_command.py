@@ -1,0 +1,201 @@
+"""The command line, and the service as it runs under gunicorn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner
+
+from cds_service.command import main
+from cds_service.content import Content
+from cds_service.demo.fixtures import DIRECTORY
+
+from .mothers import hook_request, inhibited
+
+REQUEST = str(DIRECTORY / "inhibited-letdown" / "request.json")
+NOW = "2026-01-15T12:00:00Z"
+
+
+def run(*arguments: str, code: int = 0, **environment: str) -> str:
+    result = CliRunner().invoke(main, arguments, env={"COLUMNS": "120", **environment})
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return str(result.output)
+
+
+def test_evaluate_shows_the_cards() -> None:
+    output = run("evaluate", REQUEST, "--now", NOW)
+    assert "Inhibited letdown likely: 62 mL recorded in 24 h on day 5" in output
+    assert "warning inhibited-letdown" in output
+    assert "7 h 40 min" in output
+    assert "Order a lactation consultation" in output
+
+
+def test_evaluate_prints_the_response(valid: Callable[[str, Any], None]) -> None:
+    response = json.loads(run("evaluate", REQUEST, "--now", NOW, "--json"))
+    valid("response", response)
+    assert len(response["cards"]) == 2
+
+
+def test_the_time_of_evaluation_matters() -> None:
+    later = json.loads(run("evaluate", REQUEST, "--now", "2026-03-15T12:00:00+01:00", "--json"))
+    codes = [card["source"]["topic"]["code"] for card in later["cards"]]
+    assert "inhibited-letdown" not in codes
+
+
+def test_silence_is_said() -> None:
+    request = str(DIRECTORY / "average-letdown" / "request.json")
+    assert "No cards." in run("evaluate", request, "--now", NOW)
+
+
+@pytest.mark.parametrize("now", ["noon", "2026-01-15T12:00:00"])
+def test_a_time_that_is_none_is_refused(now: str) -> None:
+    assert "offset" in (output := run("evaluate", REQUEST, "--now", now, code=2)) or (
+        "ISO 8601" in output
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"hook": "order-sign"}, "400"),
+        ({"prefetch": {}, "fhirServer": None}, "412: Her milk expression"),
+        ({"context": {}}, "400"),
+    ],
+)
+def test_a_request_that_is_refused_says_why(
+    content: Content, tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    request = hook_request(content, *inhibited()) | change
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps({k: v for k, v in request.items() if v is not None}))
+    assert told in run("evaluate", str(path), code=1)
+
+
+def test_what_is_no_request_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "request.json"
+    path.write_text("{")
+    assert "The body is not JSON." in run("evaluate", str(path), code=1)
+
+
+def test_content_check_prints_what_it_holds() -> None:
+    output = run("content", "check")
+    assert "is valid" in output
+    for word in ("facts", "findings", "interventions", "cards", "R01", "S10", "not yet"):
+        assert word in output
+    assert "rows at work" in output
+
+
+def test_content_check_tells_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "findings:\n- {id: x, label: x, review: draft, when: {finding: nope}}\n"
+    )
+    output = run("content", "check", "--directory", str(tmp_path), code=1)
+    assert "own.yaml:2" in output
+    assert "there is no finding 'nope'" in output
+
+
+# --- under gunicorn -----------------------------------------------------------------------------
+
+
+@contextmanager
+def started(*arguments: str, port: int, **environment: str) -> Iterator[str]:
+    """``cds-service`` as a process of its own, until it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                requests.get(f"{address}/cds-services", timeout=1)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with started(
+        "serve", port=free_port(), CDS_AUTH="open", CDS_MAX_BODY_BYTES="200000"
+    ) as address:
+        yield address
+
+
+def test_serve_answers_a_hook(served: str) -> None:
+    with open(REQUEST, "rb") as body:
+        answer = requests.post(
+            f"{served}/cds-services/lactation-patient-view",
+            data=body.read(),
+            headers={"Content-Type": "application/json"},
+            timeout=5,
+        )
+    assert answer.status_code == 200
+    assert "cards" in answer.json()
+
+
+def test_a_body_over_the_limit_is_413_also_in_chunks(served: str) -> None:
+    for body in (b"x" * 300_000, (b"x" * 30_000 for _ in range(10))):
+        answer = requests.post(
+            f"{served}/cds-services/lactation-patient-view",
+            data=body,
+            headers={"Content-Type": "application/json"},
+            timeout=5,
+        )
+        assert answer.status_code == 413
+        assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"CDS_AUTH": "required"}, "CDS_CLIENTS"),
+        ({"CDS_AUTH": "maybe"}, "CDS_AUTH: Input should be 'required' or 'open'"),
+        ({"CDS_AUTH": "open", "CDS_DEADLINE_MS": "0"}, "CDS_DEADLINE_MS"),
+        ({"CDS_AUTH": "open", "CDS_CONTENT_DIR": "/nowhere"}, "there is no such directory"),
+    ],
+)
+def test_serve_says_why_it_does_not_start(environment: dict[str, str], told: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "cds_service.command", "serve", "--port", str(free_port())],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_it_answers_soon_after_the_start() -> None:
+    began = time.monotonic()
+    with started("serve", port=free_port(), CDS_AUTH="open"):
+        assert time.monotonic() - began < 10  # the figure itself is measured by make bench
