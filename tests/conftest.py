@@ -60,9 +60,9 @@ def valid() -> Callable[[str, Any], None]:
 
 
 @contextmanager
-def running(app: Flask | Callable[..., Any]) -> Iterator[str]:
-    """Serve a WSGI application on a free port of this machine; gives its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+def running(app: Flask | Callable[..., Any], port: int = 0) -> Iterator[str]:
+    """Serve a WSGI application on this machine, on a free port if none is given."""
+    server = make_server("127.0.0.1", port, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
