@@ -67,7 +67,7 @@ def main() -> None:
 @click.option("--threads", default=8, show_default=True, help="Threads a process.")
 def serve(host: str, port: int, workers: int, threads: int) -> None:
     """Run the service under gunicorn. Settings come from the environment (CDS_...)."""
-    _run(create_app, host, port, workers, threads)
+    run_under_gunicorn(create_app, host, port, workers, threads)
 
 
 @main.command()
@@ -75,10 +75,16 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 def demo(port: int) -> None:
     """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
     click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
-    _run(lambda: create_demo(f"http://127.0.0.1:{port}"), "127.0.0.1", port, 1, 32)
+    run_under_gunicorn(lambda: create_demo(f"http://127.0.0.1:{port}"), "127.0.0.1", port, 1, 32)
 
 
-def _run(make: Callable[[], Flask], host: str, port: int, workers: int, threads: int) -> None:
+def run_under_gunicorn(
+    make: Callable[[], Flask], host: str, port: int, workers: int, threads: int
+) -> None:
+    """Serve what ``make`` gives until a signal ends it.
+
+    Raises ``ClickException`` in words for an operator if it cannot be made.
+    """
     try:
         app = make()
     except (ContentError, ClientsError) as error:
