@@ -8,7 +8,6 @@ suggestion: the rest was built and validated when the content was loaded.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -149,7 +148,7 @@ def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | No
 
 def _frame(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "uuid": str(uuid.uuid4()),
+        "uuid": case.new_uuid(),
         "summary": summary[:LONGEST_SUMMARY],
         "indicator": card.indicator,
         "detail": "\n\n".join(paragraph for paragraph in paragraphs if paragraph),
@@ -223,21 +222,7 @@ def _what_else(choices: list[Choice], case: MotherCase) -> str:
 
 
 def _could_not_be_read(case: MotherCase) -> str:
-    names = _unread(case)
-    return f"Could not be read: {', '.join(names)}." if names else ""
-
-
-def _unread(case: MotherCase) -> list[str]:
-    """What the record system did not give, of all that can change a card."""
-    names: list[str] = []
-    for key in case.content.prefetch.values():
-        if key.id not in case.content.keys_in_use:
-            continue
-        if case.chart.is_unavailable(key.id):
-            names.append(key.label)
-        elif case.chart.is_partial(key.id):
-            names.append(f"{key.label} (only in part)")
-    return names
+    return f"Could not be read: {', '.join(case.unread)}." if case.unread else ""
 
 
 def _citations(evidence: list[Evidence]) -> str:
@@ -266,16 +251,17 @@ def _add_links(made: dict[str, Any], links: list[tuple[str, str]]) -> None:
 
 def _suggestion(choice: Choice, case: MotherCase, setting: Setting) -> dict[str, Any] | None:
     intervention = choice.intervention
-    if intervention.suggestion is None or intervention.resource is None:
+    resource = case.content.suggested.get(intervention.id)
+    if intervention.suggestion is None or resource is None:
         return None
-    made: dict[str, Any] = {"label": intervention.suggestion.label, "uuid": str(uuid.uuid4())}
+    made: dict[str, Any] = {"label": intervention.suggestion.label, "uuid": case.new_uuid()}
     if intervention.suggestion.recommended:
         made["isRecommended"] = True
     made["actions"] = [
         {
             "type": "create",
             "description": intervention.suggestion.label,
-            "resource": fill_in(intervention.resource, case.now.isoformat(), setting),
+            "resource": fill_in(resource, case.now.isoformat(), setting),
         }
     ]
     return made
@@ -425,12 +411,11 @@ def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
                 rows += ask.rows
     if concerns is not False:  # also if it could not be known whether she had a birth
         unclear = [
-            fact
-            for fact in case.facts.values()
-            if fact.spec.id in case.content.asked_facts
-            and fact.status in ("conflicting", "unusable")
+            case.facts[name]
+            for name in case.content.asked_facts
+            if case.facts[name].status in ("conflicting", "unusable")
         ]
-        unread = _unread(case)
+        unread = case.unread
     if not (missing or unclear or unread or case.faults):
         return None
     names = [

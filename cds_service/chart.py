@@ -116,6 +116,13 @@ class Chart:
     ) -> None:
         self.patient_id = patient_id
         self.answers = answers
+        self.unavailable = frozenset(  # the keys of which nothing could be read
+            key for key, answer in answers.items() if answer.state in (State.ABSENT, State.FAILED)
+        )
+        self.partial = frozenset(  # the keys of which only part could be read
+            key for key, answer in answers.items() if answer.state is State.PARTIAL
+        )
+        self._reference = f"Patient/{patient_id}"
         self._base = fhir_server.rstrip("/") if fhir_server else None
         self._infants: set[str] = set()
         self._by_type: dict[str, list[Resource]] = {}
@@ -156,6 +163,8 @@ class Chart:
 
     def _patient(self, reference: Any) -> str | None:
         text = reference.get("reference") if isinstance(reference, dict) else None
+        if text == self._reference:
+            return self.patient_id
         match = _PATIENT_REFERENCE.match(text) if isinstance(text, str) else None
         if match is None:
             return None
@@ -196,11 +205,3 @@ class Chart:
         """How a prefetch key came back."""
         answer = self.answers.get(key)
         return State.ABSENT if answer is None else answer.state
-
-    def is_unavailable(self, key: str) -> bool:
-        """Whether nothing of this key could be read."""
-        return self.state(key) in (State.ABSENT, State.FAILED)
-
-    def is_partial(self, key: str) -> bool:
-        """Whether only part of this key could be read."""
-        return self.state(key) is State.PARTIAL

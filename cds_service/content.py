@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,7 @@ OWN_ACTIVITY = "urn:lactation-cds:activity"
 VALUE_SET = "urn:lactation-cds:value-set:"
 # FHIR search parameters that take a code, by resource type.
 CODE_PARAMETER = {"Encounter": "type"}
+MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
 # What stands in a suggestion until a request fills it in.
 SOMEONE = "Patient/someone"
 
@@ -109,14 +111,14 @@ class Evidence(Entry):
     says: str
     verified: str
 
-    @property
+    @cached_property
     def link(self) -> str | None:
         """The address that a card links to."""
         if self.pmid:
             return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/"
         return f"https://doi.org/{self.doi}" if self.doi else self.url
 
-    @property
+    @cached_property
     def short(self) -> str:
         """As it is cited on a card: the first author, or the body, and the year."""
         first, *others = self.authors.removesuffix(" et al.").split(", ")
@@ -173,38 +175,20 @@ class FactSpec(Entry):
 
     decimals: int = 1
 
-    _answer_codes: dict[tuple[str, str], str] = {}
-    _factors: dict[str, tuple[float, float]] = {}
-
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The prefetch keys under which it can come."""
         return (self.prefetch, *(source.prefetch for source in self.also_from))
 
-    @property
+    @cached_property
     def measures_like(self) -> str:
         """Which set of ``MEASURES`` the fact has."""
         return "time" if self.type == "time" else self.combine
-
-    def answer_of(self, system: Any, code: Any) -> str | None:
-        """The answer that a coding means, if any."""
-        return self._answer_codes.get((system, code))
 
     def label_of(self, answer: str) -> str:
         """An answer in words."""
         known = self.answers.get(answer)
         return known.label if known else answer
-
-    def convert(self, number: float, unit: Any) -> float | None:
-        """A number in this fact's unit; ``None`` if its unit is of another kind, or missing.
-
-        An annotation in braces, such as ``{sessions}``, is no unit (UCUM, section 2.1).
-        """
-        written = unit if isinstance(unit, str) else ""
-        if "{" in written:
-            written = _ANNOTATION.sub("", written)
-        factor = self._factors.get(written)
-        return None if factor is None else number * factor[0] + factor[1]
 
 
 _ANNOTATION = re.compile(r"\{[^{}]*\}")
@@ -289,13 +273,6 @@ class Intervention(Entry):
     evidence: list[Identifier] = Field(min_length=1)
     review: Review
     note: str | None = None
-
-    _resource: dict[str, Any] | None = None
-
-    @property
-    def resource(self) -> dict[str, Any] | None:
-        """The suggested FHIR resource, valid but for the patient, encounter, time and author."""
-        return self._resource
 
 
 class Template(Entry):
@@ -435,27 +412,44 @@ class Content:
     medicines: dict[str, Medicine]
     override_reasons: dict[str, OverrideReason]
     codes: dict[str, list[tuple[str, str]]]
-    facts_by_code: dict[tuple[str, str], list[FactSpec]] = field(default_factory=dict)
-    asked_facts: set[str] = field(default_factory=set)
+    # What follows is derived from the above when it is loaded, so that a request only looks up.
+    facts_by_code: dict[str, dict[tuple[str, str], tuple[FactSpec, ...]]] = field(
+        default_factory=dict
+    )  # by resource type
+    answers: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)  # by fact
+    conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
+    activities: dict[tuple[str, str], str] = field(default_factory=dict)
+    keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    counting_facts: list[FactSpec] = field(default_factory=list)
+    asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
     keys_in_use: set[str] = field(default_factory=set)
 
-    def facts_of_concept(self, concept: Any, resource_type: str) -> list[FactSpec]:
+    def facts_of_concept(self, concept: Any, resource_type: str) -> tuple[FactSpec, ...]:
         """The facts that a CodeableConcept codes for in a resource of this type."""
         codings = concept.get("coding") if isinstance(concept, dict) else None
-        if not isinstance(codings, list):
-            return []
-        found: list[FactSpec] = []
+        by_code = self.facts_by_code.get(resource_type)
+        if by_code is None or not isinstance(codings, list):
+            return ()
+        found: tuple[FactSpec, ...] = ()
         for coding in codings:
-            if not isinstance(coding, dict):
-                continue
             try:
-                specs = self.facts_by_code.get((coding.get("system"), coding.get("code")), ())  # type: ignore[arg-type]
-            except TypeError:  # a code that is a list or an object
+                specs = by_code.get((coding["system"], coding["code"]), ())
+            except (KeyError, TypeError):  # no code, or one that is a list or an object
                 continue
-            for spec in specs:
-                if spec not in found and _can_carry(spec, resource_type):
-                    found.append(spec)
+            found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
         return found
+
+    def convert(self, fact_id: str, number: float, unit: Any) -> float | None:
+        """A number in the fact's unit; ``None`` if its unit is of another kind, or missing.
+
+        An annotation in braces, such as ``{sessions}``, is no unit (UCUM, section 2.1).
+        """
+        written = unit if isinstance(unit, str) else ""
+        if "{" in written:
+            written = _ANNOTATION.sub("", written)
+        conversion = self.conversions[fact_id].get(written)
+        return None if conversion is None else number * conversion[0] + conversion[1]
 
     def template_of(self, key: PrefetchKey) -> str:
         """The prefetch template of a key, made from the codes of the facts that come under it.
@@ -497,12 +491,6 @@ class Content:
                 for row in entry.rows:
                     uses.setdefault(row, []).append(f"{kind} {entry.id}")
         return uses
-
-
-def _can_carry(spec: FactSpec, resource_type: str) -> bool:
-    if resource_type == "Observation":
-        return True
-    return any(source.resource == resource_type for source in spec.also_from)
 
 
 def _comes_under(spec: FactSpec, key: PrefetchKey) -> bool:
@@ -681,7 +669,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     }
     content = Content(version=reader.digest.hexdigest()[:12], codes=reader.codes, **sections)
     _settle_units_and_answers(content, reader)
-    _index_facts(content)
+    _index(content)
     _check_references(content, reader)
     _check_findings_have_no_cycle(content, reader)
     _check_wording(content, reader)
@@ -696,8 +684,8 @@ def _settle_units_and_answers(content: Content, reader: _Reader) -> None:
     yes_no = {"yes": AnswerSpec(label="yes"), "no": AnswerSpec(label="no")}
     for spec in content.facts.values():
         if spec.type in ("quantity", "number"):
-            spec._factors = _factors(content, spec)
-            if not spec._factors:
+            content.conversions[spec.id] = _conversions(content, spec)
+            if not content.conversions[spec.id]:
                 reader.fault("facts", spec.id, f"the unit {spec.unit!r} is in no unit kind")
         if spec.type == "yes-no":
             spec.answers = {**yes_no, **spec.answers}
@@ -709,10 +697,10 @@ def _settle_units_and_answers(content: Content, reader: _Reader) -> None:
             for name in (f"{spec.id}-{answer}", answer if spec.type == "yes-no" else ""):
                 for pair in content.codes.get(f"{VALUE_SET}{name}", ()):
                     codes[pair] = answer
-        spec._answer_codes = codes
+        content.answers[spec.id] = codes
 
 
-def _factors(content: Content, spec: FactSpec) -> dict[str, tuple[float, float]]:
+def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, float]]:
     """Factor and offset from each unit to the fact's own."""
     if spec.unit is None:
         plain = {"": (1.0, 0.0), "1": (1.0, 0.0)}
@@ -733,20 +721,29 @@ def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
     return written if isinstance(written, tuple) else (written, 0.0)
 
 
-def _index_facts(content: Content) -> None:
+def _index(content: Content) -> None:
+    content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
     for spec in content.facts.values():
-        for pair in content.codes_of(spec.id):
-            content.facts_by_code.setdefault(pair, []).append(spec)
+        for kind in ("Observation", *(source.resource for source in spec.also_from)):
+            by_code = content.facts_by_code.setdefault(kind, {})
+            for pair in content.codes_of(spec.id):
+                by_code[pair] = (*by_code.get(pair, ()), spec)
+    for name in content.interventions:
+        content.activities[OWN_ACTIVITY, name] = name
+        for pair in content.codes.get(f"{VALUE_SET}activity-{name}", ()):
+            content.activities[pair] = name
+    for key in content.prefetch.values():
+        others = content.keys_by_resource.get(key.resource, ())
+        content.keys_by_resource[key.resource] = (*others, key.id)
 
 
 def _mark_keys_in_use(content: Content) -> None:
     """The keys whose want can change a card: the others may fail unsaid."""
-    resources = {i.resource["resourceType"] for i in content.interventions.values() if i.resource}
+    resources = {resource["resourceType"] for resource in content.suggested.values()}
     if any(card.body == "medicines" for card in content.cards.values()):
-        resources |= {"MedicationRequest", "MedicationStatement"}
-    content.keys_in_use |= {
-        key.id for key in content.prefetch.values() if key.resource in resources
-    }
+        resources |= MEDICINE_TYPES
+    for resource in resources:
+        content.keys_in_use.update(content.keys_by_resource.get(resource, ()))
     for name in content.asked_facts:
         content.keys_in_use.update(content.facts[name].keys)
 
@@ -775,12 +772,14 @@ def _check_references(content: Content, reader: _Reader) -> None:
     ]
     conditions += [("cards", entry, [entry.when, entry.unless]) for entry in content.cards.values()]
     conditions += [("asks", entry, [entry.when]) for entry in content.asks.values()]
+    asked: set[str] = set()
     for section, entry, whens in conditions:
         for when in whens:
             if when is not None:
-                content.asked_facts |= when.facts()
+                asked |= when.facts()
                 for reason in _wrong_in(when, content, reader):
                     reader.fault(section, entry.id, reason)
+    content.asked_facts += [name for name in content.facts if name in asked]
     references: list[tuple[str, str, str, Iterable[str]]] = []
     for section in ("findings", "interventions", "cards"):
         for entry in getattr(content, section).values():
@@ -912,7 +911,7 @@ def _build_suggestions(content: Content, reader: _Reader) -> None:
             reason = f"its suggestion is not valid FHIR: {_brief(error)} ({intervention.id})"
             reader.fault("templates", template.id, reason)
             continue
-        intervention._resource = resource
+        content.suggested[intervention.id] = resource
 
 
 _WORD = re.compile(r"\{(activity|label|do|how)\}")

@@ -16,7 +16,7 @@ Nothing here knows the network, Flask or the clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from itertools import pairwise
@@ -108,19 +108,45 @@ class Unusable(Exception):
     """A record that is not a value; the message says why."""
 
 
-def read_facts(content: Content, chart: Chart, now: datetime) -> dict[str, FactValue]:
+class Facts(dict[str, FactValue]):
+    """Facts by id. One of which there is no record is made when it is asked for."""
+
+    def __init__(self, content: Content, chart: Chart) -> None:
+        super().__init__()
+        self._content, self._chart = content, chart
+
+    def __missing__(self, fact_id: str) -> FactValue:
+        spec = self._content.facts[fact_id]
+        fact = self[fact_id] = FactValue(spec)
+        if _is_unread(spec, self._chart):
+            fact.status = "not-available"
+        return fact
+
+
+def _is_unread(spec: FactSpec, chart: Chart) -> bool:
+    """Whether a record of the fact may be where nothing, or not all, could be read."""
+    return not (chart.unavailable.isdisjoint(spec.keys) and chart.partial.isdisjoint(spec.keys))
+
+
+def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
     """All facts of ``content`` from ``chart`` as of ``now`` (which must carry an offset).
 
     One broken resource never spoils the rest: it becomes a problem of the facts that it codes for.
     """
     at = now.timestamp()
     readings, problems = collect_readings(content, chart, now)
-    facts = {
-        spec.id: _combine(spec, readings.get(spec.id, ()), problems.get(spec.id, []), chart, at)
-        for spec in content.facts.values()
-    }
-    for spec in content.facts.values():
-        if spec.counts is not None:
+    facts = Facts(content, chart)
+    for fact_id in readings.keys() | problems.keys():
+        facts[fact_id] = _combine(
+            content.facts[fact_id],
+            readings.get(fact_id, ()),
+            problems.get(fact_id, []),
+            chart,
+            at,
+        )
+    for spec in content.counting_facts:
+        assert spec.counts is not None
+        if spec.id in facts or spec.counts in facts:
             _prefer_newer_count(facts[spec.id], facts[spec.counts])
     return facts
 
@@ -139,7 +165,7 @@ def collect_readings(
                 continue
             reference = f"{resource.get('resourceType')}/{resource.get('id', '?')}"
             try:
-                reading = _read(spec, resource, part, reference, zone)
+                reading = _read(content, spec, resource, part, reference, zone)
             except Unusable as unusable:
                 withdrawn = resource.get("status") in WITHDRAWN_STATUSES
                 problem = Problem(str(unusable), reference, withdrawn)
@@ -154,31 +180,24 @@ def collect_readings(
 
 def _coded_parts(
     content: Content, resource: dict[str, Any]
-) -> Iterator[tuple[FactSpec, dict[str, Any]]]:
+) -> list[tuple[FactSpec, dict[str, Any]]]:
     """Each fact that a resource codes for, with the part of it (itself or a component)."""
     kind = resource["resourceType"]
-    if kind != "Observation":
-        concepts = resource.get("type") if kind == "Encounter" else [resource.get("code")]
-        for concept in concepts or ():
-            for spec in content.facts_of_concept(concept, kind):
-                yield spec, resource
-        return
+    if kind == "Encounter":
+        concepts = resource.get("type") or ()
+        return [(s, resource) for c in concepts for s in content.facts_of_concept(c, kind)]
+    own = [(spec, resource) for spec in content.facts_of_concept(resource.get("code"), kind)]
     components = resource.get("component")
-    has_components = isinstance(components, list)
-    for spec in content.facts_of_concept(resource.get("code"), kind):
-        if not has_components or _has_value(resource):
-            yield spec, resource
-    if has_components:
-        own = content.facts_of_concept(resource.get("code"), kind)
-        matched = False
-        for component in components or ():
-            if isinstance(component, dict):
-                for spec in content.facts_of_concept(component.get("code"), kind):
-                    matched = True
-                    yield spec, component
-        if not matched and not _has_value(resource):
-            for spec in own:
-                yield spec, resource
+    if kind != "Observation" or not isinstance(components, list):
+        return own
+    parts = [
+        (spec, component)
+        for component in components
+        if isinstance(component, dict)
+        for spec in content.facts_of_concept(component.get("code"), kind)
+    ]
+    # A panel has no value of its own; where nothing in it is known, that is worth saying.
+    return own + parts if _has_value(resource) or not parts else parts
 
 
 def _has_value(part: dict[str, Any]) -> bool:
@@ -200,7 +219,12 @@ def _concerns(spec: FactSpec, resource: dict[str, Any], chart: Chart) -> bool:
 
 
 def _read(
-    spec: FactSpec, resource: dict[str, Any], part: dict[str, Any], reference: str, zone: tzinfo
+    content: Content,
+    spec: FactSpec,
+    resource: dict[str, Any],
+    part: dict[str, Any],
+    reference: str,
+    zone: tzinfo,
 ) -> Reading:
     kind = resource["resourceType"]
     status = resource.get("status")
@@ -230,7 +254,7 @@ def _read(
         resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
     )
     site = _code_of(resource.get("bodySite")) or ""
-    return Reading(_value(spec, part), moment, reference, site)
+    return Reading(_value(content, spec, part), moment, reference, site)
 
 
 def _read_time(
@@ -273,27 +297,28 @@ def _moment_of(resource: dict[str, Any], names: tuple[str, ...], zone: tzinfo) -
     raise Unusable("it has no time that can be read")
 
 
-def _value(spec: FactSpec, part: dict[str, Any]) -> float | str:
+def _value(content: Content, spec: FactSpec, part: dict[str, Any]) -> float | str:
     if spec.type in ("quantity", "number"):
-        return _number(spec, part)
+        return _number(content, spec, part)
     if spec.type == "yes-no" and isinstance(part.get("valueBoolean"), bool):
         return "yes" if part["valueBoolean"] else "no"
     concept = part.get("valueCodeableConcept")
     if isinstance(concept, dict):
+        known = content.answers[spec.id]
         answers = {
-            answer
+            known.get((coding.get("system"), coding.get("code")))
             for coding in concept.get("coding") or ()
-            if (answer := spec.answer_of(coding.get("system"), coding.get("code"))) is not None
-        }
+        } - {None}
         if len(answers) == 1:
-            return answers.pop()
+            (answer,) = answers
+            return str(answer)
         raise Unusable(
             "its answers contradict each other" if answers else "its answer is not known"
         )
     raise Unusable("it has no value" if not _has_value(part) else "its value is of another kind")
 
 
-def _number(spec: FactSpec, part: dict[str, Any]) -> float:
+def _number(content: Content, spec: FactSpec, part: dict[str, Any]) -> float:
     quantity = part.get("valueQuantity")
     if quantity is None and "valueInteger" in part:
         quantity = {"value": part["valueInteger"]}
@@ -306,7 +331,8 @@ def _number(spec: FactSpec, part: dict[str, Any]) -> float:
     number = quantity.get("value")
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise Unusable("its value is not a number")
-    converted = spec.convert(float(number), quantity.get("code") or quantity.get("unit"))
+    unit = quantity.get("code") or quantity.get("unit")
+    converted = content.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")
     if converted < 0 and not spec.may_be_negative:
@@ -330,7 +356,7 @@ def _combine(
     chart: Chart,
     now: float,
 ) -> FactValue:
-    partly_read = any(chart.is_partial(key) for key in spec.keys)
+    partly_read = not chart.partial.isdisjoint(spec.keys)
     fact = FactValue(spec, problems=problems, partly_read=partly_read)
     oldest = now - spec.window
     counted: list[Reading] = []
@@ -355,7 +381,7 @@ def _combine(
             fact.time = before[-1].moment.text
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
-        elif partly_read or any(chart.is_unavailable(key) for key in spec.keys):
+        elif _is_unread(spec, chart):
             fact.status = "not-available"
         return fact
     newest = counted[-1]

@@ -7,13 +7,15 @@ still come, and a card says which one could not be judged.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .conditions import Condition, Support, Truth
-from .content import OWN_ACTIVITY, VALUE_SET
-from .facts import FactValue
+from .content import MEDICINE_TYPES
+from .facts import Facts, FactValue
 from .times import parse_moment
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class MotherCase:
         self,
         content: Content,
         chart: Chart,
-        facts: dict[str, FactValue],
+        facts: Facts,
         medicines: list[TakenMedicine],
         now: datetime,
     ) -> None:
@@ -44,6 +46,7 @@ class MotherCase:
         self.now = now
         self.faults: dict[str, str] = {}
         self._findings: dict[str, Truth] = {}
+        self._next_uuid = uuid.uuid4().int
         self._orders: dict[str, list[Resource]] | None = None
 
     def fact(self, fact_id: str) -> FactValue:
@@ -77,6 +80,28 @@ class MotherCase:
         """The facts for want of which a finding is unknown."""
         return self.content.findings[finding_id].when.missing(self)
 
+    @cached_property
+    def unread(self) -> list[str]:
+        """What the record system did not give, of all that can change a card, in words."""
+        names: list[str] = []
+        chart = self.chart
+        if not (chart.unavailable or chart.partial):
+            return names
+        for key in self.content.prefetch.values():
+            if key.id not in self.content.keys_in_use:
+                continue
+            if key.id in chart.unavailable:
+                names.append(key.label)
+            elif key.id in chart.partial:
+                names.append(f"{key.label} (only in part)")
+        return names
+
+    def new_uuid(self) -> str:
+        """A UUID that no other answer has: a random one, and those that follow it."""
+        digits = f"{self._next_uuid:032x}"
+        self._next_uuid += 1
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
     def curve(self, curve_id: str, line: str) -> float | None:
         """A line of a curve on her day after birth; ``None`` before it can be judged."""
         curve = self.content.curves[curve_id]
@@ -89,12 +114,7 @@ class MotherCase:
         """Whether she takes any medicine."""
         if self.medicines:
             return True
-        keys = [
-            key.id
-            for key in self.content.prefetch.values()
-            if key.resource in ("MedicationRequest", "MedicationStatement")
-        ]
-        return None if any(self.chart.is_unavailable(key) for key in keys) else False
+        return None if any(self._is_unread(kind) for kind in MEDICINE_TYPES) else False
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""
@@ -102,12 +122,14 @@ class MotherCase:
             self._orders = self._sort_orders()
         if self._orders.get(activity):
             return True
-        intervention = self.content.interventions.get(activity)
-        resource = intervention.resource if intervention is not None else None
+        resource = self.content.suggested.get(activity)
         if resource is None:
             return False
-        keys = [k for k in self.content.prefetch.values() if k.resource == resource["resourceType"]]
-        return None if any(self.chart.is_unavailable(key.id) for key in keys) else False
+        return None if self._is_unread(resource["resourceType"]) else False
+
+    def _is_unread(self, resource_type: str) -> bool:
+        keys = self.content.keys_by_resource.get(resource_type, ())
+        return not self.chart.unavailable.isdisjoint(keys)
 
     def order_references(self, activity: str) -> list[str]:
         """The requests that made ``ordered`` true."""
@@ -142,10 +164,10 @@ class MotherCase:
             for coding in codings if isinstance(codings, list) else ():
                 if not isinstance(coding, dict):
                     continue
-                pair = (coding.get("system"), coding.get("code"))
-                if pair[0] == OWN_ACTIVITY and isinstance(pair[1], str):
-                    activities.add(pair[1])
-                for intervention in self.content.interventions:
-                    if pair in self.content.codes.get(f"{VALUE_SET}activity-{intervention}", ()):
-                        activities.add(intervention)
+                try:
+                    activity = self.content.activities.get((coding["system"], coding["code"]))
+                except (KeyError, TypeError):  # no code, or one that is a list or an object
+                    continue
+                if activity is not None:
+                    activities.add(activity)
         return activities

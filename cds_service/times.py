@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import calendar
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -32,8 +31,7 @@ def duration(text: Any) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """A time as recorded: the earliest and latest second that it can mean, and its own text."""
 
     earliest: float

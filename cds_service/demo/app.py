@@ -203,7 +203,7 @@ def _known_facts(case: MotherCase) -> list[tuple[str, str, str]]:
             say_value(fact) if fact.value is not None else fact.status,
             say_time(fact.time),
         )
-        for fact in case.facts.values()
+        for fact in (case.facts[name] for name in case.content.facts)
         if fact.status != "not-recorded" and fact.spec.type != "time"
     ]
 
