@@ -124,13 +124,14 @@ class Chart:
         )
         self._reference = f"Patient/{patient_id}"
         self._base = fhir_server.rstrip("/") if fhir_server else None
-        self._infants: set[str] = set()
-        self._by_type: dict[str, list[Resource]] = {}
+        self._hers: dict[str, list[Resource]] = {}
+        self._infants: dict[str, list[Resource]] = {}
         self._by_reference: dict[str, Resource] = {}
         self._sort_in()
 
     def _sort_in(self) -> None:
-        waiting: list[Resource] = []
+        infants: set[str] = set()
+        of_others: list[tuple[str, Resource]] = []
         for answer in self.answers.values():
             for resource in answer.resources:
                 kind = resource["resourceType"]
@@ -140,20 +141,17 @@ class Chart:
                     if reference in self._by_reference:
                         continue  # the same resource under two keys
                     self._by_reference[reference] = resource
-                if kind in ("Medication", "Patient"):
-                    continue
                 subject = self._subject(resource)
                 if subject == self.patient_id:
-                    self._by_type.setdefault(kind, []).append(resource)
-                    focus = resource.get("focus")
-                    if isinstance(focus, list):
-                        self._infants.update(self._patients_in(focus))
+                    self._hers.setdefault(kind, []).append(resource)
+                    if "focus" in resource:
+                        infants.update(self._others_in(resource["focus"]))
                 elif subject is not None:
-                    waiting.append(resource)
+                    of_others.append((subject, resource))
         # An infant's own records count once a record of the mother has named the infant.
-        for resource in waiting:
-            if self._subject(resource) in self._infants:
-                self._by_type.setdefault(resource["resourceType"], []).append(resource)
+        for subject, resource in of_others:
+            if subject in infants:
+                self._infants.setdefault(resource["resourceType"], []).append(resource)
 
     def _subject(self, resource: Resource) -> str | None:
         for name in ("subject", "patient", "for"):
@@ -172,15 +170,11 @@ class Chart:
             return None  # a patient of another server
         return match[2]
 
-    def _patients_in(self, references: list[Any]) -> Iterator[str]:
-        for reference in references:
+    def _others_in(self, references: Any) -> Iterator[str]:
+        for reference in references if isinstance(references, list) else ():
             patient = self._patient(reference)
             if patient is not None and patient != self.patient_id:
                 yield patient
-
-    def is_mother(self, resource: Resource) -> bool:
-        """Whether the mother is the subject."""
-        return self._subject(resource) == self.patient_id
 
     def names_someone_else(self, focus: Any) -> bool:
         """Whether ``focus`` points at another than the mother."""
@@ -188,14 +182,13 @@ class Chart:
             return True
         return any(self._patient(reference) != self.patient_id for reference in focus)
 
-    def resources_about_her(self) -> Iterator[Resource]:
-        """The resources that can carry facts, of the mother and her infant."""
-        for kind in ("Observation", "Procedure", "Condition", "Encounter"):
-            yield from self._by_type.get(kind, ())
-
-    def listed(self, kind: str) -> list[Resource]:
+    def hers(self, kind: str) -> list[Resource]:
         """The mother's resources of one type, in the order in which they came."""
-        return [r for r in self._by_type.get(kind, ()) if self.is_mother(r)]
+        return self._hers.get(kind, [])
+
+    def infants(self, kind: str) -> list[Resource]:
+        """Those of her infant, or infants."""
+        return self._infants.get(kind, [])
 
     def referenced(self, reference: Any) -> Resource | None:
         """A resource of the chart by its relative reference, such as a Medication."""

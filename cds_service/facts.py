@@ -16,7 +16,7 @@ Nothing here knows the network, Flask or the clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from itertools import pairwise
@@ -159,32 +159,34 @@ def collect_readings(
     assert zone is not None, "the time of evaluation needs an offset"
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
-    for resource in chart.resources_about_her():
-        for spec, part in _coded_parts(content, resource):
-            if not _concerns(spec, resource, chart):
-                continue
-            reference = f"{resource.get('resourceType')}/{resource.get('id', '?')}"
-            try:
-                reading = _read(content, spec, resource, part, reference, zone)
-            except Unusable as unusable:
-                withdrawn = resource.get("status") in WITHDRAWN_STATUSES
-                problem = Problem(str(unusable), reference, withdrawn)
-                problems.setdefault(spec.id, []).append(problem)
-            except (TypeError, ValueError, AttributeError, KeyError, IndexError):
-                problem = Problem("could not be read", reference)
-                problems.setdefault(spec.id, []).append(problem)
-            else:
-                readings.setdefault(spec.id, []).append(reading)
+    for kind in CARRIERS:
+        for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
+            for resource in resources:
+                for spec, part in _coded_parts(content, kind, resource):
+                    if not _concerns(spec, hers, resource, chart):
+                        continue
+                    reference = f"{kind}/{resource.get('id', '?')}"
+                    try:
+                        reading = _READERS[kind](content, spec, resource, part, reference, zone)
+                    except Unusable as unusable:
+                        withdrawn = resource.get("status") in WITHDRAWN_STATUSES
+                        problem = Problem(str(unusable), reference, withdrawn)
+                        problems.setdefault(spec.id, []).append(problem)
+                    except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+                        problem = Problem("could not be read", reference)
+                        problems.setdefault(spec.id, []).append(problem)
+                    else:
+                        readings.setdefault(spec.id, []).append(reading)
     return readings, problems
 
 
 def _coded_parts(
-    content: Content, resource: dict[str, Any]
+    content: Content, kind: str, resource: dict[str, Any]
 ) -> list[tuple[FactSpec, dict[str, Any]]]:
     """Each fact that a resource codes for, with the part of it (itself or a component)."""
-    kind = resource["resourceType"]
     if kind == "Encounter":
-        concepts = resource.get("type") or ()
+        types = resource.get("type")
+        concepts = types if isinstance(types, list) else ()
         return [(s, resource) for c in concepts for s in content.facts_of_concept(c, kind)]
     own = [(spec, resource) for spec in content.facts_of_concept(resource.get("code"), kind)]
     components = resource.get("component")
@@ -204,7 +206,7 @@ def _has_value(part: dict[str, Any]) -> bool:
     return any(name.startswith("value") for name in part)
 
 
-def _concerns(spec: FactSpec, resource: dict[str, Any], chart: Chart) -> bool:
+def _concerns(spec: FactSpec, hers: bool, resource: dict[str, Any], chart: Chart) -> bool:
     """Whether this resource can speak of the one that the fact is about.
 
     A fact about the infant may be recorded for the mother (with ``focus``) or for the infant; one
@@ -212,13 +214,12 @@ def _concerns(spec: FactSpec, resource: dict[str, Any], chart: Chart) -> bool:
     """
     if spec.about == "infant":
         return True
-    if not chart.is_mother(resource):
+    if not hers:
         return False
-    focus = resource.get("focus")
-    return not focus or not chart.names_someone_else(focus)
+    return "focus" not in resource or not chart.names_someone_else(resource["focus"])
 
 
-def _read(
+def _read_observation(
     content: Content,
     spec: FactSpec,
     resource: dict[str, Any],
@@ -226,24 +227,7 @@ def _read(
     reference: str,
     zone: tzinfo,
 ) -> Reading:
-    kind = resource["resourceType"]
     status = resource.get("status")
-    if kind == "Condition":
-        verification = _code_of(resource.get("verificationStatus"))
-        if verification in ("entered-in-error", "refuted"):
-            raise Unusable(f"the record is {verification}")
-        moment = _moment_of(resource, ("onsetDateTime", "recordedDate"), zone)
-        return Reading(_presence(spec, moment, resource), moment, reference)
-    if kind == "Procedure":
-        if status != "completed":
-            raise Unusable(f"the record is {status or 'without a status'}")
-        moment = _moment_of(resource, ("performedDateTime", "performedPeriod"), zone)
-        return Reading(_presence(spec, moment, resource), moment, reference)
-    if kind == "Encounter":
-        if status in ("entered-in-error", "cancelled", "planned", None):
-            raise Unusable(f"the record is {status or 'without a status'}")
-        moment = _moment_of(resource, ("period",), zone)
-        return Reading(_presence(spec, moment, resource), moment, reference)
     if status not in COUNTED_STATUSES:
         raise Unusable(f"the record is {status or 'without a status'}")
     if part.get("dataAbsentReason"):
@@ -253,8 +237,63 @@ def _read(
     moment = _moment_of(
         resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
     )
-    site = _code_of(resource.get("bodySite")) or ""
+    site = _code_of(resource["bodySite"]) or "" if "bodySite" in resource else ""
     return Reading(_value(content, spec, part), moment, reference, site)
+
+
+def _read_condition(
+    content: Content,
+    spec: FactSpec,
+    resource: dict[str, Any],
+    part: dict[str, Any],
+    reference: str,
+    zone: tzinfo,
+) -> Reading:
+    verification = _code_of(resource.get("verificationStatus"))
+    if verification in ("entered-in-error", "refuted"):
+        raise Unusable(f"the record is {verification}")
+    moment = _moment_of(resource, ("onsetDateTime", "recordedDate"), zone)
+    return Reading(_presence(spec, moment, resource), moment, reference)
+
+
+def _read_procedure(
+    content: Content,
+    spec: FactSpec,
+    resource: dict[str, Any],
+    part: dict[str, Any],
+    reference: str,
+    zone: tzinfo,
+) -> Reading:
+    status = resource.get("status")
+    if status != "completed":
+        raise Unusable(f"the record is {status or 'without a status'}")
+    moment = _moment_of(resource, ("performedDateTime", "performedPeriod"), zone)
+    return Reading(_presence(spec, moment, resource), moment, reference)
+
+
+def _read_encounter(
+    content: Content,
+    spec: FactSpec,
+    resource: dict[str, Any],
+    part: dict[str, Any],
+    reference: str,
+    zone: tzinfo,
+) -> Reading:
+    status = resource.get("status")
+    if status in ("entered-in-error", "cancelled", "planned", None):
+        raise Unusable(f"the record is {status or 'without a status'}")
+    moment = _moment_of(resource, ("period",), zone)
+    return Reading(_presence(spec, moment, resource), moment, reference)
+
+
+_Reader = Callable[["Content", "FactSpec", dict[str, Any], dict[str, Any], str, tzinfo], Reading]
+_READERS: dict[str, _Reader] = {
+    "Observation": _read_observation,
+    "Procedure": _read_procedure,
+    "Condition": _read_condition,
+    "Encounter": _read_encounter,
+}
+CARRIERS = tuple(_READERS)
 
 
 def _read_time(
@@ -329,7 +368,7 @@ def _number(content: Content, spec: FactSpec, part: dict[str, Any]) -> float:
     if quantity.get("comparator"):
         raise Unusable("its value is a limit, not a number")
     number = quantity.get("value")
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if type(number) is not float and type(number) is not int:
         raise Unusable("its value is not a number")
     unit = quantity.get("code") or quantity.get("unit")
     converted = content.convert(spec.id, float(number), unit)
@@ -373,8 +412,10 @@ def _combine(
         else:
             vague = True
             problems.append(Problem("its time is too vague for this", reading.reference))
-    counted.sort(key=lambda reading: reading.moment.earliest)
-    before.sort(key=lambda reading: reading.moment.earliest)
+    if len(counted) > 1:
+        counted.sort(key=_earliest)
+    if len(before) > 1:
+        before.sort(key=_earliest)
     if not counted:
         if before and not vague:
             fact.status = "stale"
@@ -392,7 +433,7 @@ def _combine(
     else:
         rivals = [
             reading
-            for reading in counted
+            for reading in counted[:-1]
             if reading.value != newest.value
             and newest.moment.earliest - reading.moment.earliest <= spec.contradicts_within
         ]
@@ -402,6 +443,10 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _earliest(reading: Reading) -> float:
+    return reading.moment.earliest
 
 
 def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:

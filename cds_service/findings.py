@@ -142,8 +142,8 @@ class MotherCase:
         assert zone is not None
         sorted_in: dict[str, list[Resource]] = {}
         for kind in ORDER_TYPES:
-            for order in self.chart.listed(kind):
-                if order.get("status") in WITHDRAWN or order.get("doNotPerform") is True:
+            for order in self.chart.hers(kind):
+                if str(order.get("status")) in WITHDRAWN or order.get("doNotPerform") is True:
                     continue
                 written = order.get("authoredOn") or order.get("performedDateTime")
                 moment = parse_moment(written, zone)

@@ -60,8 +60,11 @@ class MedicineIndex:
         """Her active medicines, each once, in the order in which the chart lists them."""
         found: dict[str, TakenMedicine] = {}
         for kind, statuses in TAKEN.items():
-            for resource in chart.listed(kind):
-                if resource.get("status") not in statuses or resource.get("doNotPerform") is True:
+            for resource in chart.hers(kind):
+                if (
+                    str(resource.get("status")) not in statuses
+                    or resource.get("doNotPerform") is True
+                ):
                     continue
                 reference = f"{kind}/{resource.get('id', '?')}"
                 for medicine in self._recognise(resource, chart):
