@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .conditions import Support
+from .conditions import Because
 from .interventions import Choice, choose
 from .times import HOUR, MINUTE, say_time
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
@@ -112,19 +112,20 @@ def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | No
     todo = [choice for choice in choices if choice.standing == "open"]
     if not todo:
         return None
-    supports = list(card.when.support(case))
+    because: Because = {}
+    card.when.support(case, because)
     for choice in todo:
-        supports += choice.intervention.when.support(case)
+        choice.intervention.when.support(case, because)
     evidence = _evidence_of(card, todo, case.content)
     paragraphs = [
-        card.opening.say(case, case.content) if card.opening else "",
+        card.opening.say(case) if card.opening else "",
         _table(card, case),
         _todo_list(todo, case),
         _what_else(choices, case),
         _could_not_be_read(case),
         _citations(evidence),
     ]
-    summary = card.summary.say(case, case.content)
+    summary = card.summary.say(case)
     if card.summary_names:
         summary = _with_names(summary, [choice.intervention.short for choice in todo])
     made = _frame(card, case, summary, paragraphs)
@@ -138,11 +139,13 @@ def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | No
         made["selectionBehavior"] = "any"
     _add_links(made, [*((link.label, link.url) for link in card.links), *_links(evidence)])
     rows = [*card.rows, *(row for choice in todo for row in choice.intervention.rows)]
-    for support in supports:
-        if support.finding is not None:
-            rows += case.content.findings[support.finding].rows
+    for finding in because.values():
+        if finding is not None:
+            rows += case.content.findings[finding].rows
     interventions = [choice.intervention.id for choice in todo]
-    _add_extension(made, case, interventions, rows, _because(supports, case), evidence)
+    told = _because(because, case)
+    told += _problems_of(case.facts[name] for name in dict.fromkeys(name for name, _ in because))
+    _add_extension(made, case, interventions, rows, told, evidence)
     return made
 
 
@@ -157,12 +160,8 @@ def _frame(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]
             "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
         },
     }
-    reasons = [
-        {"code": reason.id, "system": reason.system, "display": reason.display}
-        for reason in case.content.override_reasons.values()
-    ]
-    if reasons:
-        made["overrideReasons"] = reasons
+    if case.content.offered_reasons:
+        made["overrideReasons"] = case.content.offered_reasons
     return made
 
 
@@ -182,11 +181,11 @@ def _with_names(summary: str, names: list[str]) -> str:
 def _table(card: Card, case: MotherCase) -> str:
     lines: list[str] = []
     for line in card.table:
-        hers = line.hers.say(case, case.content)
+        hers = line.hers.say(case)
         if hers == NOT_RECORDED:
             continue
-        usual = line.usual.say(case, case.content) if line.usual else ""
-        fact = case.facts[line.hers.placeholders[0].partition(".")[0]]
+        usual = line.usual.say(case) if line.usual else ""
+        fact = case.facts[line.hers.fact]
         usual = "" if usual == NOT_RECORDED else usual
         lines.append(f"| {line.label} | {hers} | {usual} | {say_time(fact.time)} |")
     if not lines:
@@ -196,8 +195,7 @@ def _table(card: Card, case: MotherCase) -> str:
 
 def _todo_list(todo: list[Choice], case: MotherCase) -> str:
     lines = [
-        f"- **{choice.intervention.label}.** {choice.intervention.do.say(case, case.content)}"
-        for choice in todo
+        f"- **{choice.intervention.label}.** {choice.intervention.do.say(case)}" for choice in todo
     ]
     return "\n".join(["**What to do**", "", *lines])
 
@@ -241,9 +239,9 @@ def _links(evidence: Iterable[Evidence]) -> list[tuple[str, str]]:
 
 
 def _add_links(made: dict[str, Any], links: list[tuple[str, str]]) -> None:
-    unique = list({url: (label, url) for label, url in links}.values())[:MOST_LINKS]
+    unique = {url: {"label": label, "url": url, "type": "absolute"} for label, url in links}
     if unique:
-        made["links"] = [{"label": label, "url": url, "type": "absolute"} for label, url in unique]
+        made["links"] = list(unique.values())[:MOST_LINKS]
 
 
 # --- suggestions --------------------------------------------------------------------------------
@@ -261,7 +259,7 @@ def _suggestion(choice: Choice, case: MotherCase, setting: Setting) -> dict[str,
         {
             "type": "create",
             "description": intervention.suggestion.label,
-            "resource": fill_in(resource, case.now.isoformat(), setting),
+            "resource": fill_in(resource, case.written_at, setting),
         }
     ]
     return made
@@ -283,25 +281,22 @@ def fill_in(resource: dict[str, Any], now: str, setting: Setting) -> dict[str, A
 # --- why ----------------------------------------------------------------------------------------
 
 
-def _because(supports: Iterable[Support], case: MotherCase) -> list[dict[str, Any]]:
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
-    for support in supports:
-        key = (support.fact, support.measure)
-        if key in entries:
-            continue
-        fact = case.facts[support.fact]
-        entry: dict[str, Any] = {"fact": support.fact}
-        if support.finding is not None:
-            entry = {"finding": support.finding, **entry}
-        if support.measure != "value":
-            entry["measure"] = support.measure
-        _add_value(entry, fact, support.measure)
+def _because(because: Because, case: MotherCase) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    for (fact_id, measure), finding in because.items():
+        fact = case.facts[fact_id]
+        entry: dict[str, Any] = {"fact": fact_id}
+        if finding is not None:
+            entry["finding"] = finding
+        if measure != "value":
+            entry["measure"] = measure
+        _add_value(entry, fact, measure)
         if fact.time:
             entry["time"] = fact.time
         if fact.references:
             entry["references"] = fact.references[:MOST_REFERENCES]
-        entries[key] = entry
-    return list(entries.values())
+        entries.append(entry)
+    return entries
 
 
 def _add_value(entry: dict[str, Any], fact: FactValue, measure: str) -> None:
@@ -334,12 +329,10 @@ def _add_extension(
     because: list[dict[str, Any]],
     evidence: Iterable[Evidence],
 ) -> None:
-    why: dict[str, Any] = {"rows": sorted(set(rows), key=lambda row: (row[0], int(row[1:])))}
+    used = set(rows)
+    why: dict[str, Any] = {"rows": [row for row in case.content.rows if row in used]}
     if interventions:
         why["interventions"] = interventions
-    because = because + _problems_of(
-        case.facts[name] for name in dict.fromkeys(entry["fact"] for entry in because)
-    )
     if because:
         why["because"] = because
     names = [source.id for source in evidence]
@@ -368,8 +361,8 @@ def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
             link = f"[{record.id}, revised {record.revised}]({taken.url})"
             lines.append(f"| {name} | {taken.medicine.note} | {link} |")
     lowering = [m.name for m in medicines if m.medicine and m.medicine.lowers_supply]
-    summary = _with_names(card.summary.say(case, case.content), [taken.name for taken in medicines])
-    opening = card.opening.say(case, case.content) if card.opening else ""
+    summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
+    opening = card.opening.say(case) if card.opening else ""
     if lowering:
         opening = f"May lower milk supply: {', '.join(lowering)}. {opening}"
     made = _frame(card, case, summary, [opening, "\n".join(lines), _could_not_be_read(case)])
@@ -388,11 +381,7 @@ def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
         for taken in medicines
     ]
     rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
-    why: dict[str, Any] = {"rows": sorted(set(rows)), "because": because}
-    if evidence:
-        why["evidence"] = [source.id for source in evidence]
-    why["content"] = case.content.version
-    made["extension"] = {EXTENSION: why}
+    _add_extension(made, case, [], rows, because, evidence)
     return made
 
 
@@ -431,7 +420,7 @@ def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
     faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
     if faults:
         lines.append(f"- **Could not be evaluated:** {', '.join(faults)}. Judge these yourself.")
-    summary = card.summary.say(case, case.content)
+    summary = card.summary.say(case)
     unique = list(dict.fromkeys(names))
     if faults:
         summary = "Part of the lactation check could not be evaluated"
@@ -439,7 +428,7 @@ def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
         summary, unique = "Lactation check incomplete, could not be read", unread
     if unique:
         summary = _with_names(summary, unique)
-    opening = card.opening.say(case, case.content) if card.opening else ""
+    opening = card.opening.say(case) if card.opening else ""
     made = _frame(card, case, summary, [opening, "\n".join(lines), _could_not_be_read(case)])
     if faults:
         made["indicator"] = "warning"
@@ -459,9 +448,7 @@ def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
         if fact.status == "conflicting"
     ]
     because += [{"finding": name, "problem": kind} for name, kind in case.faults.items()]
-    _add_extension(made, case, [], rows, [], [])
-    if because:
-        made["extension"][EXTENSION]["because"] = because
+    _add_extension(made, case, [], rows, because, [])
     return made
 
 

@@ -29,6 +29,8 @@ from .facts import FactValue
 from .times import duration
 
 Truth = bool | None
+# What makes a condition true: measures of facts, each with the finding by way of which, if any.
+Because = dict[tuple[str, str], str | None]
 
 
 class Case(Protocol):
@@ -39,17 +41,8 @@ class Case(Protocol):
     def ordered(self, activity: str) -> Truth: ...
     def taking(self) -> Truth: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
-    def support(self, finding_id: str) -> Iterable[Support]: ...
+    def support(self, finding_id: str, because: Because) -> None: ...
     def missing(self, finding_id: str) -> Iterable[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """One thing that makes a condition true: a measure of a fact, by way of a finding or not."""
-
-    fact: str
-    measure: str
-    finding: str | None = None
 
 
 class Condition:
@@ -59,9 +52,8 @@ class Condition:
         """Whether the condition holds for this case; ``None`` if that is not known."""
         raise NotImplementedError
 
-    def support(self, case: Case) -> Iterator[Support]:
-        """What makes it true. Only asked of a condition that holds."""
-        return iter(())
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        """Put what makes it true into ``because``. Only asked of a condition that holds."""
 
     def missing(self, case: Case) -> Iterator[str]:
         """The facts for want of which it is unknown. Only asked of an unknown condition."""
@@ -95,9 +87,9 @@ class All(Condition):
                 result = None
         return result
 
-    def support(self, case: Case) -> Iterator[Support]:
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         for part in self.parts:
-            yield from part.support(case)
+            part.support(case, because, finding)
 
     def missing(self, case: Case) -> Iterator[str]:
         for part in self.parts:
@@ -125,10 +117,10 @@ class AnyOf(Condition):
                 result = None
         return result
 
-    def support(self, case: Case) -> Iterator[Support]:
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         for part in self.parts:
             if part.test(case) is True:
-                yield from part.support(case)
+                part.support(case, because, finding)
 
     def missing(self, case: Case) -> Iterator[str]:
         for part in self.parts:
@@ -168,8 +160,8 @@ class FactIs(Condition):
         value = case.fact(self.fact).value
         return None if value is None else value in self.answers
 
-    def support(self, case: Case) -> Iterator[Support]:
-        yield Support(self.fact, "value")
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        because.setdefault((self.fact, "value"), finding)
 
     def missing(self, case: Case) -> Iterator[str]:
         yield self.fact
@@ -192,10 +184,10 @@ class FactCompares(Condition):
         limit = self.limit if self.curve is None else case.curve(*self.curve)
         return None if value is None or limit is None else self.compare(value, limit)
 
-    def support(self, case: Case) -> Iterator[Support]:
-        yield Support(self.fact, self.measure)
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        because.setdefault((self.fact, self.measure), finding)
         if self.curve is not None:
-            yield Support("delivery-time", "days")
+            because.setdefault(("delivery-time", "days"), finding)
 
     def missing(self, case: Case) -> Iterator[str]:
         if case.fact(self.fact).measure(self.measure) is None:
@@ -217,8 +209,8 @@ class Recorded(Condition):
             return True
         return False if fact.status in ("not-recorded", "stale") else None
 
-    def support(self, case: Case) -> Iterator[Support]:
-        yield Support(self.fact, "value")
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        because.setdefault((self.fact, "value"), finding)
 
     def missing(self, case: Case) -> Iterator[str]:
         yield self.fact
@@ -234,9 +226,8 @@ class FindingHolds(Condition):
     def test(self, case: Case) -> Truth:
         return case.finding(self.finding)
 
-    def support(self, case: Case) -> Iterator[Support]:
-        for item in case.support(self.finding):
-            yield item if item.finding else Support(item.fact, item.measure, self.finding)
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        case.support(self.finding, because)
 
     def missing(self, case: Case) -> Iterator[str]:
         yield from case.missing(self.finding)

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .conditions import Condition, Support, Truth
+from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
 from .facts import Facts, FactValue
 from .times import parse_moment
@@ -72,9 +72,9 @@ class MotherCase:
             self.faults[name] = type(error).__name__
             return None
 
-    def support(self, finding_id: str) -> Iterable[Support]:
-        """What makes a finding true."""
-        return self.content.findings[finding_id].when.support(self)
+    def support(self, finding_id: str, because: Because) -> None:
+        """Put what makes a finding true into ``because``."""
+        self.content.findings[finding_id].when.support(self, because, finding_id)
 
     def missing(self, finding_id: str) -> Iterable[str]:
         """The facts for want of which a finding is unknown."""
@@ -95,6 +95,11 @@ class MotherCase:
             elif key.id in chart.partial:
                 names.append(f"{key.label} (only in part)")
         return names
+
+    @cached_property
+    def written_at(self) -> str:
+        """The time of evaluation as FHIR writes it."""
+        return self.now.isoformat()
 
     def new_uuid(self) -> str:
         """A UUID that no other answer has: a random one, and those that follow it."""

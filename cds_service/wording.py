@@ -11,13 +11,14 @@ that a summary can never grow past what CDS Hooks allows (139 characters).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from .facts import MEASURES, FactValue
 from .times import say_duration
 
 if TYPE_CHECKING:
-    from .content import Content, FactSpec
+    from .content import Content
 
 LONGEST_SUMMARY = 139
 LONGEST_NUMBER = 6
@@ -30,34 +31,48 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9:.-]*)\}")
 class Figures(Protocol):
     """Where the numbers come from."""
 
+    content: Content
+
     def fact(self, fact_id: str) -> FactValue: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
+
+
+Say = Callable[[Figures], str]
 
 
 class Wording:
     """A sentence with placeholders, taken apart once."""
 
-    __slots__ = ("parts", "text")
+    __slots__ = ("_pieces", "parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         # Even parts are plain text, odd ones the names of placeholders.
         self.parts = _PLACEHOLDER.split(text)
+        self._pieces: list[str | Say] | None = None
 
     @property
     def placeholders(self) -> list[str]:
         """The names in braces, in order."""
         return self.parts[1::2]
 
-    def say(self, figures: Figures, content: Content) -> str:
+    @property
+    def fact(self) -> str:
+        """The fact of the first placeholder."""
+        return self.parts[1].partition(".")[0]
+
+    def say(self, figures: Figures) -> str:
         """The sentence for one mother."""
         if len(self.parts) == 1:
             return self.text
-        said = [
-            _say(part, figures, content) if index % 2 else part
-            for index, part in enumerate(self.parts)
-        ]
-        return "".join(said)
+        if self._pieces is None:
+            self._pieces = [
+                _sayer(part, figures.content) if index % 2 else part
+                for index, part in enumerate(self.parts)
+            ]
+        return "".join(
+            [piece if isinstance(piece, str) else piece(figures) for piece in self._pieces]
+        )
 
     def longest(self, content: Content) -> int:
         """The most characters that the sentence can have. ``ValueError`` on a wrong placeholder."""
@@ -65,21 +80,35 @@ class Wording:
         return plain + sum(_longest(name, content) for name in self.placeholders)
 
 
-def _say(name: str, figures: Figures, content: Content) -> str:
+def _sayer(name: str, content: Content) -> Say:
+    """What says one placeholder."""
     if name.startswith("curve:"):
         curve = content.curves[name.removeprefix("curve:")]
-        low, high = figures.curve(curve.id, "low"), figures.curve(curve.id, "high")
-        if low is None or high is None:
-            return NOT_RECORDED
-        return f"{_about(low)}–{_about(high)} {curve.unit}"
+        return lambda figures: _say_curve(figures, curve.id, curve.unit)
     fact_id, _, measure = name.partition(".")
-    fact = figures.fact(fact_id)
     if not measure:
-        return say_value(fact)
-    number = fact.measure(measure)
-    if number is None:
+        return lambda figures: say_value(figures.fact(fact_id))
+    spec = content.facts[fact_id]
+    kind = MEASURES[spec.measures_like][measure]
+
+    def say_measure(figures: Figures) -> str:
+        number = figures.fact(fact_id).measure(measure)
+        if number is None:
+            return NOT_RECORDED
+        if kind == "duration":
+            return say_duration(number)
+        if kind == "number":
+            return str(int(number))
+        return with_unit(number, spec.unit, spec.decimals)
+
+    return say_measure
+
+
+def _say_curve(figures: Figures, curve_id: str, unit: str) -> str:
+    low, high = figures.curve(curve_id, "low"), figures.curve(curve_id, "high")
+    if low is None or high is None:
         return NOT_RECORDED
-    return _say_measure(fact.spec, measure, number)
+    return f"{_about(low)}–{_about(high)} {unit}"
 
 
 def say_value(fact: FactValue) -> str:
@@ -98,15 +127,6 @@ def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
     rounded = round(number, decimals)
     text = f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:.{decimals}f}"
     return f"{text} {unit}" if unit else text
-
-
-def _say_measure(spec: FactSpec, measure: str, number: float) -> str:
-    kind = MEASURES[spec.measures_like].get(measure)
-    if kind == "duration":
-        return say_duration(number)
-    if kind == "number":
-        return with_unit(float(int(number)), None)
-    return with_unit(number, spec.unit, spec.decimals)
 
 
 def _about(number: float) -> int:
