@@ -9,7 +9,6 @@ suggestion: the rest was built and validated when the content was loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .conditions import Because
@@ -47,13 +46,14 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a suggestion belongs: from the hook's context."""
+    """Where a suggestion belongs: the references of the hook's context."""
 
-    patient_id: str
-    user_id: str
-    encounter_id: str | None = None
+    def __init__(self, patient_id: str, user_id: str, encounter_id: str | None = None) -> None:
+        self.patient = {"reference": f"Patient/{patient_id}"}
+        self.user = {"reference": user_id}
+        self.user_kind = user_id.partition("/")[0]
+        self.encounter = {"reference": f"Encounter/{encounter_id}"} if encounter_id else None
 
 
 class NothingEvaluated(Exception):
@@ -267,14 +267,13 @@ def _suggestion(choice: Choice, case: MotherCase, setting: Setting) -> dict[str,
 
 def fill_in(resource: dict[str, Any], now: str, setting: Setting) -> dict[str, Any]:
     """A suggested resource, made hers: patient, encounter, time and author are filled in."""
-    patient = {"reference": f"Patient/{setting.patient_id}"}
-    filled = {**resource, "subject": patient, "authoredOn": now}
+    filled = {**resource, "subject": setting.patient, "authoredOn": now}
     if "recipient" in resource:
-        filled["recipient"] = [patient]
-    if setting.encounter_id is not None:
-        filled["encounter"] = {"reference": f"Encounter/{setting.encounter_id}"}
-    if setting.user_id.partition("/")[0] in REQUESTERS.get(resource["resourceType"], ()):
-        filled["requester"] = {"reference": setting.user_id}
+        filled["recipient"] = [setting.patient]
+    if setting.encounter is not None:
+        filled["encounter"] = setting.encounter
+    if setting.user_kind in REQUESTERS.get(resource["resourceType"], ()):
+        filled["requester"] = setting.user
     return filled
 
 

@@ -57,13 +57,15 @@ def read_answer(value: Any) -> Answer:
     resources: list[Resource] = []
     errors: list[Resource] = []
     for entry in entries if isinstance(entries, list) else ():
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+        try:
+            resource = entry["resource"]
+            kind = resource["resourceType"]
+        except (KeyError, TypeError, IndexError):
             continue
-        if resource["resourceType"] == "OperationOutcome":
+        if kind == "OperationOutcome":
             if _is_error(resource):
                 errors.append(resource)
-        else:
+        elif isinstance(kind, str):
             resources.append(resource)
     next_url = _next_link(value)
     if errors:

@@ -8,6 +8,7 @@ content    check the clinical content
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -98,6 +99,11 @@ def run_under_gunicorn(
         "worker_class": "gthread",
         "control_socket_disable": True,
     }
+    # The content never changes: the collector need not look at it, nor a fork copy its pages.
+    # What a request leaves behind is freed without it, so that it may come seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     _Server(app, options).run()
 
 

@@ -37,6 +37,9 @@ Status = Literal[
     "not-available",  # the chart could not be read
 ]
 
+Resource = dict[str, Any]
+Specs = tuple["FactSpec", ...]
+
 COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
@@ -100,8 +103,8 @@ class Reading:
 
     value: float | str
     moment: Moment
-    reference: str
-    part: str = ""  # what tells it from another at the same time: body site, component
+    site: str = ""  # what tells it from another at the same time
+    reference: str = ""
 
 
 class Unusable(Exception):
@@ -159,54 +162,66 @@ def collect_readings(
     assert zone is not None, "the time of evaluation needs an offset"
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
-    for kind in CARRIERS:
+
+    def read(kind: str, hers: bool, resource: Resource, part: Resource, specs: Specs) -> None:
+        for spec in specs:
+            if not _concerns(spec, hers, resource, chart):
+                continue
+            reference = f"{kind}/{resource.get('id', '?')}"
+            try:
+                reading = _READERS[kind](content, spec, resource, part, zone)
+            except Unusable as unusable:
+                withdrawn = resource.get("status") in WITHDRAWN_STATUSES
+                problem = Problem(str(unusable), reference, withdrawn)
+                problems.setdefault(spec.id, []).append(problem)
+            except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+                problem = Problem("could not be read", reference)
+                problems.setdefault(spec.id, []).append(problem)
+            else:
+                reading.reference = reference
+                readings.setdefault(spec.id, []).append(reading)
+
+    for kind in _READERS:
         for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
             for resource in resources:
-                for spec, part in _coded_parts(content, kind, resource):
-                    if not _concerns(spec, hers, resource, chart):
+                specs = _specs_of(content, kind, resource)
+                if "component" in resource:
+                    parts = _parts_of(content, kind, resource)
+                    for part, its in parts:
+                        read(kind, hers, resource, part, its)
+                    # A panel has no value of its own; where nothing in it is known, that is said.
+                    if parts and not _has_value(resource):
                         continue
-                    reference = f"{kind}/{resource.get('id', '?')}"
-                    try:
-                        reading = _READERS[kind](content, spec, resource, part, reference, zone)
-                    except Unusable as unusable:
-                        withdrawn = resource.get("status") in WITHDRAWN_STATUSES
-                        problem = Problem(str(unusable), reference, withdrawn)
-                        problems.setdefault(spec.id, []).append(problem)
-                    except (TypeError, ValueError, AttributeError, KeyError, IndexError):
-                        problem = Problem("could not be read", reference)
-                        problems.setdefault(spec.id, []).append(problem)
-                    else:
-                        readings.setdefault(spec.id, []).append(reading)
+                if specs:
+                    read(kind, hers, resource, resource, specs)
     return readings, problems
 
 
-def _coded_parts(
-    content: Content, kind: str, resource: dict[str, Any]
-) -> list[tuple[FactSpec, dict[str, Any]]]:
-    """Each fact that a resource codes for, with the part of it (itself or a component)."""
-    if kind == "Encounter":
-        types = resource.get("type")
-        concepts = types if isinstance(types, list) else ()
-        return [(s, resource) for c in concepts for s in content.facts_of_concept(c, kind)]
-    own = [(spec, resource) for spec in content.facts_of_concept(resource.get("code"), kind)]
-    components = resource.get("component")
-    if kind != "Observation" or not isinstance(components, list):
-        return own
-    parts = [
-        (spec, component)
-        for component in components
+def _specs_of(content: Content, kind: str, resource: Resource) -> Specs:
+    """The facts that a resource codes for."""
+    if kind != "Encounter":
+        return content.facts_of_concept(resource.get("code"), kind)
+    types = resource.get("type")
+    concepts = types if isinstance(types, list) else ()
+    return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
+
+
+def _parts_of(content: Content, kind: str, resource: Resource) -> list[tuple[Resource, Specs]]:
+    """The components that code for facts of their own."""
+    components = resource["component"]
+    return [
+        (component, specs)
+        for component in (components if isinstance(components, list) else ())
         if isinstance(component, dict)
-        for spec in content.facts_of_concept(component.get("code"), kind)
+        and (specs := content.facts_of_concept(component.get("code"), kind))
     ]
-    # A panel has no value of its own; where nothing in it is known, that is worth saying.
-    return own + parts if _has_value(resource) or not parts else parts
 
 
-def _has_value(part: dict[str, Any]) -> bool:
+def _has_value(part: Resource) -> bool:
     return any(name.startswith("value") for name in part)
 
 
-def _concerns(spec: FactSpec, hers: bool, resource: dict[str, Any], chart: Chart) -> bool:
+def _concerns(spec: FactSpec, hers: bool, resource: Resource, chart: Chart) -> bool:
     """Whether this resource can speak of the one that the fact is about.
 
     A fact about the infant may be recorded for the mother (with ``focus``) or for the infant; one
@@ -220,12 +235,7 @@ def _concerns(spec: FactSpec, hers: bool, resource: dict[str, Any], chart: Chart
 
 
 def _read_observation(
-    content: Content,
-    spec: FactSpec,
-    resource: dict[str, Any],
-    part: dict[str, Any],
-    reference: str,
-    zone: tzinfo,
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
     status = resource.get("status")
     if status not in COUNTED_STATUSES:
@@ -233,72 +243,54 @@ def _read_observation(
     if part.get("dataAbsentReason"):
         raise Unusable("the value is said to be absent")
     if spec.type == "time":
-        return _read_time(part, resource, reference, zone)
+        return _read_time(part, resource, zone)
     moment = _moment_of(
         resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
     )
     site = _code_of(resource["bodySite"]) or "" if "bodySite" in resource else ""
-    return Reading(_value(content, spec, part), moment, reference, site)
+    return Reading(_value(content, spec, part), moment, site)
 
 
 def _read_condition(
-    content: Content,
-    spec: FactSpec,
-    resource: dict[str, Any],
-    part: dict[str, Any],
-    reference: str,
-    zone: tzinfo,
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
     verification = _code_of(resource.get("verificationStatus"))
     if verification in ("entered-in-error", "refuted"):
         raise Unusable(f"the record is {verification}")
     moment = _moment_of(resource, ("onsetDateTime", "recordedDate"), zone)
-    return Reading(_presence(spec, moment, resource), moment, reference)
+    return Reading(_presence(spec, moment, resource), moment)
 
 
 def _read_procedure(
-    content: Content,
-    spec: FactSpec,
-    resource: dict[str, Any],
-    part: dict[str, Any],
-    reference: str,
-    zone: tzinfo,
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
     status = resource.get("status")
     if status != "completed":
         raise Unusable(f"the record is {status or 'without a status'}")
     moment = _moment_of(resource, ("performedDateTime", "performedPeriod"), zone)
-    return Reading(_presence(spec, moment, resource), moment, reference)
+    return Reading(_presence(spec, moment, resource), moment)
 
 
 def _read_encounter(
-    content: Content,
-    spec: FactSpec,
-    resource: dict[str, Any],
-    part: dict[str, Any],
-    reference: str,
-    zone: tzinfo,
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
     status = resource.get("status")
     if status in ("entered-in-error", "cancelled", "planned", None):
         raise Unusable(f"the record is {status or 'without a status'}")
     moment = _moment_of(resource, ("period",), zone)
-    return Reading(_presence(spec, moment, resource), moment, reference)
+    return Reading(_presence(spec, moment, resource), moment)
 
 
-_Reader = Callable[["Content", "FactSpec", dict[str, Any], dict[str, Any], str, tzinfo], Reading]
+_Reader = Callable[["Content", "FactSpec", Resource, Resource, tzinfo], Reading]
 _READERS: dict[str, _Reader] = {
     "Observation": _read_observation,
     "Procedure": _read_procedure,
     "Condition": _read_condition,
     "Encounter": _read_encounter,
 }
-CARRIERS = tuple(_READERS)
 
 
-def _read_time(
-    part: dict[str, Any], resource: dict[str, Any], reference: str, zone: tzinfo
-) -> Reading:
+def _read_time(part: Resource, resource: Resource, zone: tzinfo) -> Reading:
     if "valueDateTime" in part:
         moment = parse_moment(part["valueDateTime"], zone)
         if moment is None:
@@ -307,10 +299,10 @@ def _read_time(
         raise Unusable("a time is due here")
     else:
         moment = _moment_of(resource, ("effectiveDateTime", "effectivePeriod"), zone)
-    return Reading(moment.text, moment, reference)
+    return Reading(moment.text, moment)
 
 
-def _presence(spec: FactSpec, moment: Moment, resource: dict[str, Any]) -> str:
+def _presence(spec: FactSpec, moment: Moment, resource: Resource) -> str:
     """What a Procedure, Condition or Encounter says by being there."""
     if spec.type == "time":
         return moment.text
@@ -323,7 +315,7 @@ def _presence(spec: FactSpec, moment: Moment, resource: dict[str, Any]) -> str:
     return "no" if over else "yes"
 
 
-def _moment_of(resource: dict[str, Any], names: tuple[str, ...], zone: tzinfo) -> Moment:
+def _moment_of(resource: Resource, names: tuple[str, ...], zone: tzinfo) -> Moment:
     for name in names:
         written = resource.get(name)
         if written is None:
@@ -336,7 +328,7 @@ def _moment_of(resource: dict[str, Any], names: tuple[str, ...], zone: tzinfo) -
     raise Unusable("it has no time that can be read")
 
 
-def _value(content: Content, spec: FactSpec, part: dict[str, Any]) -> float | str:
+def _value(content: Content, spec: FactSpec, part: Resource) -> float | str:
     if spec.type in ("quantity", "number"):
         return _number(content, spec, part)
     if spec.type == "yes-no" and isinstance(part.get("valueBoolean"), bool):
@@ -357,7 +349,7 @@ def _value(content: Content, spec: FactSpec, part: dict[str, Any]) -> float | st
     raise Unusable("it has no value" if not _has_value(part) else "its value is of another kind")
 
 
-def _number(content: Content, spec: FactSpec, part: dict[str, Any]) -> float:
+def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     quantity = part.get("valueQuantity")
     if quantity is None and "valueInteger" in part:
         quantity = {"value": part["valueInteger"]}
@@ -487,7 +479,7 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
     total = latest = 0.0
     sessions: list[float] = []
     for reading in counted:
-        key = (reading.moment.earliest, reading.value, reading.part)
+        key = (reading.moment.earliest, reading.value, reading.site)
         fact.references.append(reading.reference)
         if key in seen:
             fact.problems.append(Problem("it repeats another record", reading.reference, True))

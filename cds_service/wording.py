@@ -69,6 +69,7 @@ class Wording:
             self._pieces = [
                 _sayer(part, figures.content) if index % 2 else part
                 for index, part in enumerate(self.parts)
+                if part
             ]
         return "".join(
             [piece if isinstance(piece, str) else piece(figures) for piece in self._pieces]

@@ -15,7 +15,9 @@ from cds_service.evaluation import Evaluation
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 HER = "mother-1"
 INFANT = "infant-1"
-SETTING = Setting(HER, "Practitioner/clinician-1", "encounter-1")
+CLINICIAN = "Practitioner/clinician-1"
+ENCOUNTER = "encounter-1"
+SETTING = Setting(HER, CLINICIAN, ENCOUNTER)
 SERVER = "https://fhir.example.org/r4"
 
 _numbers = itertools.count(1)
@@ -120,9 +122,9 @@ def hook_request(content: Content, *resources: Resource, **members: Any) -> dict
         "hook": "patient-view",
         "hookInstance": str(uuid.uuid4()),
         "context": {
-            "userId": SETTING.user_id,
+            "userId": CLINICIAN,
             "patientId": HER,
-            "encounterId": SETTING.encounter_id,
+            "encounterId": ENCOUNTER,
         },
         "prefetch": prefetch_of(content, list(resources)),
         **members,

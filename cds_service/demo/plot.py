@@ -55,7 +55,7 @@ def plot_volumes(
 ) -> Plot:
     """Lay out the plot of expressed milk (readings in mL) after a ``birth`` (epoch seconds)."""
     sessions = {
-        (reading.moment.earliest, reading.part, reading.value)
+        (reading.moment.earliest, reading.site, reading.value)
         for reading in readings
         if isinstance(reading.value, float)
     }
