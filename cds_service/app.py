@@ -66,8 +66,7 @@ def create_app(
             callers.may_read(client, hook.fhir_server)
         chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
         setting = Setting(context.patient_id, context.user_id, context.encounter_id)
-        cards = evaluation.cards(chart, setting, clock())
-        return _json(orjson.dumps({"cards": cards}))
+        return _json(evaluation.answer(chart, setting, clock()))
 
     return app
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from .conditions import Because
 from .interventions import Choice, choose
 from .times import HOUR, MINUTE, say_time
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Card, Content, Evidence
+    from .content import Card, Content, Evidence, Intervention
     from .facts import FactValue
     from .findings import MotherCase
 
@@ -29,7 +31,7 @@ EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
 INDICATORS = ("critical", "warning", "info")
 
-# FHIR R4: who may be the requester of each resource that we suggest.
+# The types of resources that a suggestion may create, and (FHIR R4) who may be the of each.
 REQUESTERS = {
     "ServiceRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
     "DeviceRequest": {"Practitioner", "PractitionerRole"},
@@ -47,27 +49,101 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
 
 
 class Setting:
-    """Where a suggestion belongs: the references of the hook's context."""
+    """Where a suggestion belongs: the patient, user and encounter of the hook's context."""
 
     def __init__(self, patient_id: str, user_id: str, encounter_id: str | None = None) -> None:
-        self.patient = {"reference": f"Patient/{patient_id}"}
-        self.user = {"reference": user_id}
-        self.user_kind = user_id.partition("/")[0]
-        self.encounter = {"reference": f"Encounter/{encounter_id}"} if encounter_id else None
+        self._patient = orjson.dumps({"reference": f"Patient/{patient_id}"})
+        self._user = orjson.dumps({"reference": user_id})
+        self._user_kind = user_id.partition("/")[0]
+        self._encounter = orjson.dumps({"reference": f"Encounter/{encounter_id}"})
+        self._in_encounter = encounter_id is not None
+
+    def members_of(self, resource_type: str, now: str) -> bytes:
+        """What makes a suggested resource hers, as JSON: patient, time, encounter and author."""
+        members = [b',"subject":', self._patient, b',"authoredOn":"', now.encode(), b'"']
+        if resource_type == "CommunicationRequest":
+            members += [b',"recipient":[', self._patient, b"]"]
+        if self._in_encounter:
+            members += [b',"encounter":', self._encounter]
+        if self._user_kind in REQUESTERS.get(resource_type, ()):
+            members += [b',"requester":', self._user]
+        return b"".join(members)
+
+
+class Printed:
+    """What never changes on a card, written as JSON once, when the content is loaded."""
+
+    def __init__(self, content: Content) -> None:
+        self.sources = {
+            card.id: orjson.Fragment(
+                orjson.dumps(
+                    {
+                        "label": SOURCE_LABEL,
+                        "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
+                    }
+                )
+            )
+            for card in content.cards.values()
+        }
+        reasons = [
+            {"code": reason.id, "system": reason.system, "display": reason.display}
+            for reason in content.override_reasons.values()
+        ]
+        self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
+        self.links = {
+            source.link: _link(f"{source.short}: {source.source}", source.link)
+            for source in content.evidence.values()
+            if source.link
+        }
+        self.lactmed = {
+            medicine.lactmed.url: _link(f"LactMed: {medicine.name}", medicine.lactmed.url)
+            for medicine in content.medicines.values()
+        }
+        self.suggestions = {
+            intervention.id: _print_suggestion(intervention, content.suggested[intervention.id])
+            for intervention in content.interventions.values()
+            if intervention.id in content.suggested
+        }
+
+
+def _link(label: str, url: str) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
+
+
+def _print_suggestion(
+    intervention: Intervention, resource: dict[str, Any]
+) -> tuple[bytes, bytes, str]:
+    """The JSON before the uuid, that before what is hers, and the type of the resource."""
+    assert intervention.suggestion is not None
+    label = orjson.dumps(intervention.suggestion.label)
+    recommended = b',"isRecommended":true' if intervention.suggestion.recommended else b""
+    same_for_all = {k: v for k, v in resource.items() if k not in ("subject", "recipient")}
+    return (
+        b'{"label":' + label + b',"uuid":"',
+        b'"'
+        + recommended
+        + b',"actions":[{"type":"create","description":'
+        + label
+        + b',"resource":'
+        + orjson.dumps(same_for_all)[:-1],
+        resource["resourceType"],
+    )
 
 
 class NothingEvaluated(Exception):
     """No card could be judged. An empty answer would be read as "no concern"."""
 
 
-def compose(case: MotherCase, setting: Setting) -> list[dict[str, Any]]:
+def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[str, Any]]:
     """The cards of one mother, the most urgent first, at most ``MOST_CARDS``.
+
+    They are ready for ``orjson``; parts of them are JSON already (``orjson.Fragment``).
 
     Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
     the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
     """
     judged = False
-    built: list[tuple[tuple[int, int], dict[str, Any]]] = []
+    built: list[tuple[tuple[int, int], Card, dict[str, Any]]] = []
     data_needed: Card | None = None
     for card in case.content.cards.values():
         if card.body == "data-needed":
@@ -79,24 +155,23 @@ def compose(case: MotherCase, setting: Setting) -> list[dict[str, Any]]:
         if holds is not True:
             continue
         try:
-            made = _make(card, case, setting)
+            made = _make(card, case, setting, printed)
         except Exception as error:
             case.faults[name] = type(error).__name__
             continue
         judged = True
         if made is not None:
-            built.append((_rank(made, card), made))
+            built.append((_rank(made, card), card, made))
     if case.faults and not judged:
         raise NothingEvaluated(", ".join(sorted(case.faults)))
     if data_needed is not None:
-        made = _make_data_needed(data_needed, case)
+        made = _make_data_needed(data_needed, case, printed)
         if made is not None:
-            built.append((_rank(made, data_needed), made))
+            built.append((_rank(made, data_needed), data_needed, made))
     built.sort(key=lambda ranked: ranked[0])
-    cards = [made for _, made in built]
-    if len(cards) > MOST_CARDS:
-        left_out = ", ".join(made["source"]["topic"]["display"] for made in cards[MOST_CARDS:])
-        cards = cards[:MOST_CARDS]
+    cards = [made for _, _, made in built[:MOST_CARDS]]
+    if len(built) > MOST_CARDS:
+        left_out = ", ".join(card.title for _, card, _ in built[MOST_CARDS:])
         cards[-1]["detail"] += f"\n\nNot shown, as less urgent: {left_out}."
     return cards
 
@@ -105,9 +180,11 @@ def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:
     return INDICATORS.index(made["indicator"]), card.urgency
 
 
-def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | None:
+def _make(
+    card: Card, case: MotherCase, setting: Setting, printed: Printed
+) -> dict[str, Any] | None:
     if card.body == "medicines":
-        return _make_medicines(card, case)
+        return _make_medicines(card, case, printed)
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
     if not todo:
@@ -128,40 +205,40 @@ def _make(card: Card, case: MotherCase, setting: Setting) -> dict[str, Any] | No
     summary = card.summary.say(case)
     if card.summary_names:
         summary = _with_names(summary, [choice.intervention.short for choice in todo])
-    made = _frame(card, case, summary, paragraphs)
+    made = _frame(card, case, printed, summary, paragraphs)
     suggestions = [
-        suggestion
+        _suggestion(printed.suggestions[choice.intervention.id], case, setting)
         for choice in todo
-        if (suggestion := _suggestion(choice, case, setting)) is not None
+        if choice.intervention.id in printed.suggestions
     ]
     if suggestions:
         made["suggestions"] = suggestions
         made["selectionBehavior"] = "any"
-    _add_links(made, [*((link.label, link.url) for link in card.links), *_links(evidence)])
+    _add_links(made, card, {s.link: printed.links[s.link] for s in evidence if s.link})
     rows = [*card.rows, *(row for choice in todo for row in choice.intervention.rows)]
     for finding in because.values():
         if finding is not None:
             rows += case.content.findings[finding].rows
     interventions = [choice.intervention.id for choice in todo]
     told = _because(because, case)
-    told += _problems_of(case.facts[name] for name in dict.fromkeys(name for name, _ in because))
+    facts = {name: case.facts[name] for name, _ in because}
+    told += _problems_of([fact for fact in facts.values() if fact.problems])
     _add_extension(made, case, interventions, rows, told, evidence)
     return made
 
 
-def _frame(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]) -> dict[str, Any]:
+def _frame(
+    card: Card, case: MotherCase, printed: Printed, summary: str, paragraphs: Iterable[str]
+) -> dict[str, Any]:
     made: dict[str, Any] = {
         "uuid": case.new_uuid(),
         "summary": summary[:LONGEST_SUMMARY],
         "indicator": card.indicator,
         "detail": "\n\n".join(paragraph for paragraph in paragraphs if paragraph),
-        "source": {
-            "label": SOURCE_LABEL,
-            "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
-        },
+        "source": printed.sources[card.id],
     }
-    if case.content.offered_reasons:
-        made["overrideReasons"] = case.content.offered_reasons
+    if printed.override_reasons is not None:
+        made["overrideReasons"] = printed.override_reasons
     return made
 
 
@@ -234,47 +311,22 @@ def _evidence_of(card: Card, todo: list[Choice], content: Content) -> list[Evide
     return [content.evidence[name] for name in dict.fromkeys(names)]
 
 
-def _links(evidence: Iterable[Evidence]) -> list[tuple[str, str]]:
-    return [(f"{source.short}: {source.source}", source.link) for source in evidence if source.link]
+def _add_links(made: dict[str, Any], card: Card, links: dict[str, orjson.Fragment]) -> None:
+    """The links by address, behind those of the card itself."""
+    own = {link.url: _link(link.label, link.url) for link in card.links}
+    if own or links:
+        made["links"] = list({**own, **links}.values())[:MOST_LINKS]
 
 
-def _add_links(made: dict[str, Any], links: list[tuple[str, str]]) -> None:
-    unique = {url: {"label": label, "url": url, "type": "absolute"} for label, url in links}
-    if unique:
-        made["links"] = list(unique.values())[:MOST_LINKS]
-
-
-# --- suggestions --------------------------------------------------------------------------------
-
-
-def _suggestion(choice: Choice, case: MotherCase, setting: Setting) -> dict[str, Any] | None:
-    intervention = choice.intervention
-    resource = case.content.suggested.get(intervention.id)
-    if intervention.suggestion is None or resource is None:
-        return None
-    made: dict[str, Any] = {"label": intervention.suggestion.label, "uuid": case.new_uuid()}
-    if intervention.suggestion.recommended:
-        made["isRecommended"] = True
-    made["actions"] = [
-        {
-            "type": "create",
-            "description": intervention.suggestion.label,
-            "resource": fill_in(resource, case.written_at, setting),
-        }
-    ]
-    return made
-
-
-def fill_in(resource: dict[str, Any], now: str, setting: Setting) -> dict[str, Any]:
-    """A suggested resource, made hers: patient, encounter, time and author are filled in."""
-    filled = {**resource, "subject": setting.patient, "authoredOn": now}
-    if "recipient" in resource:
-        filled["recipient"] = [setting.patient]
-    if setting.encounter is not None:
-        filled["encounter"] = setting.encounter
-    if setting.user_kind in REQUESTERS.get(resource["resourceType"], ()):
-        filled["requester"] = setting.user
-    return filled
+def _suggestion(
+    print_: tuple[bytes, bytes, str], case: MotherCase, setting: Setting
+) -> orjson.Fragment:
+    before_uuid, before_hers, resource_type = print_
+    hers = case.made_hers.get(resource_type)
+    if hers is None:
+        hers = case.made_hers[resource_type] = setting.members_of(resource_type, case.written_at)
+    uuid = case.new_uuid().encode()
+    return orjson.Fragment(b"".join((before_uuid, uuid, before_hers, hers, b"}}]}")))
 
 
 # --- why ----------------------------------------------------------------------------------------
@@ -309,6 +361,7 @@ def _add_value(entry: dict[str, Any], fact: FactValue, measure: str) -> None:
 
 
 def _problems_of(facts: Iterable[FactValue]) -> list[dict[str, Any]]:
+    """What did not count, and why."""
     return [
         {
             "fact": fact.spec.id,
@@ -344,7 +397,7 @@ def _add_extension(
 # --- the two cards that list --------------------------------------------------------------------
 
 
-def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
+def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
     medicines = sorted(
         case.medicines, key=lambda taken: not (taken.medicine and taken.medicine.lowers_supply)
     )
@@ -364,12 +417,16 @@ def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
     opening = card.opening.say(case) if card.opening else ""
     if lowering:
         opening = f"May lower milk supply: {', '.join(lowering)}. {opening}"
-    made = _frame(card, case, summary, [opening, "\n".join(lines), _could_not_be_read(case)])
+    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
+    made = _frame(card, case, printed, summary, paragraphs)
     if lowering:
         made["indicator"] = "warning"
     evidence = [case.content.evidence[name] for name in card.evidence]
-    links = [(f"LactMed: {taken.name}", taken.url) for taken in medicines]
-    _add_links(made, [*links, *((link.label, link.url) for link in card.links)])
+    links = {
+        taken.url: printed.lactmed.get(taken.url) or _link(f"LactMed: {taken.name}", taken.url)
+        for taken in medicines
+    }
+    _add_links(made, card, links)
     because = [
         {
             "fact": "active-medicines",
@@ -384,7 +441,7 @@ def _make_medicines(card: Card, case: MotherCase) -> dict[str, Any] | None:
     return made
 
 
-def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
+def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
     """What is missing, what contradicts, what could not be read, and what could not be judged."""
     concerns = case.holds(f"card {card.title}", card.when, card.unless)
     missing: dict[str, list[str]] = {}
@@ -428,7 +485,8 @@ def _make_data_needed(card: Card, case: MotherCase) -> dict[str, Any] | None:
     if unique:
         summary = _with_names(summary, unique)
     opening = card.opening.say(case) if card.opening else ""
-    made = _frame(card, case, summary, [opening, "\n".join(lines), _could_not_be_read(case)])
+    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
+    made = _frame(card, case, printed, summary, paragraphs)
     if faults:
         made["indicator"] = "warning"
     because: list[dict[str, Any]] = [

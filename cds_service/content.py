@@ -420,7 +420,6 @@ class Content:
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: dict[tuple[str, str], str] = field(default_factory=dict)
-    offered_reasons: list[dict[str, str]] = field(default_factory=list)
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
@@ -733,10 +732,6 @@ def _index(content: Content) -> None:
         content.activities[OWN_ACTIVITY, name] = name
         for pair in content.codes.get(f"{VALUE_SET}activity-{name}", ()):
             content.activities[pair] = name
-    content.offered_reasons += [
-        {"code": reason.id, "system": reason.system, "display": reason.display}
-        for reason in content.override_reasons.values()
-    ]
     for key in content.prefetch.values():
         others = content.keys_by_resource.get(key.resource, ())
         content.keys_by_resource[key.resource] = (*others, key.id)

@@ -46,7 +46,8 @@ class MotherCase:
         self.now = now
         self.faults: dict[str, str] = {}
         self._findings: dict[str, Truth] = {}
-        self._next_uuid = uuid.uuid4().int
+        self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
+        self._uuid_start, self._uuids = str(uuid.uuid4())[:-4], 0
         self._orders: dict[str, list[Resource]] | None = None
 
     def fact(self, fact_id: str) -> FactValue:
@@ -102,10 +103,9 @@ class MotherCase:
         return self.now.isoformat()
 
     def new_uuid(self) -> str:
-        """A UUID that no other answer has: a random one, and those that follow it."""
-        digits = f"{self._next_uuid:032x}"
-        self._next_uuid += 1
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        """A UUID that no other answer has: random but for its end, which counts."""
+        self._uuids += 1
+        return f"{self._uuid_start}{self._uuids:04x}"
 
     def curve(self, curve_id: str, line: str) -> float | None:
         """A line of a curve on her day after birth; ``None`` before it can be judged."""
