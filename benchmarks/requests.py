@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from cds_service.content import load_content
+from cds_service.content_loader import load_content
 from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
 from cds_service.demo.fixtures import fixtures

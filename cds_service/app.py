@@ -15,7 +15,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .caller import Callers
 from .cards import NothingEvaluated, Setting
-from .content import Content, load_content
+from .content import Content
+from .content_loader import load_content
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
 from .prefetch import gather

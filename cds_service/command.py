@@ -29,7 +29,9 @@ from rich.text import Text
 from .app import create_app
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
-from .content import Content, ContentError, load_content
+from .content import Content
+from .content_files import ContentError
+from .content_loader import load_content
 from .demo.app import create_demo
 from .evaluation import Evaluation
 from .fhir_server import FhirReader

@@ -16,7 +16,8 @@ from jsonschema import Draft202012Validator
 from werkzeug.serving import make_server
 
 from cds_service.app import create_app
-from cds_service.content import Content, load_content
+from cds_service.content import Content
+from cds_service.content_loader import load_content
 from cds_service.settings import Settings
 
 from .mothers import NOW

@@ -14,7 +14,9 @@ from fhir.resources.R4B.valueset import ValueSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cds_service.content import SHIPPED, Content, ContentError, load_content
+from cds_service.content import Content
+from cds_service.content_files import ContentError
+from cds_service.content_loader import SHIPPED, load_content
 from cds_service.wording import LONGEST_SUMMARY
 
 from .mothers import birth, cards_of, facts_of, inhibited, observation, why

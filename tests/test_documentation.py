@@ -16,7 +16,8 @@ from benchmarks.requests import CARDS, SERVICE, build_request
 from cds_service.app import create_app
 from cds_service.caller import Client
 from cds_service.command import main
-from cds_service.content import SECTIONS, Content, load_content
+from cds_service.content import SECTIONS, Content
+from cds_service.content_loader import load_content
 from cds_service.settings import Settings
 
 from .mothers import NOW

@@ -115,7 +115,7 @@ def test_the_templates_ask_only_what_every_client_can(content: Content) -> None:
 def test_a_new_code_in_a_value_set_is_in_the_template(tmp_path: Any) -> None:
     import json
 
-    from cds_service.content import load_content
+    from cds_service.content_loader import load_content
 
     own = {
         "resourceType": "ValueSet",

@@ -20,7 +20,8 @@ from markupsafe import Markup
 from ..app import create_app
 from ..cards import EXTENSION
 from ..chart import Chart, read_answer
-from ..content import Content, load_content
+from ..content import Content
+from ..content_loader import load_content
 from ..evaluation import Evaluation
 from ..facts import collect_readings
 from ..findings import MotherCase

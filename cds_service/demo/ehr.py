@@ -10,7 +10,8 @@ from typing import Any, Literal
 import orjson
 import requests
 
-from ..content import Content, load_content
+from ..content import Content
+from ..content_loader import load_content
 from ..protocol import HOOKS
 from .fhir_store import FhirStore
 from .fixtures import CLINICIAN, Fixture, fixtures

@@ -1,0 +1,196 @@
+"""The files of the content: YAML sections and FHIR ValueSets, with the line of each entry.
+
+Any YAML file below a directory may hold any section (``facts:``, ``findings:``, ``cards:`` ...);
+the codes are FHIR ValueSets beside them. A hospital's own directory is laid over the shipped one:
+an entry with the same ``id`` replaces the fields that it gives, ``off: true`` switches it off, and
+a ValueSet with the same ``url`` adds its codes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fhir.resources.R4B import get_fhir_model_class
+from pydantic import ValidationError
+
+from .content import SECTIONS, VALUE_SET
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with the content."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+class ContentError(Exception):
+    """The content cannot be used. ``faults`` says why, with file and line."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+
+class _Mapping(dict[str, Any]):
+    """A YAML mapping that remembers where it stands."""
+
+    file: str = "?"
+    line: int = 0
+
+
+def _loader_for(file: str) -> type[yaml.SafeLoader]:
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def construct(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[_Mapping]:
+        mapping = _Mapping()
+        mapping.file, mapping.line = file, node.start_mark.line + 1
+        yield mapping
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        mapping.update({str(k): v for k, v in loader.construct_mapping(node).items()})
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct)
+    # Dates stay text, and yes and no are answers: only true and false are booleans.
+    kept = {
+        letter: [pair for pair in resolvers if not pair[0].endswith((":timestamp", ":bool"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    Loader.yaml_implicit_resolvers = kept
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), ["t", "f"]
+    )
+    return Loader
+
+
+class ContentFiles:
+    """Collects raw entries and value sets from the directories, and what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.raw: dict[str, dict[str, _Mapping]] = {section: {} for section in SECTIONS}
+        self.codes: dict[str, list[tuple[str, str]]] = {}
+        self.value_set_files: dict[str, str] = {}
+        self.digest = hashlib.sha256()
+
+    def read_directory(self, directory: Path, overlay: bool) -> None:
+        if not directory.is_dir():
+            self.faults.append(Fault(str(directory), 0, "there is no such directory"))
+            return
+        paths = sorted([*directory.rglob("*.yaml"), *directory.rglob("*.json")])
+        for path in paths:
+            data = path.read_bytes()
+            name = str(path.relative_to(directory.parent))
+            self.digest.update(name.encode() + b"\0" + data + b"\0")
+            if path.suffix == ".yaml":
+                self._read_yaml(name, data, overlay)
+            else:
+                self._read_value_set(name, data)
+
+    def _read_yaml(self, name: str, data: bytes, overlay: bool) -> None:
+        try:
+            document = yaml.load(data, _loader_for(name))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line + 1 if mark else 0
+            self.faults.append(Fault(name, line, str(getattr(error, "problem", error))))
+            return
+        if not isinstance(document, dict):
+            self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
+            return
+        for section, entries in document.items():
+            if section not in SECTIONS:
+                self.faults.append(Fault(name, 1, f"'{section}' is not a section"))
+                continue
+            for entry in entries if isinstance(entries, list) else [entries]:
+                self._take(section, entry, name, overlay)
+
+    def _take(self, section: str, entry: Any, name: str, overlay: bool) -> None:
+        if not isinstance(entry, _Mapping) or not isinstance(entry.get("id"), str):
+            self.faults.append(Fault(name, 1, f"each of '{section}' is a mapping with an 'id'"))
+            return
+        known = self.raw[section].get(entry["id"])
+        if entry.get("off") is True and overlay and known is not None:
+            del self.raw[section][entry["id"]]
+        elif known is None:
+            self.raw[section][entry["id"]] = entry
+        elif overlay:
+            known.update(entry)
+            known.file, known.line = entry.file, entry.line
+        else:
+            reason = f"'{entry['id']}' stands already in {known.file}:{known.line}"
+            self.faults.append(Fault(entry.file, entry.line, reason))
+
+    def _read_value_set(self, name: str, data: bytes) -> None:
+        try:
+            value_set = json.loads(data)
+            model = get_fhir_model_class("ValueSet")
+            model.model_validate(value_set)
+        except (ValueError, ValidationError) as error:
+            self.faults.append(Fault(name, 1, f"this is not a FHIR ValueSet: {brief(error)}"))
+            return
+        url = str(value_set.get("url", ""))
+        if not url.startswith(VALUE_SET):
+            self.faults.append(Fault(name, 1, f"its url must start with {VALUE_SET}"))
+            return
+        self.value_set_files.setdefault(url, name)
+        codes = self.codes.setdefault(url, [])
+        for include in value_set.get("compose", {}).get("include", ()):
+            for concept in include.get("concept", ()):
+                pair = (include.get("system", ""), concept["code"])
+                if pair not in codes:
+                    codes.append(pair)
+
+    def build(self, section: str) -> dict[str, Any]:
+        """Validate the entries of one section; what is wrong is noted and left out."""
+        built: dict[str, Any] = {}
+        for key, entry in self.raw[section].items():
+            try:
+                built[key] = SECTIONS[section].model_validate(dict(entry))
+            except ValidationError as error:
+                for problem in error.errors():
+                    self._note(key, entry, problem)
+        return built
+
+    def _note(self, key: str, entry: _Mapping, problem: Any) -> None:
+        line = entry.line
+        inner: Any = entry
+        for step in problem["loc"]:
+            try:
+                inner = inner[step]
+            except (KeyError, IndexError, TypeError):
+                break
+            line = inner.line if isinstance(inner, _Mapping) else line
+        where = ".".join(str(step) for step in problem["loc"])
+        reason = str(problem["msg"]).removeprefix("Value error, ")
+        self.faults.append(Fault(entry.file, line, f"{key}: {where}: {reason}"))
+
+    def fault(self, section: str, key: str, reason: str) -> None:
+        entry = self.raw[section].get(key)
+        file, line = (entry.file, entry.line) if entry is not None else ("?", 0)
+        self.faults.append(Fault(file, line, f"{key}: {reason}"))
+
+
+def brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
+    return str(error)

@@ -1,0 +1,306 @@
+"""Loading the content: read, check whole, and derive what a request looks up.
+
+All that is wrong is collected and raised at once as ``ContentError``, each with its file, its line
+and the reason, so that a service with broken content never starts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fhir.resources.R4B import get_fhir_model_class
+from pydantic import ValidationError
+
+from .conditions import Condition, FactCompares, FactIs
+from .content import (
+    MEDICINE_TYPES,
+    OWN_ACTIVITY,
+    OWN_ANSWER,
+    SECTIONS,
+    VALUE_SET,
+    AnswerSpec,
+    Content,
+    FactSpec,
+)
+from .content_files import ContentError, ContentFiles, Fault, brief
+from .facts import MEASURES
+from .wording import LONGEST_SUMMARY, Wording
+
+SHIPPED = Path(__file__).resolve().parent.parent / "cards"
+# What stands in a suggestion until a request fills it in.
+SOMEONE = "Patient/someone"
+
+
+def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Content:
+    """Load and check the shipped content, with a hospital's directory laid over it if given.
+
+    Raises ``ContentError`` with all that is wrong.
+    """
+    files = ContentFiles()
+    files.read_directory(shipped, overlay=False)
+    if overlay is not None:
+        files.read_directory(overlay, overlay=True)
+    sections: dict[str, Any] = {
+        section.replace("-", "_"): files.build(section) for section in SECTIONS
+    }
+    content = Content(version=files.digest.hexdigest()[:12], codes=files.codes, **sections)
+    _settle_units_and_answers(content, files)
+    _index(content)
+    _check_references(content, files)
+    _check_findings_have_no_cycle(content, files)
+    _check_wording(content, files)
+    _build_suggestions(content, files)
+    if files.faults:
+        raise ContentError(sorted(files.faults, key=lambda fault: (fault.file, fault.line)))
+    _mark_keys_in_use(content)
+    return content
+
+
+def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
+    yes_no = {"yes": AnswerSpec(label="yes"), "no": AnswerSpec(label="no")}
+    for spec in content.facts.values():
+        if spec.type in ("quantity", "number"):
+            content.conversions[spec.id] = _conversions(content, spec)
+            if not content.conversions[spec.id]:
+                files.fault("facts", spec.id, f"the unit {spec.unit!r} is in no unit kind")
+        if spec.type == "yes-no":
+            spec.answers = {**yes_no, **spec.answers}
+        if spec.type == "coded" and not spec.answers:
+            files.fault("facts", spec.id, "a coded fact needs answers")
+        codes: dict[tuple[str, str], str] = {}
+        for answer in spec.answers:
+            codes[OWN_ANSWER, answer] = answer
+            for name in (f"{spec.id}-{answer}", answer if spec.type == "yes-no" else ""):
+                for pair in content.codes.get(f"{VALUE_SET}{name}", ()):
+                    codes[pair] = answer
+        content.answers[spec.id] = codes
+
+
+def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, float]]:
+    """Factor and offset from each unit to the fact's own."""
+    if spec.unit is None:
+        plain = {"": (1.0, 0.0), "1": (1.0, 0.0)}
+        return {**plain, **{unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}}
+    for kind in content.units.values():
+        if spec.unit not in kind.units:
+            continue
+        own, own_offset = _pair(kind.units[spec.unit])
+        factors = {}
+        for unit, written in kind.units.items():
+            factor, offset = _pair(written)
+            factors[unit] = (factor / own, (offset - own_offset) / own)
+        return {**factors, **{unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}}
+    return {}
+
+
+def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
+    return written if isinstance(written, tuple) else (written, 0.0)
+
+
+def _index(content: Content) -> None:
+    content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
+    for spec in content.facts.values():
+        for kind in ("Observation", *(source.resource for source in spec.also_from)):
+            by_code = content.facts_by_code.setdefault(kind, {})
+            for pair in content.codes_of(spec.id):
+                by_code[pair] = (*by_code.get(pair, ()), spec)
+    for name in content.interventions:
+        content.activities[OWN_ACTIVITY, name] = name
+        for pair in content.codes.get(f"{VALUE_SET}activity-{name}", ()):
+            content.activities[pair] = name
+    for key in content.prefetch.values():
+        others = content.keys_by_resource.get(key.resource, ())
+        content.keys_by_resource[key.resource] = (*others, key.id)
+
+
+def _mark_keys_in_use(content: Content) -> None:
+    """The keys whose want can change a card: the others may fail unsaid."""
+    resources = {resource["resourceType"] for resource in content.suggested.values()}
+    if any(card.body == "medicines" for card in content.cards.values()):
+        resources |= MEDICINE_TYPES
+    for resource in resources:
+        content.keys_in_use.update(content.keys_by_resource.get(resource, ()))
+    for name in content.asked_facts:
+        content.keys_in_use.update(content.facts[name].keys)
+
+
+def _check_references(content: Content, files: ContentFiles) -> None:
+    for spec in content.facts.values():
+        for key in spec.keys:
+            if key not in content.prefetch:
+                files.fault("facts", spec.id, f"there is no prefetch key '{key}'")
+        if spec.counts is not None and spec.counts not in content.facts:
+            files.fault("facts", spec.id, f"there is no fact '{spec.counts}'")
+    known_value_sets = {f"{VALUE_SET}{fact}" for fact in content.facts}
+    for spec in content.facts.values():
+        known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
+    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no"}
+    known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
+    for url, file in files.value_set_files.items():
+        if url not in known_value_sets:
+            files.faults.append(Fault(file, 1, f"{url} belongs to no fact, answer or activity"))
+    conditions: list[tuple[str, Any, list[Condition | None]]] = [
+        ("findings", entry, [entry.when, entry.unless]) for entry in content.findings.values()
+    ]
+    conditions += [
+        ("interventions", entry, [entry.when, entry.unless])
+        for entry in content.interventions.values()
+    ]
+    conditions += [("cards", entry, [entry.when, entry.unless]) for entry in content.cards.values()]
+    conditions += [("asks", entry, [entry.when]) for entry in content.asks.values()]
+    asked: set[str] = set()
+    for section, entry, whens in conditions:
+        for when in whens:
+            if when is not None:
+                asked |= when.facts()
+                for reason in _wrong_in(when, content, files):
+                    files.fault(section, entry.id, reason)
+    content.asked_facts += [name for name in content.facts if name in asked]
+    references: list[tuple[str, str, str, Iterable[str]]] = []
+    for section in ("findings", "interventions", "cards"):
+        for entry in getattr(content, section).values():
+            references.append((section, entry.id, "evidence", entry.evidence))
+    for section in ("findings", "interventions", "cards", "asks", "medicines", "curves"):
+        for entry in getattr(content, section).values():
+            references.append((section, entry.id, "rows", entry.rows))
+    for curve in content.curves.values():
+        for point in curve.points:
+            references.append(("curves", curve.id, "evidence", point.evidence))
+    for intervention in content.interventions.values():
+        references.append(("interventions", intervention.id, "findings", intervention.held_back_by))
+        if intervention.suggestion is not None:
+            template = [intervention.suggestion.template]
+            references.append(("interventions", intervention.id, "templates", template))
+    for card in content.cards.values():
+        references.append(("cards", card.id, "interventions", card.interventions))
+    for ask in content.asks.values():
+        references.append(("asks", ask.id, "facts", ask.facts))
+        if ask.finding is not None:
+            references.append(("asks", ask.id, "findings", [ask.finding]))
+    for section, key, target, names in references:
+        for name in names:
+            if name not in files.raw[target]:
+                files.fault(section, key, f"there is no '{name}' in {target}")
+
+
+def _wrong_in(condition: Condition, content: Content, files: ContentFiles) -> Iterator[str]:
+    for fact in sorted(condition.facts() - files.raw["facts"].keys()):
+        yield f"there is no fact '{fact}'"
+    for finding in sorted(condition.findings() - files.raw["findings"].keys()):
+        yield f"there is no finding '{finding}'"
+    for part in _parts_of(condition):
+        if isinstance(part, FactIs) and part.fact in content.facts:
+            unknown = sorted(part.answers - content.facts[part.fact].answers.keys())
+            if unknown:
+                yield f"{part.fact} has no answer '{unknown[0]}'"
+        if isinstance(part, FactCompares) and part.fact in content.facts:
+            spec = content.facts[part.fact]
+            if part.measure != "value" and part.measure not in MEASURES[spec.measures_like]:
+                yield f"{part.fact} has no measure '{part.measure}'"
+            is_duration = MEASURES[spec.measures_like].get(part.measure) == "duration"
+            if part.in_duration != is_duration:
+                yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
+            if part.curve is not None and part.curve[0] not in content.curves:
+                yield f"there is no curve '{part.curve[0]}'"
+
+
+def _parts_of(condition: Condition) -> Iterator[Condition]:
+    yield condition
+    for part in getattr(condition, "parts", ()):
+        yield from _parts_of(part)
+    if hasattr(condition, "part"):
+        yield from _parts_of(condition.part)
+
+
+def _check_findings_have_no_cycle(content: Content, files: ContentFiles) -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            files.fault("findings", name, f"it depends on itself: {' -> '.join((*path, name))}")
+            return
+        finding = content.findings.get(name)
+        if finding is None or name in done:
+            return
+        for when in (finding.when, finding.unless):
+            for other in sorted(when.findings()) if when is not None else ():
+                visit(other, (*path, name))
+        done.add(name)
+
+    for name in content.findings:
+        visit(name, ())
+
+
+def _check_wording(content: Content, files: ContentFiles) -> None:
+    for card in content.cards.values():
+        lines = [line.hers for line in card.table]
+        lines += [line.usual for line in card.table if line.usual is not None]
+        sentences = [card.summary, *lines] + ([card.opening] if card.opening else [])
+        for sentence in sentences:
+            _check_sentence("cards", card.id, sentence, content, files)
+        try:
+            longest = card.summary.longest(content)
+        except ValueError:
+            continue
+        if longest > LONGEST_SUMMARY:
+            reason = f"its summary can have {longest} characters, more than {LONGEST_SUMMARY}"
+            files.fault("cards", card.id, reason)
+    for intervention in content.interventions.values():
+        _check_sentence("interventions", intervention.id, intervention.do, content, files)
+
+
+def _check_sentence(
+    section: str, key: str, sentence: Wording, content: Content, files: ContentFiles
+) -> None:
+    try:
+        sentence.longest(content)
+    except ValueError as error:
+        files.fault(section, key, str(error))
+    if "<" in sentence.text:
+        files.fault(section, key, "no HTML, and no '<': a client may take it for a tag")
+
+
+def _build_suggestions(content: Content, files: ContentFiles) -> None:
+    """Make each intervention's resource and validate it, once."""
+    for intervention in content.interventions.values():
+        suggestion = intervention.suggestion
+        template = content.templates.get(suggestion.template) if suggestion else None
+        if suggestion is None or template is None:
+            continue
+        words = {
+            "activity": intervention.id,
+            "label": intervention.label,
+            "do": intervention.do.text,
+            "how": " ".join(intervention.how.split()),
+        }
+        resource = _fill(template.resource, words)
+        resource["subject"] = {"reference": SOMEONE}
+        complete = {
+            **resource,
+            "encounter": {"reference": "Encounter/some"},
+            "authoredOn": "2026-01-01T00:00:00Z",
+            "requester": {"reference": "Practitioner/someone"},
+        }
+        try:
+            get_fhir_model_class(str(resource.get("resourceType"))).model_validate(complete)
+        except (ValidationError, KeyError, ValueError) as error:
+            reason = f"its suggestion is not valid FHIR: {brief(error)} ({intervention.id})"
+            files.fault("templates", template.id, reason)
+            continue
+        content.suggested[intervention.id] = resource
+
+
+_WORD = re.compile(r"\{(activity|label|do|how)\}")
+
+
+def _fill(value: Any, words: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(inner, words) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, words) for inner in value]
+    if isinstance(value, str):
+        return _WORD.sub(lambda match: words[match[1]], value)
+    return value
