@@ -74,8 +74,25 @@ def invert(truth: Truth) -> Truth:
 
 
 @dataclass(slots=True)
-class All(Condition):
+class Several(Condition):
+    """Conditions together."""
+
     parts: list[Condition]
+
+    def missing(self, case: Case) -> Iterator[str]:
+        for part in self.parts:
+            if part.test(case) is None:
+                yield from part.missing(case)
+
+    def facts(self) -> set[str]:
+        return set().union(*(part.facts() for part in self.parts))
+
+    def findings(self) -> set[str]:
+        return set().union(*(part.findings() for part in self.parts))
+
+
+class All(Several):
+    __slots__ = ()
 
     def test(self, case: Case) -> Truth:
         result: Truth = True
@@ -91,21 +108,9 @@ class All(Condition):
         for part in self.parts:
             part.support(case, because, finding)
 
-    def missing(self, case: Case) -> Iterator[str]:
-        for part in self.parts:
-            if part.test(case) is None:
-                yield from part.missing(case)
 
-    def facts(self) -> set[str]:
-        return set().union(*(part.facts() for part in self.parts))
-
-    def findings(self) -> set[str]:
-        return set().union(*(part.findings() for part in self.parts))
-
-
-@dataclass(slots=True)
-class AnyOf(Condition):
-    parts: list[Condition]
+class AnyOf(Several):
+    __slots__ = ()
 
     def test(self, case: Case) -> Truth:
         result: Truth = False
@@ -121,17 +126,6 @@ class AnyOf(Condition):
         for part in self.parts:
             if part.test(case) is True:
                 part.support(case, because, finding)
-
-    def missing(self, case: Case) -> Iterator[str]:
-        for part in self.parts:
-            if part.test(case) is None:
-                yield from part.missing(case)
-
-    def facts(self) -> set[str]:
-        return set().union(*(part.facts() for part in self.parts))
-
-    def findings(self) -> set[str]:
-        return set().union(*(part.findings() for part in self.parts))
 
 
 @dataclass(slots=True)
@@ -152,13 +146,10 @@ class Not(Condition):
 
 
 @dataclass(slots=True)
-class FactIs(Condition):
-    fact: str
-    answers: frozenset[str]
+class OfFact(Condition):
+    """A condition on one fact."""
 
-    def test(self, case: Case) -> Truth:
-        value = case.fact(self.fact).value
-        return None if value is None else value in self.answers
+    fact: str
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         because.setdefault((self.fact, "value"), finding)
@@ -171,8 +162,16 @@ class FactIs(Condition):
 
 
 @dataclass(slots=True)
-class FactCompares(Condition):
-    fact: str
+class FactIs(OfFact):
+    answers: frozenset[str]
+
+    def test(self, case: Case) -> Truth:
+        value = case.fact(self.fact).value
+        return None if value is None else value in self.answers
+
+
+@dataclass(slots=True)
+class FactCompares(OfFact):
     measure: str
     compare: Callable[[float, float], bool]
     limit: float | None
@@ -195,28 +194,14 @@ class FactCompares(Condition):
         if self.curve is not None and case.curve(*self.curve) is None:
             yield "delivery-time"
 
-    def facts(self) -> set[str]:
-        return {self.fact}
-
 
 @dataclass(slots=True)
-class Recorded(Condition):
-    fact: str
-
+class Recorded(OfFact):
     def test(self, case: Case) -> Truth:
         fact = case.fact(self.fact)
         if fact.value is not None:
             return True
         return False if fact.status in ("not-recorded", "stale") else None
-
-    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
-        because.setdefault((self.fact, "value"), finding)
-
-    def missing(self, case: Case) -> Iterator[str]:
-        yield self.fact
-
-    def facts(self) -> set[str]:
-        return {self.fact}
 
 
 @dataclass(slots=True)

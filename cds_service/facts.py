@@ -257,8 +257,7 @@ def _read_condition(
     verification = _code_of(resource.get("verificationStatus"))
     if verification in ("entered-in-error", "refuted"):
         raise Unusable(f"the record is {verification}")
-    moment = _moment_of(resource, ("onsetDateTime", "recordedDate"), zone)
-    return Reading(_presence(spec, moment, resource), moment)
+    return _read_presence(spec, resource, ("onsetDateTime", "recordedDate"), zone)
 
 
 def _read_procedure(
@@ -267,8 +266,7 @@ def _read_procedure(
     status = resource.get("status")
     if status != "completed":
         raise Unusable(f"the record is {status or 'without a status'}")
-    moment = _moment_of(resource, ("performedDateTime", "performedPeriod"), zone)
-    return Reading(_presence(spec, moment, resource), moment)
+    return _read_presence(spec, resource, ("performedDateTime", "performedPeriod"), zone)
 
 
 def _read_encounter(
@@ -277,8 +275,7 @@ def _read_encounter(
     status = resource.get("status")
     if status in ("entered-in-error", "cancelled", "planned", None):
         raise Unusable(f"the record is {status or 'without a status'}")
-    moment = _moment_of(resource, ("period",), zone)
-    return Reading(_presence(spec, moment, resource), moment)
+    return _read_presence(spec, resource, ("period",), zone)
 
 
 _Reader = Callable[["Content", "FactSpec", Resource, Resource, tzinfo], Reading]
@@ -302,17 +299,20 @@ def _read_time(part: Resource, resource: Resource, zone: tzinfo) -> Reading:
     return Reading(moment.text, moment)
 
 
-def _presence(spec: FactSpec, moment: Moment, resource: Resource) -> str:
+def _read_presence(
+    spec: FactSpec, resource: Resource, times: tuple[str, ...], zone: tzinfo
+) -> Reading:
     """What a Procedure, Condition or Encounter says by being there."""
+    moment = _moment_of(resource, times, zone)
     if spec.type == "time":
-        return moment.text
+        return Reading(moment.text, moment)
     ended = resource.get("abatementDateTime") or (resource.get("period") or {}).get("end")
     over = ended or _code_of(resource.get("clinicalStatus")) in (
         "inactive",
         "remission",
         "resolved",
     )
-    return "no" if over else "yes"
+    return Reading("no" if over else "yes", moment)
 
 
 def _moment_of(resource: Resource, names: tuple[str, ...], zone: tzinfo) -> Moment:
