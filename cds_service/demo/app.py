@@ -28,7 +28,7 @@ from ..findings import MotherCase
 from ..settings import Settings
 from ..times import say_time
 from ..wording import say_value
-from .ehr import SERVICES, Answered, DataWay, call, hook_request, prefetch_from
+from .ehr import SERVICES, Answered, DataWay, call, hook_request, prefetch_from, write
 from .fhir_endpoint import fhir_endpoint
 from .fhir_store import FhirStore
 from .fixtures import Fixture, fixtures
@@ -148,10 +148,11 @@ def _pages(
     @pages.post("/mothers/<name>/accept")
     def accept(name: str) -> Response:
         mother_named(name)
-        written: list[str] = []
-        for action in orjson.loads(request.form["actions"]):
-            made = store.create(action["resource"])
-            written.append(f"{made['resourceType']}/{made['id']}")
+        try:
+            resources = [a["resource"] for a in orjson.loads(request.form["actions"])]
+            written = [write(fhir, resource) for resource in resources]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            abort(400)
         return _back(name, written=", ".join(written))
 
     @pages.post("/mothers/<name>/override")

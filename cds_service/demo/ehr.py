@@ -77,6 +77,15 @@ def call(service_url: str, request: dict[str, Any]) -> Answered:
     return Answered(answer.status_code, orjson.loads(answer.content), milliseconds)
 
 
+def write(fhir_server: str, resource: dict[str, Any]) -> str:
+    """Create a resource and give its reference. Raises ``ValueError`` if the server refuses it."""
+    kind = resource["resourceType"]
+    answer = requests.post(f"{fhir_server}/{kind}", json=resource, timeout=10)
+    if answer.status_code != 201:
+        raise ValueError(f"the FHIR server answered {answer.status_code}")
+    return f"{kind}/{answer.json()['id']}"
+
+
 def example_request(content: Content, mother: Fixture) -> dict[str, Any]:
     """The request that stands as ``request.json`` beside the mother's Bundle, as of its "now"."""
     store = FhirStore([mother], mother.now)

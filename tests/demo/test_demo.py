@@ -153,6 +153,14 @@ def test_an_accepted_suggestion_is_written_and_its_card_is_gone(demo: str) -> No
     assert resource["encounter"]["reference"] == f"Encounter/encounter-{SMOKER}"
 
 
+@pytest.mark.parametrize("actions", [None, "not JSON", "[]x", "[3]", '[{"resource": {}}]'])
+def test_what_is_no_suggestion_is_not_written(demo: str, actions: str | None) -> None:
+    fields = {} if actions is None else {"actions": actions}
+    assert (
+        requests.post(f"{demo}/mothers/{SMOKER}/accept", data=fields, timeout=5).status_code == 400
+    )
+
+
 def test_start_over_forgets_what_was_written(demo: str) -> None:
     page = get(f"{demo}/mothers/{SMOKER}/encounter").text
     accept(demo, page, "Order a lactation consultation")
