@@ -10,7 +10,7 @@ import orjson
 from cds_service.content_loader import load_content
 from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
-from cds_service.demo.fixtures import fixtures
+from cds_service.vignettes import vignettes
 
 MOTHER = "inhibited-letdown-smoker"
 CARDS = ["inhibited-letdown", "lactation-consult", "supply-risk-factors", "medicines-and-milk"]
@@ -23,7 +23,7 @@ def build_request(observations: int, now: datetime) -> bytes:
     Her own are those of the synthetic mother; the rest are sessions of the days before.
     """
     content = load_content()
-    mother = next(mother for mother in fixtures() if mother.name == MOTHER)
+    mother = next(mother for mother in vignettes() if mother.name == MOTHER)
     store = FhirStore([mother], now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
     held = sum(

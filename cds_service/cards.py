@@ -224,6 +224,8 @@ def _make(
     facts = {name: case.facts[name] for name, _ in because}
     told += _problems_of([fact for fact in facts.values() if fact.problems])
     _add_extension(made, case, interventions, rows, told, evidence)
+    if card.critical_when is not None and card.critical_when.test(case) is True:
+        made["indicator"] = "critical"
     return made
 
 

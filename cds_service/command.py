@@ -33,11 +33,13 @@ from .content import Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .demo.app import create_demo
+from .demo.ehr import example_request
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
 from .settings import Settings
+from .vignettes import VignetteError, differences, vignettes
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
 
@@ -214,6 +216,47 @@ def check(directory: Path | None) -> None:
     waiting = [row.id for row in loaded.rows.values() if row.not_yet]
     working = len(loaded.rows) - len(waiting)
     console.print(f"{working} rows at work, {len(waiting)} not yet: {' '.join(waiting) or 'none'}")
+
+
+@content.command("test")
+@click.argument(
+    "directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--overlay",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A directory laid over the shipped content; CDS_CONTENT_DIR if not given.",
+)
+def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
+    """Check that every vignette of DIRECTORY (the shipped ones, if not given) gets its cards.
+
+    A vignette is a directory with expected.yaml and bundle.json, or mother.yaml. Ends with 1 if any
+    differs.
+    """
+    loaded = _content(overlay or Settings().content_dir)
+    evaluation = Evaluation(loaded)
+    console = Console()
+    try:
+        found = vignettes(directory) if directory else vignettes()
+    except VignetteError as error:
+        raise click.ClickException(str(error)) from None
+    if not found:
+        raise click.ClickException("there is no vignette (a directory with expected.yaml) here")
+    failed = 0
+    for vignette in found:
+        body = orjson.dumps(example_request(loaded, vignette))
+        request, context = read_request(body, "patient-view")
+        chart = gather(loaded, request, context, None, 0)
+        setting = Setting(context.patient_id, context.user_id, context.encounter_id)
+        told = differences(vignette.expected, evaluation.cards(chart, setting, vignette.now))
+        failed += bool(told)
+        mark = "[red]✗[/]" if told else "[green]✓[/]"
+        console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
+        for line in told:
+            console.print("    ", Text(line), soft_wrap=True)
+    console.print(f"{len(found) - failed} of {len(found)} vignettes get the cards they should")
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 def _content(directory: Path | None) -> Content:

@@ -13,6 +13,7 @@ What can be written::
     {finding: little-milk}                        another finding
     {fact: expressed-milk-volume.longest-gap, above: 6 h}
     {recorded: delivery-time}                     there is a value within the fact's window
+    {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {ordered: lactation-consult}                  asked for already, or done
     {taking: any}                                 there are active medicines
     {all: [...]}, {any: [...]}, {not: ...}
@@ -205,6 +206,19 @@ class Recorded(OfFact):
 
 
 @dataclass(slots=True)
+class Known(OfFact):
+    """Whether a measure of a fact is known; never itself unknown."""
+
+    measure: str
+
+    def test(self, case: Case) -> Truth:
+        return case.fact(self.fact).measure(self.measure) is not None
+
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        because.setdefault((self.fact, self.measure), finding)
+
+
+@dataclass(slots=True)
 class FindingHolds(Condition):
     finding: str
 
@@ -264,6 +278,9 @@ def compile_condition(written: Any) -> Condition:
     for kind, make in (("finding", FindingHolds), ("recorded", Recorded), ("ordered", Ordered)):
         if keys == {kind}:
             return make(_text(written[kind]))
+    if keys == {"known"}:
+        fact, _, measure = _text(written["known"]).partition(".")
+        return Known(fact, measure or "value")
     if written == {"taking": "any"}:
         return Taking()
     if "fact" in keys and len(keys) == 2:

@@ -271,6 +271,7 @@ class Card(Entry):
     title: str
     rows: list[RowId]
     indicator: Literal["info", "warning", "critical"]
+    critical_when: When | None = None
     urgency: int
     when: When
     unless: When | None = None

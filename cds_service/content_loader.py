@@ -14,7 +14,7 @@ from typing import Any
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
-from .conditions import Condition, FactCompares, FactIs
+from .conditions import Condition, FactCompares, FactIs, Known
 from .content import (
     MEDICINE_TYPES,
     OWN_ACTIVITY,
@@ -149,7 +149,10 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         ("interventions", entry, [entry.when, entry.unless])
         for entry in content.interventions.values()
     ]
-    conditions += [("cards", entry, [entry.when, entry.unless]) for entry in content.cards.values()]
+    conditions += [
+        ("cards", entry, [entry.when, entry.unless, entry.critical_when])
+        for entry in content.cards.values()
+    ]
     conditions += [("asks", entry, [entry.when]) for entry in content.asks.values()]
     asked: set[str] = set()
     for section, entry, whens in conditions:
@@ -196,10 +199,12 @@ def _wrong_in(condition: Condition, content: Content, files: ContentFiles) -> It
             unknown = sorted(part.answers - content.facts[part.fact].answers.keys())
             if unknown:
                 yield f"{part.fact} has no answer '{unknown[0]}'"
-        if isinstance(part, FactCompares) and part.fact in content.facts:
+        if isinstance(part, FactCompares | Known) and part.fact in content.facts:
             spec = content.facts[part.fact]
             if part.measure != "value" and part.measure not in MEASURES[spec.measures_like]:
                 yield f"{part.fact} has no measure '{part.measure}'"
+        if isinstance(part, FactCompares) and part.fact in content.facts:
+            spec = content.facts[part.fact]
             is_duration = MEASURES[spec.measures_like].get(part.measure) == "duration"
             if part.in_duration != is_duration:
                 yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"

@@ -366,7 +366,7 @@ def test_one_broken_rule_is_told_on_a_card(
 def test_if_nothing_can_be_judged_it_is_500(content: Content, settings: Settings) -> None:
     broken = break_(content, "cards", *(c for c in content.cards if c != "data-needed"))
     client = create_app(settings, broken, lambda: NOW).test_client()
-    issue = outcome(client.post(VIEW, json=hook_request(content, *inhibited())), 500)
+    issue = outcome(client.post(VIEW, json=hook_request(content, *average())), 500)
     assert "not an answer of no concern" in issue["details"]["text"]
 
 

@@ -539,7 +539,7 @@ def test_a_fault_is_told_even_to_her_who_would_get_no_card(content: Content) -> 
 def test_if_nothing_can_be_judged_it_is_an_error_and_not_silence(content: Content) -> None:
     broken = break_(content, "cards", *(c for c in content.cards if c != "data-needed"))
     with pytest.raises(NothingEvaluated):
-        cards_of(broken, *inhibited())
+        cards_of(broken, *average())
 
 
 # --- whatever the numbers -----------------------------------------------------------------------

@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from cds_service.command import main
 from cds_service.content import Content
-from cds_service.demo.fixtures import DIRECTORY
+from cds_service.vignettes import SHIPPED
 
 from .mothers import hook_request, inhibited
 
-REQUEST = str(DIRECTORY / "inhibited-letdown" / "request.json")
+REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
 
 
@@ -56,7 +56,7 @@ def test_the_time_of_evaluation_matters() -> None:
 
 
 def test_silence_is_said() -> None:
-    request = str(DIRECTORY / "average-letdown" / "request.json")
+    request = str(SHIPPED / "average-letdown" / "request.json")
     assert "No cards." in run("evaluate", request, "--now", NOW)
 
 
@@ -105,6 +105,70 @@ def test_content_check_tells_what_is_wrong(tmp_path: Path) -> None:
     output = run("content", "check", "--directory", str(tmp_path), code=1)
     assert "own.yaml:2" in output
     assert "there is no finding 'nope'" in output
+
+
+def vignette(directory: Path, expected: str, mother: str = "") -> Path:
+    (directory / "her").mkdir()
+    records = mother or "records:\n  - {fact: delivery-time, ago: 4 h}\n"
+    text = f"mother: {{given: Mother, born: 1995-03-02}}\n{records}"
+    (directory / "her" / "mother.yaml").write_text(text)
+    (directory / "her" / "expected.yaml").write_text(expected)
+    return directory
+
+
+def test_content_test_passes_the_shipped_vignettes() -> None:
+    output = run("content", "test")
+    assert "✗" not in output
+    count = len(list(SHIPPED.glob("*/expected.yaml")))
+    assert f"{count} of {count} vignettes" in output
+
+
+def test_content_test_says_what_differs(tmp_path: Path) -> None:
+    expected = (
+        "title: Four hours\nteaches: x\nrows: [R02, R11]\ncards: [lactation-consult]\n"
+        "never: [early-expression]\nsays: {early-expression: [midnight]}\n"
+        "never-says: {early-expression: [Start expressing now]}\n"
+        "offers: {early-expression: [breast-pump]}\n"
+        "never-offers: {early-expression: [skin-to-skin]}\n"
+        "indicator: {early-expression: critical, d-mer: info}\n"
+    )
+    output = run("content", "test", str(vignette(tmp_path, expected)), code=1)
+    for told in (
+        "cards: expected lactation-consult, got early-expression",
+        "early-expression: must not be shown",
+        "early-expression: says 'midnight'",
+        "early-expression: never says 'Start expressing now'",
+        "early-expression: offers breast-pump",
+        "early-expression: never offers skin-to-skin",
+        "early-expression: expected critical, got info",
+        "d-mer: expected info, got no card",
+        "rows not on the cards: R11",
+        "0 of 1 vignettes",
+    ):
+        assert told in output, told
+
+
+def test_content_test_takes_an_overlay(tmp_path: Path) -> None:
+    expected = "title: Four hours\nteaches: x\nrows: []\ncards: []\n"
+    vignettes = vignette(tmp_path, expected)
+    run("content", "test", str(vignettes), code=1)
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "own.yaml").write_text("cards: [{id: early-expression, off: true}]")
+    run("content", "test", str(vignettes), "--overlay", str(tmp_path / "overlay"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [("title: [", "expected.yaml"), ("title: x\ncolour: red\n", "colour"), ("", "expected.yaml")],
+)
+def test_content_test_says_which_vignette_cannot_be_read(
+    tmp_path: Path, expected: str, told: str
+) -> None:
+    assert told in run("content", "test", str(vignette(tmp_path, expected)), code=1)
+
+
+def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:
+    assert "there is no vignette" in run("content", "test", str(tmp_path), code=1)
 
 
 # --- under gunicorn -----------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_the_clients_file_of_the_example_is_one() -> None:
 
 
 def test_the_examples_of_the_content_page_load(tmp_path: Path) -> None:
-    conditions, overlay = blocks(CONTENT, "yaml")
+    conditions, overlay, _, _ = blocks(CONTENT, "yaml")
     (value_set,) = blocks(CONTENT, "json")
     (tmp_path / "own.json").write_text(value_set)
     finding: dict[str, Any] = {"id": "example", "label": "an example", "review": "draft"}
@@ -85,6 +85,16 @@ def test_the_examples_of_the_content_page_load(tmp_path: Path) -> None:
     assert "example" in own.findings
     assert "lactation-consult" not in own.cards
     assert "medicationStatements" not in own.prefetch
+
+
+def test_the_vignette_of_the_content_page_is_one(tmp_path: Path) -> None:
+    _, _, mother, expected = blocks(CONTENT, "yaml")
+    (tmp_path / "poor-transfer").mkdir()
+    (tmp_path / "poor-transfer" / "mother.yaml").write_text(mother)
+    (tmp_path / "poor-transfer" / "expected.yaml").write_text(expected)
+    result = CliRunner().invoke(main, ["content", "test", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 vignettes" in result.output
 
 
 def test_what_is_benchmarked_gets_the_cards_that_are_expected(

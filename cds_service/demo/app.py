@@ -27,11 +27,11 @@ from ..facts import collect_readings
 from ..findings import MotherCase
 from ..settings import Settings
 from ..times import say_time
+from ..vignettes import Vignette, vignettes
 from ..wording import say_value
 from .ehr import SERVICES, Answered, DataWay, call, hook_request, prefetch_from, write
 from .fhir_endpoint import fhir_endpoint
 from .fhir_store import FhirStore
-from .fixtures import Fixture, fixtures
 from .plot import Plot, plot_volumes
 
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
@@ -45,7 +45,7 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     if not settings.allowed_origins:
         settings.allowed_origins = SANDBOX_ORIGIN
     app = create_app(settings, content, clock)
-    store = FhirStore(fixtures(), clock())
+    store = FhirStore(vignettes(), clock())
     app.register_blueprint(fhir_endpoint(store, f"{settings.base_url}/fhir"))
     app.register_blueprint(_pages(content, store, settings.base_url, clock))
 
@@ -66,7 +66,7 @@ def _pages(
         static_folder="static",
         static_url_path="/demo/static",
     )
-    mothers = {mother.name: mother for mother in fixtures()}
+    mothers = {mother.name: mother for mother in vignettes()}
     evaluation = Evaluation(content)
     fhir = f"{base_url}/fhir"
     dismissed: dict[str, dict[str, str]] = {name: {} for name in mothers}
@@ -83,13 +83,13 @@ def _pages(
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    def mother_named(name: str) -> Fixture:
+    def mother_named(name: str) -> Vignette:
         mother = mothers.get(name)
         if mother is None:
             abort(404)
         return mother
 
-    def request_for(mother: Fixture) -> tuple[str, DataWay, dict[str, Any]]:
+    def request_for(mother: Vignette) -> tuple[str, DataWay, dict[str, Any]]:
         hook = request.values.get("hook", "patient-view")
         data = request.values.get("data", "prefetch")
         if hook not in SERVICES or data not in ("prefetch", "server"):
@@ -190,7 +190,7 @@ def _case(
     evaluation: Evaluation,
     store: FhirStore,
     fhir: str,
-    mother: Fixture,
+    mother: Vignette,
     now: datetime,
 ) -> MotherCase:
     sent = prefetch_from(content, store, fhir, mother.patient_id)

@@ -13,8 +13,8 @@ import requests
 from ..content import Content
 from ..content_loader import load_content
 from ..protocol import HOOKS
+from ..vignettes import CLINICIAN, Vignette, vignettes
 from .fhir_store import FhirStore
-from .fixtures import CLINICIAN, Fixture, fixtures
 
 EXAMPLE_SERVER = "https://example.org/fhir"
 DataWay = Literal["prefetch", "server"]
@@ -42,7 +42,7 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
 
 
 def hook_request(
-    mother: Fixture,
+    mother: Vignette,
     hook: str,
     base: str,
     prefetch: dict[str, Any] | None,
@@ -86,7 +86,7 @@ def write(fhir_server: str, resource: dict[str, Any]) -> str:
     return f"{kind}/{answer.json()['id']}"
 
 
-def example_request(content: Content, mother: Fixture) -> dict[str, Any]:
+def example_request(content: Content, mother: Vignette) -> dict[str, Any]:
     """The request that stands as ``request.json`` beside the mother's Bundle, as of its "now"."""
     store = FhirStore([mother], mother.now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
@@ -94,13 +94,23 @@ def example_request(content: Content, mother: Fixture) -> dict[str, Any]:
     return hook_request(mother, "patient-view", EXAMPLE_SERVER, sent, instance)
 
 
-def write_example_requests() -> None:
-    """Write ``request.json`` beside each mother's Bundle. Called by ``make fixtures``."""
+def write_examples() -> None:
+    """Write the Bundle of each ``mother.yaml``, and ``request.json`` beside each Bundle.
+
+    Called by ``make fixtures``.
+    """
     content = load_content()
-    for mother in fixtures():
-        body = orjson.dumps(example_request(content, mother), option=orjson.OPT_INDENT_2)
-        (mother.path / "request.json").write_bytes(body + b"\n")
+    for mother in vignettes():
+        bundle = mother.rebuild()
+        if bundle is not None:
+            (mother.path / "bundle.json").write_bytes(_pretty(bundle))
+        mother = Vignette(mother.path)
+        (mother.path / "request.json").write_bytes(_pretty(example_request(content, mother)))
+
+
+def _pretty(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 if __name__ == "__main__":
-    write_example_requests()
+    write_examples()

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from .fixtures import Fixture
+from ..vignettes import Vignette
 
 Resource = dict[str, Any]
 
@@ -32,7 +32,7 @@ class UnknownParameterError(ValueError):
 class FhirStore:
     """Resources by type and id. Safe to use from several threads."""
 
-    def __init__(self, mothers: Iterable[Fixture], now: datetime) -> None:
+    def __init__(self, mothers: Iterable[Vignette], now: datetime) -> None:
         self._mothers = list(mothers)
         self._lock = threading.Lock()
         self._loaded: dict[tuple[str, str], Resource] = {}

@@ -12,7 +12,7 @@ import requests
 from fhir.resources.R4B import get_fhir_model_class
 
 from cds_service.demo.app import create_demo
-from cds_service.demo.fixtures import fixtures
+from cds_service.vignettes import vignettes
 
 from ..conftest import running
 from ..mothers import NOW
@@ -109,7 +109,7 @@ def test_create_keeps_what_is_valid_and_refuses_what_is_not(demo: str) -> None:
 
 
 def test_the_bundles_are_served_whole(demo: str) -> None:
-    for mother in fixtures():
+    for mother in vignettes():
         for entry in mother.bundle["entry"]:
             get(f"{demo}/fhir/{entry['request']['url']}")
 
@@ -117,7 +117,7 @@ def test_the_bundles_are_served_whole(demo: str) -> None:
 # --- the pages ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mother", fixtures(), ids=lambda mother: mother.name)
+@pytest.mark.parametrize("mother", vignettes(), ids=lambda mother: mother.name)
 @pytest.mark.parametrize("data", ["prefetch", "server"])
 def test_her_encounter_shows_her_cards_however_her_data_come(
     demo: str, mother: Any, data: str
@@ -125,8 +125,8 @@ def test_her_encounter_shows_her_cards_however_her_data_come(
     chart = get(f"{demo}/mothers/{mother.name}").text
     assert mother.patient_id in chart
     page = get(f"{demo}/mothers/{mother.name}/encounter?data={data}&hook=encounter-start").text
-    assert cards_on(page) == mother.expected["cards"]
-    assert ("No cards." in page) == (mother.expected["cards"] == [])
+    assert cards_on(page) == mother.expected.cards
+    assert ("No cards." in page) == (mother.expected.cards == [])
 
 
 def accept(demo: str, page: str, label: str) -> requests.Response:
