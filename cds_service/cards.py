@@ -19,7 +19,7 @@ from .times import HOUR, MINUTE, say_time
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Card, Content, Evidence, Intervention
+    from .content import Card, Content, Evidence, Intervention, Medicine
     from .facts import FactValue
     from .findings import MotherCase
 
@@ -413,12 +413,12 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         else:
             record = taken.medicine.lactmed
             link = f"[{record.id}, revised {record.revised}]({taken.url})"
-            lines.append(f"| {name} | {taken.medicine.note} | {link} |")
-    lowering = [m.name for m in medicines if m.medicine and m.medicine.lowers_supply]
+            lines.append(f"| {name} | {taken.medicine.note or 'See the record'} | {link} |")
+    lowering = [_lowering(m.medicine) for m in medicines if m.medicine and m.medicine.lowers_supply]
     summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
     opening = card.opening.say(case) if card.opening else ""
     if lowering:
-        opening = f"May lower milk supply: {', '.join(lowering)}. {opening}"
+        opening = f"May lower milk supply: {'; '.join(lowering)}. {opening}"
     paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
     made = _frame(card, case, printed, summary, paragraphs)
     if lowering:
@@ -441,6 +441,12 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
     _add_extension(made, case, [], rows, because, evidence)
     return made
+
+
+def _lowering(medicine: Medicine) -> str:
+    """A medicine that lowers supply, with what LactMed names in its place."""
+    instead = f" (LactMed names {medicine.instead})" if medicine.instead else ""
+    return medicine.name + instead
 
 
 def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:

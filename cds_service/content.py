@@ -320,17 +320,21 @@ class MedicineCode(Entry):
 
 
 class Medicine(Entry):
-    """A medicine, how it is recognised, and what LactMed says in our words."""
+    """A medicine, how it is recognised, and what LactMed says in our words.
+
+    ``instead`` is what the record names in place of one that lowers supply.
+    """
 
     id: Identifier
     name: str
     rows: list[RowId]
-    codes: list[MedicineCode]
-    names: list[str]
+    codes: list[MedicineCode] = Field(default_factory=list)
+    names: list[str] = Field(min_length=1)
     whole_name_only: bool = False
     lactmed: LactMed
-    note: str
+    note: str | None = None
     lowers_supply: bool = False
+    instead: str | None = None
     verified: str
     review: Review
 

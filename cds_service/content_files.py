@@ -50,11 +50,11 @@ class _Mapping(dict[str, Any]):
     line: int = 0
 
 
-def _loader_for(file: str) -> type[yaml.SafeLoader]:
-    class Loader(yaml.SafeLoader):
+def _loader_for(file: str) -> type[yaml.CSafeLoader]:
+    class Loader(yaml.CSafeLoader):
         pass
 
-    def construct(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[_Mapping]:
+    def construct(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> Iterator[_Mapping]:
         mapping = _Mapping()
         mapping.file, mapping.line = file, node.start_mark.line + 1
         yield mapping

@@ -99,15 +99,30 @@ class MedicineIndex:
         yield TakenMedicine(name, None, "none")
 
     def _named_in(self, text: str) -> list[Medicine]:
-        """The medicines whose names stand in a text as whole words."""
+        """The medicines whose names stand in a text as whole words; the longest name wins.
+
+        So "amoxicillin and clavulanic acid" is that one, and not amoxicillin too.
+        """
         words = tuple(_WORD.findall(text.lower()))
         found: dict[str, Medicine] = {}
-        for start in range(len(words)):
-            for length in range(self._longest, 0, -1):
-                for medicine in self._by_words.get(words[start : start + length], ()):
-                    if not medicine.whole_name_only or length == len(words):
-                        found[medicine.id] = medicine
+        start = 0
+        while start < len(words):
+            length, named = self._longest_name_at(words, start)
+            found.update((medicine.id, medicine) for medicine in named)
+            start += length
         return list(found.values())
+
+    def _longest_name_at(self, words: tuple[str, ...], start: int) -> tuple[int, list[Medicine]]:
+        """How many words the longest name here has, and whose it is; one word if there is none."""
+        for length in range(min(self._longest, len(words) - start), 0, -1):
+            named = [
+                medicine
+                for medicine in self._by_words.get(words[start : start + length], ())
+                if not medicine.whole_name_only or length == len(words)
+            ]
+            if named:
+                return length, named
+        return 1, []
 
 
 def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:

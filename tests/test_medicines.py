@@ -45,9 +45,22 @@ def listed(content: Content, *medicines: dict[str, Any]) -> list[tuple[str, str]
 
 
 def test_the_medicines_that_were_promised_are_shipped(content: Content) -> None:
-    assert set(content.medicines) >= SHIPPED
+    assert len(content.medicines) >= 300
+    for name in SHIPPED:
+        assert any(code.kind == "ingredient" for code in content.medicines[name].codes)
+        assert content.medicines[name].note
+
+
+def test_no_two_medicines_share_a_record_a_code_or_a_name(content: Content) -> None:
+    """One written twice would be shown twice; a shared name is a wrong match for one of them."""
+    records, codes, names = [], [], []
     for medicine_ in content.medicines.values():
-        assert any(code.kind == "ingredient" for code in medicine_.codes)
+        records.append(medicine_.lactmed.id)
+        codes += [(code.system, code.code) for code in medicine_.codes]
+        names += [name.lower() for name in medicine_.names if name != "Percocet"]
+    assert sorted(set(records)) == sorted(records)
+    assert sorted(set(codes)) == sorted(codes)
+    assert sorted(set(names)) == sorted(names)
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))
@@ -76,6 +89,20 @@ def test_by_a_product_mapped_to_it(content: Content) -> None:
         ("paracetamol 500mg", ["acetaminophen"]),
         ("Percocet 5/325", ["acetaminophen", "oxycodone"]),
         ("oxycodone-acetaminophen", ["oxycodone", "acetaminophen"]),
+        (
+            "Amoxicillin 875 mg / clavulanate 125 mg",
+            ["amoxicillin", "amoxicillin-and-clavulanic-acid"],
+        ),
+        ("amoxicillin and clavulanic acid 875/125", ["amoxicillin-and-clavulanic-acid"]),
+        (
+            "ethinyl estradiol 0.03 MG / levonorgestrel 0.15 MG Oral Tablet",
+            ["combined-contraceptive"],
+        ),
+        ("estradiol patch", ["estradiol"]),
+        ("Insulin", ["insulin"]),
+        ("insulin pen needle", ["insulin pen needle"]),
+        ("levonorgestrel 52 mg", ["levonorgestrel 52 mg"]),
+        ("St. John's Wort 300 mg", ["st-johns-wort"]),
         ("alcohol swab", ["alcohol swab"]),
         ("methylnicotine", ["methylnicotine"]),
     ],
@@ -97,9 +124,9 @@ def test_an_ingredient_code_of_another_system_is_no_match(content: Content) -> N
 
 
 def test_an_unknown_medicine_has_the_search_by_its_name(content: Content) -> None:
-    card = card_for(content, medicine(medicationCodeableConcept=concept(text="Cephalexin 500 mg")))
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text="Trastuzumab 600 mg")))
     assert card is not None
-    assert "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term=Cephalexin+500+mg" in [
+    assert "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term=Trastuzumab+600+mg" in [
         link["url"] for link in card["links"]
     ]
     assert "Not in our list" in card["detail"]
@@ -147,7 +174,26 @@ def test_one_that_lowers_supply_comes_first_as_a_warning(content: Content) -> No
     )
     assert card is not None
     assert card["indicator"] == "warning"
-    assert card["detail"].startswith("May lower milk supply: Pseudoephedrine.")
+    assert card["detail"].startswith(
+        "May lower milk supply: Pseudoephedrine (LactMed names oxymetazoline)."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["cabergoline", "Parlodel 2.5 mg", "Yasmin", "aripiprazole 5 mg", "phenylephrine"]
+)
+def test_what_else_lowers_supply_is_a_warning(content: Content, name: str) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
+    assert card is not None
+    assert card["indicator"] == "warning"
+    assert card["detail"].startswith("May lower milk supply: ")
+
+
+def test_one_without_a_note_of_ours_sends_the_reader_to_the_record(content: Content) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept("2556")))
+    assert card is not None
+    assert card["indicator"] == "info"
+    assert "| Citalopram | See the record | [LM322, revised 2026-08-15](" in card["detail"]
 
 
 @pytest.mark.parametrize(
