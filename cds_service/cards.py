@@ -187,17 +187,20 @@ def _make(
         return _make_medicines(card, case, printed)
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
-    if not todo:
+    guarded = [choice for choice in choices if choice.guards and choice.intervention.guards]
+    if not todo and not guarded:
         return None
     because: Because = {}
     card.when.support(case, because)
     for choice in todo:
         choice.intervention.when.support(case, because)
-    evidence = _evidence_of(card, todo, case.content)
+    shown = list({id(choice): choice for choice in (*todo, *guarded)}.values())
+    evidence = _evidence_of(card, shown, case.content)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         _table(card, case),
-        _todo_list(todo, case),
+        _todo_list(todo, case) if todo else "",
+        *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
         _citations(evidence),
@@ -214,8 +217,14 @@ def _make(
     if suggestions:
         made["suggestions"] = suggestions
         made["selectionBehavior"] = "any"
-    _add_links(made, card, {s.link: printed.links[s.link] for s in evidence if s.link})
-    rows = [*card.rows, *(row for choice in todo for row in choice.intervention.rows)]
+    links = {s.link: printed.links[s.link] for s in evidence if s.link}
+    for choice in shown:
+        if choice.intervention.medicine is not None:
+            url = case.content.medicines[choice.intervention.medicine].lactmed.url
+            links[url] = printed.lactmed[url]
+    _add_links(made, card, links)
+    rows = [*card.rows, *(row for choice in shown for row in choice.intervention.rows)]
+    rows += [row for c in guarded for of in c.guards.values() for guard in of for row in guard.rows]
     for finding in because.values():
         if finding is not None:
             rows += case.content.findings[finding].rows
@@ -224,6 +233,14 @@ def _make(
     facts = {name: case.facts[name] for name, _ in because}
     told += _problems_of([fact for fact in facts.values() if fact.problems])
     _add_extension(made, case, interventions, rows, told, evidence)
+    if guarded:
+        made["extension"][EXTENSION]["guards"] = {
+            choice.intervention.id: {
+                title: [guard.id for guard in choice.guards[truth]]
+                for title, truth in (("open", True), ("unchecked", None), ("clear", False))
+            }
+            for choice in guarded
+        }
     if card.critical_when is not None and card.critical_when.test(case) is True:
         made["indicator"] = "critical"
     return made
@@ -279,6 +296,25 @@ def _todo_list(todo: list[Choice], case: MotherCase) -> str:
     return "\n".join(["**What to do**", "", *lines])
 
 
+def _guards_of(choice: Choice, case: MotherCase) -> str:
+    """What was checked before an intervention could be offered, and what came of it."""
+    intervention = choice.intervention
+    if choice.standing == "open":
+        verdict = "no guard is open."
+    else:
+        verdict = f"not recommended. {intervention.do.say(case)}"
+    lines = [f"**{intervention.label}**: {verdict}", ""]
+    for title, truth in (
+        ("Against it", True),
+        ("Could not be checked", None),
+        ("Ruled out", False),
+    ):
+        names = ", ".join(guard.label for guard in choice.guards[truth])
+        if names:
+            lines.append(f"- {title}: {names}.")
+    return "\n".join(lines)
+
+
 def _what_else(choices: list[Choice], case: MotherCase) -> str:
     """What is held back and why, what is asked for already, and what to ask her."""
     lines: list[str] = []
@@ -305,7 +341,7 @@ def _could_not_be_read(case: MotherCase) -> str:
 def _citations(evidence: list[Evidence]) -> str:
     if not evidence:
         return ""
-    return f"Evidence: {'; '.join(source.short for source in evidence)}."
+    return f"Evidence: {'; '.join(dict.fromkeys(source.short for source in evidence))}."
 
 
 def _evidence_of(card: Card, todo: list[Choice], content: Content) -> list[Evidence]:
@@ -400,9 +436,7 @@ def _add_extension(
 
 
 def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
-    medicines = sorted(
-        case.medicines, key=lambda taken: not (taken.medicine and taken.medicine.lowers_supply)
-    )
+    medicines = sorted(case.medicines, key=lambda taken: not taken.has("lowers-supply"))
     if not medicines:
         return None
     lines = ["| Medicine | For milk and baby | LactMed |", "|---|---|---|"]
@@ -414,7 +448,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
             record = taken.medicine.lactmed
             link = f"[{record.id}, revised {record.revised}]({taken.url})"
             lines.append(f"| {name} | {taken.medicine.note or 'See the record'} | {link} |")
-    lowering = [_lowering(m.medicine) for m in medicines if m.medicine and m.medicine.lowers_supply]
+    lowering = [_lowering(m.medicine) for m in medicines if m.medicine and m.has("lowers-supply")]
     summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
     opening = card.opening.say(case) if card.opening else ""
     if lowering:

@@ -275,6 +275,7 @@ def _contents_table(loaded: Content) -> Table:
     sections: dict[str, dict[str, Any]] = {
         "facts": loaded.facts,
         "findings": loaded.findings,
+        "guards": loaded.guards,
         "interventions": loaded.interventions,
         "cards": loaded.cards,
         "medicines": loaded.medicines,
@@ -288,14 +289,39 @@ def _contents_table(loaded: Content) -> Table:
 
 
 def _rows_table(loaded: Content) -> Table:
-    table = Table("Row", "Says", "At work in", title="Row by row", title_justify="left")
+    """Row by row: where it is at work, on what evidence, how far reviewed, and who shows it."""
+    table = Table(
+        *("Row", "Says", "At work in", "Evidence", "Review", "Shown by"),
+        title="Row by row",
+        title_justify="left",
+    )
+    shown_by: dict[str, list[str]] = {}
+    for vignette in vignettes():
+        for row_id in vignette.expected.rows:
+            shown_by.setdefault(row_id, []).append(vignette.name)
     uses = loaded.row_uses()
     for row in loaded.rows.values():
-        where = ", ".join(uses[row.id])
+        entries = [entry for _, entry in uses[row.id]]
+        sources = dict.fromkeys(n for entry in entries for n in getattr(entry, "evidence", ()))
+        where = _places(uses[row.id])
         if row.not_yet:
             where = f"[dark_orange]not yet:[/] {row.not_yet}" + (f" ({where})" if where else "")
-        table.add_row(row.id, row.says, where)
+        table.add_row(
+            row.id,
+            row.says,
+            where,
+            Text("; ".join(dict.fromkeys(loaded.evidence[name].short for name in sources))),
+            Text(", ".join(dict.fromkeys(entry.review for entry in entries))),
+            Text(", ".join(shown_by.get(row.id, ()))),
+        )
     return table
+
+
+def _places(uses: list[tuple[str, Any]]) -> str:
+    """Where a row is at work; many medicines are only counted."""
+    medicines = sum(kind == "medicine" for kind, _ in uses)
+    named = [f"{kind} {entry.id}" for kind, entry in uses if kind != "medicine" or medicines <= 3]
+    return ", ".join([*named, f"{medicines} medicines"] if medicines > 3 else named)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ What can be written::
     {recorded: delivery-time}                     there is a value within the fact's window
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {ordered: lactation-consult}                  asked for already, or done
-    {taking: any}                                 there are active medicines
+    {taking: any}                                 there are active medicines; also of one effect
+                                                  (lowers-supply), or one medicine by its id
     {all: [...]}, {any: [...]}, {not: ...}
 """
 
@@ -40,7 +41,7 @@ class Case(Protocol):
     def fact(self, fact_id: str) -> FactValue: ...
     def finding(self, finding_id: str) -> Truth: ...
     def ordered(self, activity: str) -> Truth: ...
-    def taking(self) -> Truth: ...
+    def taking(self, what: str) -> Truth: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
     def missing(self, finding_id: str) -> Iterable[str]: ...
@@ -243,9 +244,12 @@ class Ordered(Condition):
         return case.ordered(self.activity)
 
 
+@dataclass(slots=True)
 class Taking(Condition):
+    what: str
+
     def test(self, case: Case) -> Truth:
-        return case.taking()
+        return case.taking(self.what)
 
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -253,6 +257,14 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "above": operator.gt,
     "at-most": operator.le,
     "below": operator.lt,
+}
+
+
+_OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
+    "finding": FindingHolds,
+    "recorded": Recorded,
+    "ordered": Ordered,
+    "taking": Taking,
 }
 
 
@@ -275,14 +287,12 @@ def compile_condition(written: Any) -> Condition:
         return All(compiled) if kind == "all" else AnyOf(compiled)
     if keys == {"not"}:
         return Not(compile_condition(written["not"]))
-    for kind, make in (("finding", FindingHolds), ("recorded", Recorded), ("ordered", Ordered)):
+    for kind, make in _OF_ONE_NAME.items():
         if keys == {kind}:
             return make(_text(written[kind]))
     if keys == {"known"}:
         fact, _, measure = _text(written["known"]).partition(".")
         return Known(fact, measure or "value")
-    if written == {"taking": "any"}:
-        return Taking()
     if "fact" in keys and len(keys) == 2:
         return _compile_fact(written)
     raise ValueError(f"not a condition that is known: {written!r}")

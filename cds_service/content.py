@@ -222,8 +222,24 @@ class SuggestionSpec(Entry):
     recommended: bool = False
 
 
+class Guard(Entry):
+    """What forbids an intervention: open if ``when`` holds, clear only if that is known not to."""
+
+    id: Identifier
+    label: str
+    rows: list[RowId] = Field(min_length=1)
+    when: When
+    evidence: list[Identifier] = Field(min_length=1)
+    review: Review
+    note: str | None = None
+
+
 class Intervention(Entry):
-    """Something that would help her, when it would, and how to do it."""
+    """Something that would help her, when it would, and how to do it.
+
+    One with ``guards`` is offered only if every guard is known to be clear; else the card says
+    which are open and which could not be checked. ``medicine`` adds the link to its record.
+    """
 
     id: Identifier
     label: str
@@ -231,6 +247,8 @@ class Intervention(Entry):
     when: When
     unless: When | None = None
     held_back_by: list[Identifier] = Field(default_factory=list)
+    guards: list[Identifier] = Field(default_factory=list)
+    medicine: Identifier | None = None
     short: str
     do: Sentence
     how: str
@@ -319,6 +337,11 @@ class MedicineCode(Entry):
     verified: str
 
 
+Effect = Literal[
+    "lowers-supply", "qt-prolonging", "cyp3a4-inhibitor", "cyp2d6-inhibitor", "dopamine-antagonist"
+]
+
+
 class Medicine(Entry):
     """A medicine, how it is recognised, and what LactMed says in our words.
 
@@ -333,7 +356,7 @@ class Medicine(Entry):
     whole_name_only: bool = False
     lactmed: LactMed
     note: str | None = None
-    lowers_supply: bool = False
+    effects: list[Effect] = Field(default_factory=list)
     instead: str | None = None
     verified: str
     review: Review
@@ -355,6 +378,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "facts": FactSpec,
     "curves": Curve,
     "findings": Finding,
+    "guards": Guard,
     "interventions": Intervention,
     "templates": Template,
     "cards": Card,
@@ -376,6 +400,7 @@ class Content:
     facts: dict[str, FactSpec]
     curves: dict[str, Curve]
     findings: dict[str, Finding]
+    guards: dict[str, Guard]
     interventions: dict[str, Intervention]
     templates: dict[str, Template]
     cards: dict[str, Card]
@@ -446,11 +471,12 @@ class Content:
         """The codes that mean a fact: our own, and those of its ValueSet."""
         return [(OWN_FACT, fact_id), *self.codes.get(f"{VALUE_SET}{fact_id}", [])]
 
-    def row_uses(self) -> dict[str, list[str]]:
-        """Where each row is at work, as ``kind id``."""
-        uses: dict[str, list[str]] = {row: [] for row in self.rows}
+    def row_uses(self) -> dict[str, list[tuple[str, Any]]]:
+        """Where each row is at work: the kind of entry, and the entry."""
+        uses: dict[str, list[tuple[str, Any]]] = {row: [] for row in self.rows}
         kinds: list[tuple[str, Iterable[Any]]] = [
             ("finding", self.findings.values()),
+            ("guard", self.guards.values()),
             ("intervention", self.interventions.values()),
             ("card", self.cards.values()),
             ("curve", self.curves.values()),
@@ -460,7 +486,7 @@ class Content:
         for kind, entries in kinds:
             for entry in entries:
                 for row in entry.rows:
-                    uses.setdefault(row, []).append(f"{kind} {entry.id}")
+                    uses.setdefault(row, []).append((kind, entry))
         return uses
 
 

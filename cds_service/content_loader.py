@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
-from .conditions import Condition, FactCompares, FactIs, Known
+from .conditions import Condition, FactCompares, FactIs, Known, Taking
 from .content import (
     MEDICINE_TYPES,
     OWN_ACTIVITY,
@@ -23,6 +23,7 @@ from .content import (
     VALUE_SET,
     AnswerSpec,
     Content,
+    Effect,
     FactSpec,
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
@@ -153,6 +154,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         ("cards", entry, [entry.when, entry.unless, entry.critical_when])
         for entry in content.cards.values()
     ]
+    conditions += [("guards", entry, [entry.when]) for entry in content.guards.values()]
     conditions += [("asks", entry, [entry.when]) for entry in content.asks.values()]
     asked: set[str] = set()
     for section, entry, whens in conditions:
@@ -163,10 +165,10 @@ def _check_references(content: Content, files: ContentFiles) -> None:
                     files.fault(section, entry.id, reason)
     content.asked_facts += [name for name in content.facts if name in asked]
     references: list[tuple[str, str, str, Iterable[str]]] = []
-    for section in ("findings", "interventions", "cards"):
+    for section in ("findings", "guards", "interventions", "cards"):
         for entry in getattr(content, section).values():
             references.append((section, entry.id, "evidence", entry.evidence))
-    for section in ("findings", "interventions", "cards", "asks", "medicines", "curves"):
+    for section in ("findings", "guards", "interventions", "cards", "asks", "medicines", "curves"):
         for entry in getattr(content, section).values():
             references.append((section, entry.id, "rows", entry.rows))
     for curve in content.curves.values():
@@ -174,6 +176,10 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             references.append(("curves", curve.id, "evidence", point.evidence))
     for intervention in content.interventions.values():
         references.append(("interventions", intervention.id, "findings", intervention.held_back_by))
+        references.append(("interventions", intervention.id, "guards", intervention.guards))
+        if intervention.medicine is not None:
+            medicine = [intervention.medicine]
+            references.append(("interventions", intervention.id, "medicines", medicine))
         if intervention.suggestion is not None:
             template = [intervention.suggestion.template]
             references.append(("interventions", intervention.id, "templates", template))
@@ -195,6 +201,9 @@ def _wrong_in(condition: Condition, content: Content, files: ContentFiles) -> It
     for finding in sorted(condition.findings() - files.raw["findings"].keys()):
         yield f"there is no finding '{finding}'"
     for part in _parts_of(condition):
+        takable = {"any", *get_args(Effect), *files.raw["medicines"]}
+        if isinstance(part, Taking) and part.what not in takable:
+            yield f"'{part.what}' is no medicine, and no effect of one"
         if isinstance(part, FactIs) and part.fact in content.facts:
             unknown = sorted(part.answers - content.facts[part.fact].answers.keys())
             if unknown:

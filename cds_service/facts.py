@@ -83,7 +83,7 @@ class FactValue:
 
 # The measures of each combination, with how each is written on a card.
 MEASURES: dict[str, dict[str, str]] = {
-    "latest": {},
+    "latest": {"held": "duration"},  # how long the newest value has stood, within the window
     "sum": {
         "sum": "quantity",  # within the window
         "sum-so-far": "quantity",  # the same, however little of the window is covered
@@ -431,7 +431,9 @@ def _combine(
         ]
         fact.status = "conflicting" if rivals else "known"
         fact.references = [reading.reference for reading in (newest, *rivals)]
-        fact.value = None if rivals else newest.value
+        if not rivals:
+            fact.value = newest.value
+            fact.measures["held"] = now - _held_since(counted)
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
@@ -439,6 +441,16 @@ def _combine(
 
 def _earliest(reading: Reading) -> float:
     return reading.moment.earliest
+
+
+def _held_since(readings: list[Reading]) -> float:
+    """When the newest value began: the first record of it with no other one since."""
+    since = readings[-1]
+    for reading in reversed(readings):
+        if reading.value != since.value:
+            break
+        since = reading
+    return since.moment.latest
 
 
 def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:

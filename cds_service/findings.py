@@ -115,11 +115,18 @@ class MotherCase:
             return None
         return curve.at(line, hours)
 
-    def taking(self) -> Truth:
-        """Whether she takes any medicine."""
-        if self.medicines:
+    def taking(self, what: str) -> Truth:
+        """Whether she takes any medicine, one with an effect, or one by its id.
+
+        Of an effect that is not known as long as one of her medicines is not in the content.
+        """
+        unread = any(self._is_unread(kind) for kind in MEDICINE_TYPES)
+        if what == "any":
+            return True if self.medicines else None if unread else False
+        known = [taken.medicine for taken in self.medicines if taken.medicine is not None]
+        if any(medicine.id == what or what in medicine.effects for medicine in known):
             return True
-        return None if any(self._is_unread(kind) for kind in MEDICINE_TYPES) else False
+        return None if unread or len(known) < len(self.medicines) else False
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from .conditions import Truth
+
 if TYPE_CHECKING:
-    from .content import Card, Intervention
+    from .content import Card, Guard, Intervention
     from .findings import MotherCase
 
 Standing = Literal[
     "open",  # it would help, and nobody has asked for it yet
     "ordered",  # it was asked for or done already
     "held-back",  # a finding forbids it now
+    "guarded",  # a guard is open, or could not be checked
     "ask",  # whether it would help is not known
     "not-needed",
 ]
@@ -26,6 +29,7 @@ class Choice:
     standing: Standing
     held_back_by: str | None = None
     missing: list[str] = field(default_factory=list)
+    guards: dict[Truth, list[Guard]] = field(default_factory=dict)  # open, clear, not known
 
 
 def choose(card: Card, case: MotherCase) -> list[Choice]:
@@ -48,4 +52,15 @@ def _choose(intervention: Intervention, case: MotherCase) -> Choice:
         return Choice(
             intervention, "ask" if intervention.ask_if_unknown else "not-needed", missing=missing
         )
-    return Choice(intervention, "open")
+    guards = _check_guards(intervention, case)
+    standing: Standing = "guarded" if guards[True] or guards[None] else "open"
+    return Choice(intervention, standing, guards=guards)
+
+
+def _check_guards(intervention: Intervention, case: MotherCase) -> dict[Truth, list[Guard]]:
+    """Its guards: open (true), clear (false), and those that could not be checked (none)."""
+    checked: dict[Truth, list[Guard]] = {True: [], False: [], None: []}
+    for name in intervention.guards:
+        guard = case.content.guards[name]
+        checked[case.holds(f"guard {guard.label}", guard.when, None)].append(guard)
+    return checked

@@ -33,6 +33,10 @@ class TakenMedicine:
     matched: Literal["code", "name", "none"]
     references: list[str] = field(default_factory=list)
 
+    def has(self, effect: str) -> bool:
+        """Whether the content says that it has this effect."""
+        return self.medicine is not None and effect in self.medicine.effects
+
     @property
     def url(self) -> str:
         """Its LactMed record, or the search by its name."""

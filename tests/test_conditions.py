@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cds_service.conditions import All, AnyOf, Condition, Not, Truth, compile_condition
 from cds_service.content import Content
 
-from .mothers import birth, chart_of, milk, observation
+from .mothers import birth, chart_of, medicine, milk, observation
 
 TRUTHS = st.sampled_from([True, False, None])
 
@@ -63,7 +63,7 @@ def test_not_all_is_any_not(truths: list[Truth]) -> None:
         {"any": {"fact": "x", "is": "y"}},
         {"all": [{"fact": "x", "is": "y"}], "any": [{"fact": "x", "is": "y"}]},
         {"finding": ""},
-        {"taking": "domperidone"},
+        {"taking": ""},
     ],
 )
 def test_what_cannot_be_asked_is_refused_when_it_is_read(written: Any) -> None:
@@ -77,6 +77,10 @@ def _case(content: Content, *resources: dict[str, Any]) -> Any:
     from .mothers import NOW
 
     return Evaluation(content).case(chart_of(content, *resources), NOW)
+
+
+def taken(name: str) -> dict[str, Any]:
+    return medicine(medicationCodeableConcept={"text": name})
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,31 @@ def _case(content: Content, *resources: dict[str, Any]) -> Any:
         ),
         ({"ordered": "lactation-consult"}, [], False),
         ({"taking": "any"}, [], False),
+        ({"taking": "lowers-supply"}, [], False),
+        ({"taking": "lowers-supply"}, [taken("pseudoephedrine")], True),
+        ({"taking": "lowers-supply"}, [taken("ibuprofen")], False),
+        ({"taking": "lowers-supply"}, [taken("ibuprofen"), taken("Xylomed")], None),
+        ({"taking": "ibuprofen"}, [taken("ibuprofen")], True),
+        (
+            {"fact": "massage-while-pumping.held", "at-least": "24 h"},
+            [observation("massage-while-pumping", True, hours) for hours in (24, 3)],
+            True,
+        ),
+        (
+            {"fact": "massage-while-pumping.held", "at-least": "24 h"},
+            [observation("massage-while-pumping", True, hours) for hours in (23.9, 3)],
+            False,
+        ),
+        (
+            {"fact": "massage-while-pumping.held", "at-least": "24 h"},
+            [
+                observation("massage-while-pumping", True, 40),
+                observation("massage-while-pumping", False, 20),
+                observation("massage-while-pumping", True, 2),
+            ],
+            False,
+        ),
+        ({"fact": "massage-while-pumping.held", "at-least": "24 h"}, [], None),
     ],
 )
 def test_each_form(

@@ -279,7 +279,7 @@ def test_the_version_changes_with_the_content(tmp_path: Path, content: Content) 
 AT_WORK = (
     *("R01", "R03", "R04", "R05", "R06", "R08", "R09", "R10", "R11", "R12", "R16", "R17", "R18"),
     *("R19", "R20", "R21", "R22", "R23", "R24", "R25", "R27", "R28", "R29"),
-    *("S4", "S5", "S9", "S10"),
+    *("R07", "R13", "R14", "R15", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"),
 )
 
 

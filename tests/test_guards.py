@@ -1,0 +1,160 @@
+"""Galactagogues and their guards (R13 to R15, S1 to S3): last, and only if all is clear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cds_service.content import Content
+
+from .mothers import average, birth, cards_of, medicine, milk, observation, why
+
+CLEAR: dict[str, Any] = {
+    "qtc-interval": (459, "ms"),
+    "potassium": (4.1, "mmol/L"),
+    "magnesium": (1.9, "mg/dL"),
+    "long-qt": False,
+    "heart-disease": False,
+    "liver-impairment": False,
+    "gastrointestinal-bleeding-or-obstruction": False,
+    "prolactinoma": False,
+    "tardive-dyskinesia-or-dystonia": False,
+    "phaeochromocytoma": False,
+    "epilepsy": False,
+    "depression-history": False,
+    "depression-score": 4,
+    "parkinson-disease": False,
+}
+OPEN: dict[str, Any] = {
+    "qtc-interval": (460, "ms"),
+    "potassium": (3.4, "mmol/L"),
+    "magnesium": (1.6, "mg/dL"),
+} | {fact: True for fact, value in CLEAR.items() if value is False}
+OF_DOMPERIDONE = list(CLEAR)[:8]
+OF_METOCLOPRAMIDE = [
+    "gastrointestinal-bleeding-or-obstruction",
+    "tardive-dyskinesia-or-dystonia",
+    "phaeochromocytoma",
+    "epilepsy",
+    "depression-history",
+    "parkinson-disease",
+]
+
+
+def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
+    """Little milk on day 8, with every measure in use for this long; and what guards say."""
+    in_use = ("massage-while-pumping", "hands-on-pumping")
+    records = [
+        birth(8 * 24 + 2),
+        *(milk(25, 2 + 3 * n) for n in range(9)),
+        observation("pump-mode", "double"),
+        *(observation(fact, True, ago) for fact in in_use for ago in (hours, 2)),
+        *(observation("warm-compress", "before-and-during", ago) for ago in (hours, 2)),
+    ]
+    return records + [observation(fact, value) for fact, value in guards.items()]
+
+
+def offered(content: Content, *records: dict[str, Any]) -> set[str]:
+    card = cards_of(content, *records).get("galactagogues")
+    return set(why(card).get("interventions", ())) if card else set()
+
+
+def test_with_every_guard_clear_both_may_be_talked_about(content: Content) -> None:
+    records = without_response(**CLEAR)
+    assert offered(content, *records) == {"domperidone", "metoclopramide"}
+
+
+@pytest.mark.parametrize("fact", OF_DOMPERIDONE)
+def test_each_guard_of_domperidone(content: Content, fact: str) -> None:
+    _assert_guarded(content, "domperidone", fact)
+
+
+@pytest.mark.parametrize("fact", OF_METOCLOPRAMIDE)
+def test_each_guard_of_metoclopramide(content: Content, fact: str) -> None:
+    _assert_guarded(content, "metoclopramide", fact)
+
+
+def _assert_guarded(content: Content, option: str, fact: str) -> None:
+    unrecorded = {name: value for name, value in CLEAR.items() if name != fact}
+    for guards, said in ((unrecorded, "unchecked"), (CLEAR | {fact: OPEN[fact]}, "open")):
+        card = cards_of(content, *without_response(**guards))["galactagogues"]
+        assert option not in why(card).get("interventions", ())
+        assert len(why(card)["guards"][option][said]) == 1
+        told = {"unchecked": "Could not be checked", "open": "Against it"}[said]
+        assert f"- {told}: " in card["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("escitalopram", "domperidone"),
+        ("methadone", "domperidone"),
+        ("clarithromycin", "domperidone"),
+        ("fluconazole", "domperidone"),
+        ("quetiapine", "metoclopramide"),
+        ("paroxetine", "metoclopramide"),
+        ("a medicine that nobody knows", "domperidone"),
+        ("a medicine that nobody knows", "metoclopramide"),
+    ],
+)
+def test_a_medicine_can_close_the_way(content: Content, name: str, option: str) -> None:
+    taken = medicine(medicationCodeableConcept={"text": name})
+    assert option not in offered(content, *without_response(**CLEAR), taken)
+
+
+def test_a_harmless_medicine_does_not(content: Content) -> None:
+    taken = medicine(medicationCodeableConcept={"text": "ibuprofen"})
+    records = without_response(**CLEAR)
+    assert offered(content, *records, taken) == {"domperidone", "metoclopramide"}
+
+
+def test_not_before_a_day_of_the_measures_and_not_with_usual_milk(content: Content) -> None:
+    assert "galactagogues" in cards_of(content, *without_response(24))
+    assert "galactagogues" not in cards_of(content, *without_response(23.9))
+    plenty = [*average(), *without_response(25)[10:]]
+    assert "galactagogues" not in cards_of(content, *plenty)
+
+
+def test_no_medicine_is_ever_offered_as_an_order(content: Content) -> None:
+    kinds = {resource["resourceType"] for resource in content.suggested.values()}
+    assert "MedicationRequest" not in kinds
+    card = cards_of(content, *without_response(**CLEAR))["galactagogues"]
+    assert "suggestions" not in card
+
+
+@pytest.mark.parametrize(
+    "red_flag",
+    [
+        observation("breast-redness", True),
+        observation("depression-score", 14),
+        observation("depression-item-10", 1),
+        observation("thyroid-disease", True),
+        medicine(medicationCodeableConcept={"text": "pseudoephedrine"}),
+    ],
+)
+def test_a_red_flag_withholds_the_card(content: Content, red_flag: dict[str, Any]) -> None:
+    guards = {name: value for name, value in CLEAR.items() if name != "depression-score"}
+    assert "galactagogues" not in cards_of(content, *without_response(**guards), red_flag)
+
+
+@given(
+    recorded=st.sets(st.sampled_from(sorted(CLEAR))), opened=st.sets(st.sampled_from(sorted(OPEN)))
+)
+def test_less_known_or_more_against_it_never_adds_an_offer(
+    content: Content, recorded: set[str], opened: set[str]
+) -> None:
+    guards = {fact: CLEAR[fact] for fact in recorded}
+    before = offered(content, *without_response(**guards))
+    worse = guards | {fact: OPEN[fact] for fact in opened}
+    assert offered(content, *without_response(**worse)) <= before
+    full = offered(content, *without_response(**CLEAR))
+    assert before <= full
+
+
+def test_her_medicine_for_milk_is_not_offered_again(content: Content) -> None:
+    taken = medicine(medicationCodeableConcept={"text": "domperidone"})
+    card = cards_of(content, *without_response(**CLEAR), taken)["galactagogues"]
+    assert "Domperidone" not in card["detail"]
