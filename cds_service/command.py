@@ -42,6 +42,7 @@ from .settings import Settings
 from .vignettes import VignetteError, differences, vignettes
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
+MOST_NAMED = 40  # entries of one kind that the content check names
 
 
 class Moment(click.ParamType[datetime]):
@@ -284,7 +285,9 @@ def _contents_table(loaded: Content) -> Table:
         "prefetch keys": loaded.prefetch,
     }
     for name, entries in sections.items():
-        table.add_row(name, str(len(entries)), Text(", ".join(entries)))
+        names = list(entries)
+        rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        table.add_row(name, str(len(names)), Text(", ".join(names[:MOST_NAMED]) + rest))
     return table
 
 

@@ -47,6 +47,7 @@ class Expected(BaseModel):
 
     title: str
     teaches: str
+    topic: str = "Your own"  # under which the demo shows her
     place: int = 0
     rows: list[str]
     rows_by_silence: list[str] = []  # those that are shown by what is not on the cards

@@ -101,7 +101,10 @@ def _pages(
 
     @pages.get("/")
     def choose() -> str:
-        return render_template("choose.html", mothers=mothers.values(), base_url=base_url)
+        topics: dict[str, list[Vignette]] = {}
+        for mother in mothers.values():
+            topics.setdefault(mother.expected.topic, []).append(mother)
+        return render_template("choose.html", topics=topics, base_url=base_url)
 
     @pages.get("/mothers/<name>")
     def chart(name: str) -> str:

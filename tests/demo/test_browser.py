@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from cds_service.demo.app import create_demo
 
@@ -69,18 +71,28 @@ def headline(browser: webdriver.Chrome, card: str) -> str:
     return browser.find_element(By.CSS_SELECTOR, f"#{card} h2").text
 
 
+def leave(browser: webdriver.Chrome, act: Callable[[], None]) -> None:
+    """Do what leads to another page, and wait until that one is there."""
+    browser.execute_script("window.isLeft = false")
+    act()
+    arrived = "return window.isLeft === undefined && document.readyState === 'complete'"
+    wait = WebDriverWait(browser, 10, 0.02, ignored_exceptions=[WebDriverException])
+    wait.until(lambda _: browser.execute_script(arrived))
+
+
 def press(browser: webdriver.Chrome, label: str) -> None:
-    browser.find_element(By.XPATH, f"//button[normalize-space()='{label}']").click()
+    leave(browser, browser.find_element(By.XPATH, f"//button[normalize-space()='{label}']").click)
 
 
 def test_choose_open_read_accept_and_fire_again(browser: webdriver.Chrome, demo: str) -> None:
     browser.get(demo)
     show(browser, 1000, 1300, "choose")
-    browser.find_element(By.LINK_TEXT, "Inhibited letdown, a smoker, with a pacifier").click()
+    smoker = browser.find_element(By.LINK_TEXT, "Inhibited letdown, a smoker, with a pacifier")
+    leave(browser, smoker.click)
     assert browser.find_elements(By.CSS_SELECTOR, "svg .bar")
     show(browser, 1000, 1300, "chart")
 
-    browser.find_element(By.ID, "open-encounter").click()
+    leave(browser, browser.find_element(By.ID, "open-encounter").click)
     assert "Inhibited letdown likely: 62 mL" in headline(browser, "inhibited-letdown")
     detail = browser.find_element(By.CSS_SELECTOR, "#inhibited-letdown .detail")
     cells = [cell.text for cell in detail.find_elements(By.TAG_NAME, "td")]
@@ -95,7 +107,7 @@ def test_choose_open_read_accept_and_fire_again(browser: webdriver.Chrome, demo:
     assert not browser.find_elements(By.ID, "lactation-consult")
     assert browser.find_elements(By.ID, "inhibited-letdown")
 
-    browser.find_element(By.LINK_TEXT, "Her chart").click()
+    leave(browser, browser.find_element(By.LINK_TEXT, "Her chart").click)
     assert "Ask for a lactation consultant" in browser.find_element(By.TAG_NAME, "main").text
 
 
@@ -110,9 +122,9 @@ def test_the_keyboard_is_enough(browser: webdriver.Chrome, demo: str) -> None:
         raise AssertionError(f"{text} cannot be reached by the keyboard")
 
     tab_to("Open her encounter")
-    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    leave(browser, lambda: browser.switch_to.active_element.send_keys(Keys.ENTER))
     tab_to("Order a lactation consultation")
-    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    leave(browser, lambda: browser.switch_to.active_element.send_keys(Keys.ENTER))
     assert "Written to her record" in browser.find_element(By.CSS_SELECTOR, ".notice").text
 
 
