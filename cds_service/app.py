@@ -66,8 +66,9 @@ def create_app(
         if hook.fhir_server is not None:
             callers.may_read(client, hook.fhir_server)
         chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
-        setting = Setting(context.patient_id, context.user_id, context.encounter_id)
-        return _json(evaluation.answer(chart, setting, clock()))
+        who, at = context.user_id, context.encounter_id
+        setting = Setting(context.patient_id, who, at, hook.hook)
+        return _json(evaluation.answer(chart, setting, clock(), context.judged_orders))
 
     return app
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .conditions import Because
-from .interventions import Choice, choose
+from .conditions import Because, Truth
+from .interventions import Choice, check_guards, choose
 from .times import HOUR, MINUTE, say_time
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Card, Content, Evidence, Intervention, Medicine
+    from .content import Card, Content, Evidence, Guard, Intervention, Medicine
     from .facts import FactValue
     from .findings import MotherCase
+    from .medicines import TakenMedicine
 
 MOST_CARDS = 4
 MOST_LINKS = 12
@@ -51,7 +52,14 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
 class Setting:
     """Where a suggestion belongs: the patient, user and encounter of the hook's context."""
 
-    def __init__(self, patient_id: str, user_id: str, encounter_id: str | None = None) -> None:
+    def __init__(
+        self,
+        patient_id: str,
+        user_id: str,
+        encounter_id: str | None = None,
+        hook: str = "patient-view",
+    ) -> None:
+        self.hook = hook
         self._patient = orjson.dumps({"reference": f"Patient/{patient_id}"})
         self._user = orjson.dumps({"reference": user_id})
         self._user_kind = user_id.partition("/")[0]
@@ -149,22 +157,23 @@ def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[s
         if card.body == "data-needed":
             data_needed = card  # last: it tells what went wrong with the others
             continue
+        if setting.hook not in card.hooks:
+            continue
         name = f"card {card.title}"
         holds = case.holds(name, card.when, card.unless)
         judged = judged or holds is False
         if holds is not True:
             continue
         try:
-            made = _make(card, case, setting, printed)
+            made_of = _make(card, case, setting, printed)
         except Exception as error:
             case.faults[name] = type(error).__name__
             continue
         judged = True
-        if made is not None:
-            built.append((_rank(made, card), card, made))
+        built += [(_rank(made, card), card, made) for made in made_of]
     if case.faults and not judged:
         raise NothingEvaluated(", ".join(sorted(case.faults)))
-    if data_needed is not None:
+    if data_needed is not None and (setting.hook in data_needed.hooks or case.faults):
         made = _make_data_needed(data_needed, case, printed)
         if made is not None:
             built.append((_rank(made, data_needed), data_needed, made))
@@ -180,11 +189,21 @@ def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:
     return INDICATORS.index(made["indicator"]), card.urgency
 
 
-def _make(
+def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> list[dict[str, Any]]:
+    """What a card comes to for her: nothing, one, or one for each order that it is about."""
+    made: list[dict[str, Any] | None]
+    if card.body == "order":
+        made = [_make_order(card, order, case, printed) for order in case.ordered_medicines]
+    elif card.body == "medicines":
+        made = [_make_medicines(card, case, printed)]
+    else:
+        made = [_make_interventions(card, case, setting, printed)]
+    return [each for each in made if each is not None]
+
+
+def _make_interventions(
     card: Card, case: MotherCase, setting: Setting, printed: Printed
 ) -> dict[str, Any] | None:
-    if card.body == "medicines":
-        return _make_medicines(card, case, printed)
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
     guarded = [choice for choice in choices if choice.guards and choice.intervention.guards]
@@ -235,11 +254,7 @@ def _make(
     _add_extension(made, case, interventions, rows, told, evidence)
     if guarded:
         made["extension"][EXTENSION]["guards"] = {
-            choice.intervention.id: {
-                title: [guard.id for guard in choice.guards[truth]]
-                for title, truth in (("open", True), ("unchecked", None), ("clear", False))
-            }
-            for choice in guarded
+            choice.intervention.id: _guards_for_machines(choice.guards) for choice in guarded
         }
     if card.critical_when is not None and card.critical_when.test(case) is True:
         made["indicator"] = "critical"
@@ -303,16 +318,28 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
         verdict = "no guard is open."
     else:
         verdict = f"not recommended. {intervention.do.say(case)}"
-    lines = [f"**{intervention.label}**: {verdict}", ""]
-    for title, truth in (
-        ("Against it", True),
-        ("Could not be checked", None),
-        ("Ruled out", False),
-    ):
-        names = ", ".join(guard.label for guard in choice.guards[truth])
-        if names:
-            lines.append(f"- {title}: {names}.")
-    return "\n".join(lines)
+    return f"**{intervention.label}**: {verdict}\n\n{_list_guards(choice.guards)}"
+
+
+GUARD_TITLES: dict[Truth, tuple[str, str]] = {
+    True: ("open", "Against it"),
+    None: ("unchecked", "Could not be checked"),
+    False: ("clear", "Ruled out"),
+}
+
+
+def _list_guards(guards: dict[Truth, list[Guard]]) -> str:
+    return "\n".join(
+        f"- {title}: {', '.join(guard.label for guard in guards[truth])}."
+        for truth, (_, title) in GUARD_TITLES.items()
+        if guards[truth]
+    )
+
+
+def _guards_for_machines(guards: dict[Truth, list[Guard]]) -> dict[str, list[str]]:
+    return {
+        code: [guard.id for guard in guards[truth]] for truth, (code, _) in GUARD_TITLES.items()
+    }
 
 
 def _what_else(choices: list[Choice], case: MotherCase) -> str:
@@ -430,6 +457,56 @@ def _add_extension(
         why["evidence"] = names
     why["content"] = case.content.version
     made["extension"] = {EXTENSION: why}
+
+
+# --- a card about an order ----------------------------------------------------------------------
+
+
+def _make_order(
+    card: Card, order: TakenMedicine, case: MotherCase, printed: Printed
+) -> dict[str, Any] | None:
+    """A card about one medicine that is being ordered; its suggestion takes the order back."""
+    medicine = order.medicine
+    if medicine is None or not {medicine.id, *medicine.effects}.intersection(card.about):
+        return None
+    guards: dict[Truth, list[Guard]] = {True: [], False: [], None: []}
+    guarded = case.content.guarded.get(medicine.id)
+    if card.if_guarded and guarded is not None:
+        guards = check_guards(guarded, case)
+        if not guards[True] and not guards[None]:
+            return None
+    evidence = [case.content.evidence[name] for name in card.evidence]
+    paragraphs = [
+        card.opening.say(case) if card.opening else "",
+        f"**{order.name}**: {medicine.note}" if medicine.note else "",
+        f"LactMed names in its place: {medicine.instead}." if medicine.instead else "",
+        _list_guards(guards),
+        _table(card, case),
+        "The order was matched by its name." if order.matched == "name" else "",
+        _could_not_be_read(case),
+        _citations(evidence),
+    ]
+    made = _frame(card, case, printed, f"{order.name}: {card.summary.say(case)}", paragraphs)
+    made["suggestions"] = [
+        _take_back(order.name, reference, case) for reference in order.references
+    ]
+    made["selectionBehavior"] = "any"
+    links = {order.url: printed.lactmed[order.url]}
+    links.update((source.link, printed.links[source.link]) for source in evidence if source.link)
+    _add_links(made, card, links)
+    rows = [*card.rows, *(row for of in guards.values() for guard in of for row in guard.rows)]
+    entry = {"fact": "orders", "value": medicine.id, "matched": order.matched}
+    _add_extension(made, case, [], rows, [entry | {"references": order.references}], evidence)
+    if guards[True] or guards[None]:
+        made["extension"][EXTENSION]["guards"] = {medicine.id: _guards_for_machines(guards)}
+    return made
+
+
+def _take_back(name: str, reference: str, case: MotherCase) -> dict[str, Any]:
+    """A suggestion that deletes a draft order, by its id in the hook's context."""
+    label = f"Take back {name}"
+    action = {"type": "delete", "description": label, "resourceId": reference}
+    return {"label": label, "uuid": case.new_uuid(), "actions": [action]}
 
 
 # --- the two cards that list --------------------------------------------------------------------

@@ -178,6 +178,10 @@ class Chart:
             if patient is not None and patient != self.patient_id:
                 yield patient
 
+    def is_hers(self, resource: Resource) -> bool:
+        """Whether a resource says that it is about the mother."""
+        return self._subject(resource) == self.patient_id
+
     def names_someone_else(self, focus: Any) -> bool:
         """Whether ``focus`` points at another than the mother."""
         if not isinstance(focus, list):

@@ -154,8 +154,9 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
     try:
         request, context = read_request(body, _hook_of(body))
         chart = gather(content, request, context, FhirReader(), settings.deadline_ms / 1000)
-        setting = Setting(context.patient_id, context.user_id, context.encounter_id)
-        cards = Evaluation(content).cards(chart, setting, now or datetime.now(UTC))
+        setting = Setting(context.patient_id, context.user_id, context.encounter_id, request.hook)
+        at = now or datetime.now(UTC)
+        cards = Evaluation(content).cards(chart, setting, at, context.judged_orders)
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
     except NothingEvaluated as error:
@@ -185,7 +186,10 @@ def _panel(card: dict[str, Any]) -> Panel:
     parts: list[Any] = [Text(card["summary"], style="bold"), Text(), Markdown(card["detail"])]
     for suggestion in card.get("suggestions", ()):
         mark = "★" if suggestion.get("isRecommended") else "•"
-        kinds = ", ".join(action["resource"]["resourceType"] for action in suggestion["actions"])
+        kinds = ", ".join(
+            action["resource"]["resourceType"] if "resource" in action else action["type"]
+            for action in suggestion["actions"]
+        )
         parts.append(Text(f"{mark} {suggestion['label']}  ({kinds})", style=colour))
     for link in card.get("links", ()):
         parts.append(Text(f"↗ {link['label']}  {link['url']}", style="dim"))
@@ -246,10 +250,12 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     failed = 0
     for vignette in found:
         body = orjson.dumps(example_request(loaded, vignette))
-        request, context = read_request(body, "patient-view")
+        request, context = read_request(body, vignette.expected.hook)
         chart = gather(loaded, request, context, None, 0)
-        setting = Setting(context.patient_id, context.user_id, context.encounter_id)
-        told = differences(vignette.expected, evaluation.cards(chart, setting, vignette.now))
+        setting = Setting(context.patient_id, context.user_id, context.encounter_id, request.hook)
+        told = differences(
+            vignette.expected, evaluation.cards(chart, setting, vignette.now, context.judged_orders)
+        )
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")

@@ -282,8 +282,17 @@ class LinkSpec(Entry):
     url: Url
 
 
+Hook = Literal[
+    "patient-view", "encounter-start", "encounter-discharge", "order-select", "order-sign"
+]
+
+
 class Card(Entry):
-    """A card: when it is shown, what it says, and what it offers."""
+    """A card: on which hooks and when it is shown, what it says, and what it offers.
+
+    One with the body ``order`` is about each medicine being ordered that is, or has the effect of,
+    one of ``about``; with ``if-guarded`` only while a guard of it is open or unchecked.
+    """
 
     id: Identifier
     title: str
@@ -293,7 +302,10 @@ class Card(Entry):
     urgency: int
     when: When
     unless: When | None = None
-    body: Literal["interventions", "medicines", "data-needed"] = "interventions"
+    hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
+    body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
+    about: list[str] = Field(default_factory=list)
+    if_guarded: bool = False
     summary: Sentence
     summary_names: bool = False
     opening: Sentence | None = None
@@ -338,7 +350,12 @@ class MedicineCode(Entry):
 
 
 Effect = Literal[
-    "lowers-supply", "qt-prolonging", "cyp3a4-inhibitor", "cyp2d6-inhibitor", "dopamine-antagonist"
+    "lowers-supply",
+    "galactagogue",
+    "qt-prolonging",
+    "cyp3a4-inhibitor",
+    "cyp2d6-inhibitor",
+    "dopamine-antagonist",
 ]
 
 
@@ -416,6 +433,7 @@ class Content:
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: dict[tuple[str, str], str] = field(default_factory=dict)
+    guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at

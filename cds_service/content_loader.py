@@ -28,6 +28,7 @@ from .content import (
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES
+from .medicines import LONGEST_NAME
 from .wording import LONGEST_SUMMARY, Wording
 
 SHIPPED = Path(__file__).resolve().parent.parent / "cards"
@@ -108,8 +109,10 @@ def _index(content: Content) -> None:
             by_code = content.facts_by_code.setdefault(kind, {})
             for pair in content.codes_of(spec.id):
                 by_code[pair] = (*by_code.get(pair, ()), spec)
-    for name in content.interventions:
+    for name, intervention in content.interventions.items():
         content.activities[OWN_ACTIVITY, name] = name
+        if intervention.medicine is not None and intervention.guards:
+            content.guarded[intervention.medicine] = intervention
         for pair in content.codes.get(f"{VALUE_SET}activity-{name}", ()):
             content.activities[pair] = name
     for key in content.prefetch.values():
@@ -185,6 +188,11 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             references.append(("interventions", intervention.id, "templates", template))
     for card in content.cards.values():
         references.append(("cards", card.id, "interventions", card.interventions))
+        for name in card.about:
+            if name not in {*get_args(Effect), *files.raw["medicines"]}:
+                files.fault("cards", card.id, f"'{name}' is no medicine, and no effect of one")
+        if (card.body == "order") != bool(card.about):
+            files.fault("cards", card.id, "the body 'order' and 'about' belong together")
     for ask in content.asks.values():
         references.append(("asks", ask.id, "facts", ask.facts))
         if ask.finding is not None:
@@ -259,6 +267,8 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
             longest = card.summary.longest(content)
         except ValueError:
             continue
+        if card.body == "order":
+            longest += LONGEST_NAME + len(": ")
         if longest > LONGEST_SUMMARY:
             reason = f"its summary can have {longest} characters, more than {LONGEST_SUMMARY}"
             files.fault("cards", card.id, reason)

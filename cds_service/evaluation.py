@@ -8,13 +8,14 @@ the time of evaluation is an argument, so that a vignette is a plain function te
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import orjson
 
 from .cards import Printed, Setting, compose
-from .chart import Chart
+from .chart import Chart, Resource
 from .content import Content
 from .facts import read_facts
 from .findings import MotherCase
@@ -29,19 +30,29 @@ class Evaluation:
         self._medicines = MedicineIndex(content)
         self._printed = Printed(content)
 
-    def case(self, chart: Chart, now: datetime) -> MotherCase:
-        """The facts of a chart, ready to be judged."""
+    def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
+        """The facts of a chart, and the orders that are being made, ready to be judged."""
         facts = read_facts(self.content, chart, now)
-        return MotherCase(self.content, chart, facts, self._medicines.taken(chart), now)
+        taken = self._medicines.taken(chart)
+        ordered = self._medicines.ordered(chart, orders)
+        return MotherCase(self.content, chart, facts, taken, now, ordered)
 
-    def answer(self, chart: Chart, setting: Setting, now: datetime) -> bytes:
+    def answer(
+        self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
+    ) -> bytes:
         """The response for a chart as of ``now``, which must carry an offset, as JSON.
+
+        ``orders`` are those that the hook is about, if it is one of orders.
 
         Raises ``NothingEvaluated`` if no card could be judged.
         """
-        return orjson.dumps({"cards": compose(self.case(chart, now), setting, self._printed)})
+        case = self.case(chart, now, orders)
+        return orjson.dumps({"cards": compose(case, setting, self._printed)})
 
-    def cards(self, chart: Chart, setting: Setting, now: datetime) -> list[dict[str, Any]]:
+    def cards(
+        self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
+    ) -> list[dict[str, Any]]:
         """The cards of the same response, to look at."""
-        cards: list[dict[str, Any]] = orjson.loads(self.answer(chart, setting, now))["cards"]
+        answer = orjson.loads(self.answer(chart, setting, now, orders))
+        cards: list[dict[str, Any]] = answer["cards"]
         return cards

@@ -38,11 +38,13 @@ class MotherCase:
         facts: Facts,
         medicines: list[TakenMedicine],
         now: datetime,
+        ordered: list[TakenMedicine] | None = None,
     ) -> None:
         self.content = content
         self.chart = chart
         self.facts = facts
         self.medicines = medicines
+        self.ordered_medicines = ordered or []  # those that the hook is about
         self.now = now
         self.faults: dict[str, str] = {}
         self._findings: dict[str, Truth] = {}

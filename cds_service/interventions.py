@@ -52,12 +52,12 @@ def _choose(intervention: Intervention, case: MotherCase) -> Choice:
         return Choice(
             intervention, "ask" if intervention.ask_if_unknown else "not-needed", missing=missing
         )
-    guards = _check_guards(intervention, case)
+    guards = check_guards(intervention, case)
     standing: Standing = "guarded" if guards[True] or guards[None] else "open"
     return Choice(intervention, standing, guards=guards)
 
 
-def _check_guards(intervention: Intervention, case: MotherCase) -> dict[Truth, list[Guard]]:
+def check_guards(intervention: Intervention, case: MotherCase) -> dict[Truth, list[Guard]]:
     """Its guards: open (true), clear (false), and those that could not be checked (none)."""
     checked: dict[Truth, list[Guard]] = {True: [], False: [], None: []}
     for name in intervention.guards:

@@ -8,7 +8,7 @@ search of LactMed by its name: a wrong match is worse than none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
@@ -77,6 +77,18 @@ class MedicineIndex:
                     known.references.append(reference)
                     if medicine.matched == "code":
                         known.matched = "code"
+        return list(found.values())
+
+    def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[TakenMedicine]:
+        """The medicines that are being ordered for her, each once; other orders are passed over."""
+        found: dict[str, TakenMedicine] = {}
+        for order in orders:
+            if order.get("resourceType") != "MedicationRequest" or not chart.is_hers(order):
+                continue
+            reference = f"MedicationRequest/{order.get('id', '?')}"
+            for medicine in self._recognise(order, chart):
+                key = medicine.medicine.id if medicine.medicine else medicine.name.lower()
+                found.setdefault(key, medicine).references.append(reference)
         return list(found.values())
 
     def _recognise(self, resource: Resource, chart: Chart) -> Iterator[TakenMedicine]:

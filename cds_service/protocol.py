@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from .content import Content
 
@@ -20,18 +28,39 @@ SPECIFICATION = "2.0.1"
 HOOKS = {
     "lactation-patient-view": "patient-view",
     "lactation-encounter-start": "encounter-start",
+    "lactation-encounter-discharge": "encounter-discharge",
+    "lactation-order-select": "order-select",
+    "lactation-order-sign": "order-sign",
 }
 
 TITLES = {
     "patient-view": "Lactation support when her chart is opened",
     "encounter-start": "Lactation support when her encounter starts",
+    "encounter-discharge": "Lactation support that goes home with her",
+    "order-select": "Lactation and a newly selected order",
+    "order-sign": "Lactation and the orders to be signed",
 }
 
-DESCRIPTION = (
+_CHART = (
     "Looks at a mother's records of milk expression, letdown, habits and medicines in the year "
     "after a birth, and answers with what would help her: expression technique, supply risk "
     "factors, a lactation consultant, and LactMed on her medicines."
 )
+_ORDERS = (
+    "Looks at medicines that are being ordered for a mother in the year after a birth: one that "
+    "lowers milk supply, and one for more milk that her record speaks against or that comes before "
+    "technique."
+)
+DESCRIPTIONS = {
+    "patient-view": _CHART,
+    "encounter-start": _CHART,
+    "encounter-discharge": (
+        "Checks that a lactating mother's plan goes home with her: a lactation consultant, a pump "
+        "and a check of the infant's feeding."
+    ),
+    "order-select": _ORDERS,
+    "order-sign": _ORDERS,
+}
 
 USAGE = (
     "FHIR R4. Works from prefetch alone, from the FHIR server alone, or from both, key by key. "
@@ -82,29 +111,72 @@ class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class PatientViewContext(_Lenient):
+class Context(_Lenient):
+    """What every hook here has: who looks, at whom, and in which encounter."""
+
+    user_id: str = Field(alias="userId", pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$")
+    patient_id: BareId = Field(alias="patientId")
+    encounter_id: BareId | None = Field(default=None, alias="encounterId")
+
+    @property
+    def judged_orders(self) -> list[dict[str, Any]]:
+        """The draft orders that the call is about."""
+        return []
+
+
+class PatientViewContext(Context):
     """Context of ``patient-view``."""
 
     user_id: str = Field(
         alias="userId",
         pattern=r"^(Practitioner|PractitionerRole|Patient|RelatedPerson)/[^/\s]+$",
     )
-    patient_id: BareId = Field(alias="patientId")
-    encounter_id: BareId | None = Field(default=None, alias="encounterId")
 
 
-class EncounterStartContext(_Lenient):
-    """Context of ``encounter-start``."""
+class EncounterContext(Context):
+    """Context of ``encounter-start`` and ``encounter-discharge``."""
 
-    user_id: str = Field(alias="userId", pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$")
-    patient_id: BareId = Field(alias="patientId")
     encounter_id: BareId = Field(alias="encounterId")
 
 
-Context = PatientViewContext | EncounterStartContext
-CONTEXTS: dict[str, type[PatientViewContext | EncounterStartContext]] = {
+class OrderSignContext(Context):
+    """Context of ``order-sign``. Orders need not be drafts, and may be of any type."""
+
+    draft_orders: dict[str, Any] = Field(alias="draftOrders")
+
+    @property
+    def judged_orders(self) -> list[dict[str, Any]]:
+        """Every order of the Bundle; what is no resource is passed over."""
+        entries = self.draft_orders.get("entry")
+        resources = [
+            entry.get("resource")
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, dict)
+        ]
+        return [resource for resource in resources if isinstance(resource, dict)]
+
+
+class OrderSelectContext(OrderSignContext):
+    """Context of ``order-select``."""
+
+    selections: list[str] = Field(min_length=1)
+
+    @property
+    def judged_orders(self) -> list[dict[str, Any]]:
+        """Those that were newly selected: the others were judged when they were."""
+        return [
+            order
+            for order in super().judged_orders
+            if f"{order.get('resourceType')}/{order.get('id')}" in self.selections
+        ]
+
+
+CONTEXTS: dict[str, type[Context]] = {
     "patient-view": PatientViewContext,
-    "encounter-start": EncounterStartContext,
+    "encounter-start": EncounterContext,
+    "encounter-discharge": EncounterContext,
+    "order-select": OrderSelectContext,
+    "order-sign": OrderSignContext,
 }
 
 
@@ -132,7 +204,9 @@ class HookRequest(_Lenient):
     fhir_server: str | None = Field(default=None, alias="fhirServer", pattern=r"^https?://[^\s]+$")
     fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
     context: dict[str, Any]
-    prefetch: dict[str, Any] = Field(default_factory=dict)
+    prefetch: Annotated[
+        dict[str, Any], BeforeValidator(lambda sent: {} if sent is None else sent)
+    ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _server_for_authorization(self) -> HookRequest:
@@ -190,7 +264,7 @@ def discovery(content: Content) -> dict[str, Any]:
             {
                 "hook": hook,
                 "title": TITLES[hook],
-                "description": DESCRIPTION,
+                "description": DESCRIPTIONS[hook],
                 "id": service_id,
                 "prefetch": prefetch,
                 "usageRequirements": USAGE,

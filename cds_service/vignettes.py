@@ -49,6 +49,8 @@ class Expected(BaseModel):
     teaches: str
     topic: str = "Your own"  # under which the demo shows her
     place: int = 0
+    hook: str = "patient-view"
+    orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
     rows: list[str]
     rows_by_silence: list[str] = []  # those that are shown by what is not on the cards
     cards: list[str]  # exactly these, in this order
@@ -112,6 +114,28 @@ class Vignette:
     def encounter_id(self) -> str:
         """The encounter that is opened."""
         return str(self._first("Encounter")["id"])
+
+    @property
+    def hooks(self) -> list[str]:
+        """The hooks that can be fired for her: those of orders only if some are being made."""
+        chart = ["patient-view", "encounter-start", "encounter-discharge"]
+        return [*chart, "order-select", "order-sign"] if self.expected.orders else chart
+
+    @property
+    def draft_orders(self) -> list[dict[str, Any]]:
+        """The medicines that are being ordered for her, as drafts."""
+        return [
+            {
+                "resourceType": "MedicationRequest",
+                "id": f"draft-{number}",
+                "meta": TEST_DATA,
+                "status": "draft",
+                "intent": "order",
+                "subject": {"reference": f"Patient/{self.patient_id}"},
+                "medicationCodeableConcept": {"text": name},
+            }
+            for number, name in enumerate(self.expected.orders, 1)
+        ]
 
     def _first(self, kind: str) -> dict[str, Any]:
         for entry in self.bundle["entry"]:

@@ -70,6 +70,7 @@ def _pages(
     evaluation = Evaluation(content)
     fhir = f"{base_url}/fhir"
     dismissed: dict[str, dict[str, str]] = {name: {} for name in mothers}
+    taken_back: dict[str, set[str]] = {name: set() for name in mothers}
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
 
     @pages.app_template_filter("markdown")
@@ -90,14 +91,16 @@ def _pages(
         return mother
 
     def request_for(mother: Vignette) -> tuple[str, DataWay, dict[str, Any]]:
-        hook = request.values.get("hook", "patient-view")
+        hook = request.values.get("hook", mother.expected.hook)
         data = request.values.get("data", "prefetch")
-        if hook not in SERVICES or data not in ("prefetch", "server"):
+        if hook not in mother.hooks or data not in ("prefetch", "server"):
             abort(400)
         sent = (
             prefetch_from(content, store, fhir, mother.patient_id) if data == "prefetch" else None
         )
-        return hook, cast(DataWay, data), hook_request(mother, hook, fhir, sent)
+        without = taken_back[mother.name]
+        hooked = hook_request(mother, hook, fhir, sent, taken_back=without)
+        return hook, cast(DataWay, data), hooked
 
     @pages.get("/")
     def choose() -> str:
@@ -118,7 +121,11 @@ def _pages(
             medicines=case.medicines,
             orders=_written(case),
             plot=_plot(content, case),
-            hooks=list(SERVICES),
+            drafts=[
+                draft["medicationCodeableConcept"]["text"]
+                for draft in mother.draft_orders
+                if f"MedicationRequest/{draft['id']}" not in taken_back[name]
+            ],
         )
 
     @pages.get("/mothers/<name>/encounter")
@@ -152,11 +159,16 @@ def _pages(
     def accept(name: str) -> Response:
         mother_named(name)
         try:
-            resources = [a["resource"] for a in orjson.loads(request.form["actions"])]
-            written = [write(fhir, resource) for resource in resources]
+            written = []
+            for action in orjson.loads(request.form["actions"]):
+                if action["type"] == "delete":  # of a draft: it never was in her record
+                    taken_back[name].add(action["resourceId"])
+                else:
+                    written.append(write(fhir, action["resource"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             abort(400)
-        return _back(name, written=", ".join(written))
+        told = f"Written to her record: {', '.join(written)}" if written else "Order taken back"
+        return _back(name, written=told)
 
     @pages.post("/mothers/<name>/override")
     def override(name: str) -> Response:
@@ -167,8 +179,9 @@ def _pages(
     @pages.post("/demo/reset")
     def reset() -> Response:
         store.reset(clock())
-        for reasons in dismissed.values():
-            reasons.clear()
+        for name in mothers:
+            dismissed[name].clear()
+            taken_back[name].clear()
         return cast(Response, redirect(url_for(".choose"), 303))
 
     def _back(name: str, **more: str) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,8 +48,12 @@ def hook_request(
     base: str,
     prefetch: dict[str, Any] | None,
     hook_instance: str | None = None,
+    taken_back: Collection[str] = (),
 ) -> dict[str, Any]:
-    """A request as the EHR would send it when a clinician opens the mother's encounter."""
+    """A request as the EHR would send it when a clinician opens the mother's encounter, or orders.
+
+    ``taken_back`` are the references of draft orders that are no longer wanted.
+    """
     request: dict[str, Any] = {
         "hook": hook,
         "hookInstance": hook_instance or str(uuid.uuid4()),
@@ -59,6 +64,14 @@ def hook_request(
             "encounterId": mother.encounter_id,
         },
     }
+    if hook.startswith("order-"):
+        drafts = {f"MedicationRequest/{draft['id']}": draft for draft in mother.draft_orders}
+        wanted = {name: draft for name, draft in drafts.items() if name not in taken_back}
+        entries = [{"resource": draft} for draft in wanted.values()]
+        bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+        request["context"]["draftOrders"] = bundle
+        if hook == "order-select":
+            request["context"]["selections"] = list(wanted or drafts)
     if prefetch is not None:
         request["prefetch"] = prefetch
     return request
@@ -91,7 +104,7 @@ def example_request(content: Content, mother: Vignette) -> dict[str, Any]:
     store = FhirStore([mother], mother.now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
     instance = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:lactation-cds:{mother.name}"))
-    return hook_request(mother, "patient-view", EXAMPLE_SERVER, sent, instance)
+    return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent, instance)
 
 
 def write_examples() -> None:

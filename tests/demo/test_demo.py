@@ -124,7 +124,7 @@ def test_her_encounter_shows_her_cards_however_her_data_come(
 ) -> None:
     chart = get(f"{demo}/mothers/{mother.name}").text
     assert mother.patient_id in chart
-    page = get(f"{demo}/mothers/{mother.name}/encounter?data={data}&hook=encounter-start").text
+    page = get(f"{demo}/mothers/{mother.name}/encounter?data={data}").text
     assert cards_on(page) == mother.expected.cards
     assert ("No cards." in page) == (mother.expected.cards == [])
 
@@ -151,6 +151,23 @@ def test_an_accepted_suggestion_is_written_and_its_card_is_gone(demo: str) -> No
     resource = get(f"{demo}/fhir/{written}").json()
     get_fhir_model_class("ServiceRequest").model_validate(resource)
     assert resource["encounter"]["reference"] == f"Encounter/encounter-{SMOKER}"
+
+
+def test_an_order_that_is_taken_back_is_gone_from_the_next_call(demo: str) -> None:
+    where = f"{demo}/mothers/order-pseudoephedrine"
+    assert "Pseudoephedrine 60 mg tablet, Ibuprofen 400 mg tablet" in get(where).text
+    after = accept(demo, get(f"{where}/encounter").text, "Take back Pseudoephedrine")
+    assert "Order taken back" in after.text
+    assert cards_on(after.text) == []
+    assert "<p>Ibuprofen 400 mg tablet</p>" in get(where).text
+    requests.post(f"{demo}/demo/reset", timeout=5)
+    assert cards_on(get(f"{where}/encounter").text) == ["order-lowers-supply"]
+
+
+@pytest.mark.parametrize("hook", ["order-sign", "patient-closed"])
+def test_a_hook_that_cannot_be_fired_for_her_is_refused(demo: str, hook: str) -> None:
+    page = requests.get(f"{demo}/mothers/{SMOKER}/encounter?hook={hook}", timeout=5)
+    assert page.status_code == 400
 
 
 @pytest.mark.parametrize("actions", [None, "not JSON", "[]x", "[3]", '[{"resource": {}}]'])

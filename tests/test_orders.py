@@ -1,0 +1,237 @@
+"""The hooks of orders and of discharge over HTTP: which orders are judged, and what is said."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from flask.testing import FlaskClient
+
+from cds_service.app import create_app
+from cds_service.content import Content
+from cds_service.settings import Settings
+
+from .mothers import (
+    CLINICIAN,
+    ENCOUNTER,
+    HER,
+    NOW,
+    average,
+    birth,
+    hook_request,
+    inhibited,
+    observation,
+    why,
+)
+
+Valid = Callable[[str, Any], None]
+
+
+@pytest.fixture
+def client(content: Content, settings: Settings) -> FlaskClient:
+    return create_app(settings, content, lambda: NOW).test_client()
+
+
+def draft(name: str, number: int = 1, **members: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "MedicationRequest",
+        "id": f"draft-{number}",
+        "status": "draft",
+        "intent": "order",
+        "subject": {"reference": f"Patient/{HER}"},
+        "medicationCodeableConcept": {"text": name},
+        **members,
+    }
+
+
+def order_request(
+    content: Content,
+    *orders: Any,
+    hook: str = "order-sign",
+    selections: list[str] | None = None,
+    records: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    records = average() if records is None else records
+    request = hook_request(content, *records, hook=hook, hookInstance=str(uuid.uuid4()))
+    entries = [{"resource": order} for order in orders]
+    request["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": entries}
+    if selections is not None:
+        request["context"]["selections"] = selections
+    return request
+
+
+def fire(client: FlaskClient, request: dict[str, Any], valid: Valid) -> list[dict[str, Any]]:
+    answer = client.post(f"/cds-services/lactation-{request['hook']}", json=request)
+    assert answer.status_code == 200, answer.text
+    valid("response", answer.get_json())
+    cards: list[dict[str, Any]] = answer.get_json()["cards"]
+    return cards
+
+
+def told(cards: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Each card with the order that it names."""
+    return [(c["source"]["topic"]["code"], c["summary"].partition(":")[0]) for c in cards]
+
+
+def test_an_order_that_lowers_supply_is_named_and_can_be_taken_back(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    request = order_request(content, draft("Pseudoephedrine 60 mg", 7))
+    valid("request", request)
+    (card,) = fire(client, request, valid)
+    assert card["summary"].startswith("Pseudoephedrine: may lower her milk supply")
+    assert card["indicator"] == "warning"
+    (suggestion,) = card["suggestions"]
+    assert suggestion["actions"] == [
+        {
+            "type": "delete",
+            "description": "Take back Pseudoephedrine",
+            "resourceId": "MedicationRequest/draft-7",
+        }
+    ]
+    assert "LactMed names in its place: oxymetazoline." in card["detail"]
+    assert why(card)["because"][0]["references"] == ["MedicationRequest/draft-7"]
+
+
+def test_order_select_looks_at_what_was_selected_and_order_sign_at_all(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    orders = [draft("cabergoline", 1), draft("pseudoephedrine", 2), draft("ibuprofen", 3)]
+    chosen = ["MedicationRequest/draft-2", "MedicationRequest/draft-3"]
+    selected = order_request(content, *orders, hook="order-select", selections=chosen)
+    valid("request", selected)
+    assert told(fire(client, selected, valid)) == [("order-lowers-supply", "Pseudoephedrine")]
+    signed = fire(client, order_request(content, *orders), valid)
+    assert told(signed) == [
+        ("order-lowers-supply", "Cabergoline"),
+        ("order-lowers-supply", "Pseudoephedrine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"resourceType": "ServiceRequest", "id": "s", "subject": {"reference": f"Patient/{HER}"}},
+        {"resourceType": "NutritionOrder", "id": "n", "patient": {"reference": f"Patient/{HER}"}},
+        draft("pseudoephedrine", subject={"reference": "Patient/another"}),
+        draft("pseudoephedrine", subject=None),
+        draft("ibuprofen"),
+        draft("nothing that we know"),
+        {"resourceType": "MedicationRequest"},
+        {},
+        None,
+        3,
+    ],
+)
+def test_other_orders_are_passed_over_and_spoil_nothing(
+    client: FlaskClient, content: Content, valid: Valid, order: Any
+) -> None:
+    assert fire(client, order_request(content, order), valid) == []
+    both = fire(client, order_request(content, order, draft("pseudoephedrine", 2)), valid)
+    assert told(both) == [("order-lowers-supply", "Pseudoephedrine")]
+
+
+@pytest.mark.parametrize("status", ["active", "on-hold", None])
+def test_an_order_need_not_be_a_draft(
+    client: FlaskClient, content: Content, valid: Valid, status: str | None
+) -> None:
+    request = order_request(content, draft("pseudoephedrine", status=status))
+    assert len(fire(client, request, valid)) == 1
+
+
+@pytest.mark.parametrize("bundle", [{}, {"entry": None}, {"entry": [3, {}, {"resource": []}]}])
+def test_a_strange_bundle_of_orders_has_no_orders(
+    client: FlaskClient, content: Content, valid: Valid, bundle: dict[str, Any]
+) -> None:
+    request = order_request(content)
+    request["context"]["draftOrders"] = bundle
+    assert fire(client, request, valid) == []
+
+
+@pytest.mark.parametrize(
+    ("hook", "context"),
+    [
+        ("order-sign", {}),
+        ("order-sign", {"draftOrders": []}),
+        ("order-select", {"draftOrders": {}}),
+        ("order-select", {"draftOrders": {}, "selections": []}),
+        ("order-select", {"draftOrders": {}, "selections": [3]}),
+        ("encounter-discharge", {"encounterId": None}),
+    ],
+)
+def test_a_context_that_is_not_the_hooks_is_refused(
+    client: FlaskClient, content: Content, hook: str, context: dict[str, Any]
+) -> None:
+    request = hook_request(content, *average(), hook=hook)
+    request["context"] |= context
+    answer = client.post(f"/cds-services/lactation-{hook}", json=request)
+    assert answer.status_code == 400
+    OperationOutcome.model_validate(answer.get_json())
+    assert answer.get_json()["issue"][0]["expression"]
+
+
+def test_a_herb_comes_after_technique(client: FlaskClient, content: Content, valid: Valid) -> None:
+    request = order_request(content, draft("Fenugreek 610 mg"), records=[birth(8 * 24)])
+    (card,) = fire(client, request, valid)
+    assert "R26" in why(card)["rows"]
+
+
+def test_a_guarded_order_says_what_is_open_and_what_was_not_checked(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    records = [birth(8 * 24), observation("epilepsy", True)]
+    request = order_request(content, draft("metoclopramide 10 mg"), records=records)
+    guarded, technique = fire(client, request, valid)
+    assert told([guarded, technique]) == [
+        ("order-guarded", "Metoclopramide"),
+        ("order-before-technique", "Metoclopramide"),
+    ]
+    assert why(guarded)["guards"]["metoclopramide"]["open"] == ["epilepsy"]
+    assert "- Against it: epilepsy." in guarded["detail"]
+    assert "- Could not be checked: tardive dyskinesia" in guarded["detail"]
+
+
+def test_without_a_birth_or_milk_in_her_record_orders_are_left_alone(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    request = order_request(content, draft("pseudoephedrine"), records=[])
+    assert fire(client, request, valid) == []
+
+
+def test_cards_of_the_chart_and_of_orders_keep_to_their_hooks(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    records = inhibited()
+    chart = {code for code, _ in told(fire(client, hook_request(content, *records), valid))}
+    orders = order_request(content, draft("pseudoephedrine"), records=records)
+    ordered = {code for code, _ in told(fire(client, orders, valid))}
+    leaving = hook_request(content, *records, hook="encounter-discharge")
+    discharge = {code for code, _ in told(fire(client, leaving, valid))}
+    assert chart == {"inhibited-letdown", "lactation-consult"}
+    assert ordered == {"order-lowers-supply"}
+    assert discharge == {"discharge-plan"}
+
+
+def test_what_goes_home_with_her_is_suggested_for_this_encounter(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    (card,) = fire(client, hook_request(content, *average(), hook="encounter-discharge"), valid)
+    made = [suggestion["actions"][0]["resource"] for suggestion in card["suggestions"]]
+    assert [resource["resourceType"] for resource in made] == [
+        "ServiceRequest",
+        "DeviceRequest",
+        "ServiceRequest",
+    ]
+    for resource in made:
+        assert resource["subject"] == {"reference": f"Patient/{HER}"}
+        assert resource["encounter"] == {"reference": f"Encounter/{ENCOUNTER}"}
+        assert resource["requester"] == {"reference": CLINICIAN}
+
+
+def test_prefetch_that_is_null_is_as_none_sent(client: FlaskClient, content: Content) -> None:
+    request = hook_request(content) | {"prefetch": None}
+    answer = client.post("/cds-services/lactation-patient-view", json=request)
+    assert answer.status_code == 412
