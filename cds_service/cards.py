@@ -207,7 +207,9 @@ def _make_interventions(
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
     guarded = [choice for choice in choices if choice.guards and choice.intervention.guards]
-    if not todo and not guarded:
+    standings = {choice.standing for choice in choices}
+    asking = card.asks_alone and "ask" in standings and "ordered" not in standings
+    if not (todo or guarded or asking):
         return None
     because: Because = {}
     card.when.support(case, because)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markdown import Markdown
 from rich.panel import Panel
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -36,10 +37,11 @@ from .demo.app import create_demo
 from .demo.ehr import example_request
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
+from .mutations import mutations
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
 from .settings import Settings
-from .vignettes import VignetteError, differences, vignettes
+from .vignettes import Vignette, VignetteError, differences, vignettes
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
 MOST_NAMED = 40  # entries of one kind that the content check names
@@ -223,15 +225,19 @@ def check(directory: Path | None) -> None:
     console.print(f"{working} rows at work, {len(waiting)} not yet: {' '.join(waiting) or 'none'}")
 
 
-@content.command("test")
-@click.argument(
-    "directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
-@click.option(
+OVERLAY = click.option(
     "--overlay",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A directory laid over the shipped content; CDS_CONTENT_DIR if not given.",
 )
+VIGNETTES = click.argument(
+    "directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+
+
+@content.command("test")
+@VIGNETTES
+@OVERLAY
 def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     """Check that every vignette of DIRECTORY (the shipped ones, if not given) gets its cards.
 
@@ -241,21 +247,10 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     loaded = _content(overlay or Settings().content_dir)
     evaluation = Evaluation(loaded)
     console = Console()
-    try:
-        found = vignettes(directory) if directory else vignettes()
-    except VignetteError as error:
-        raise click.ClickException(str(error)) from None
-    if not found:
-        raise click.ClickException("there is no vignette (a directory with expected.yaml) here")
+    found = _vignettes(directory)
     failed = 0
     for vignette in found:
-        body = orjson.dumps(example_request(loaded, vignette))
-        request, context = read_request(body, vignette.expected.hook)
-        chart = gather(loaded, request, context, None, 0)
-        setting = Setting(context.patient_id, context.user_id, context.encounter_id, request.hook)
-        told = differences(
-            vignette.expected, evaluation.cards(chart, setting, vignette.now, context.judged_orders)
-        )
+        told = differences(vignette.expected, _fire(loaded, vignette)(evaluation))
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
@@ -264,6 +259,59 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     console.print(f"{len(found) - failed} of {len(found)} vignettes get the cards they should")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+@content.command()
+@VIGNETTES
+@OVERLAY
+def mutate(directory: Path | None, overlay: Path | None) -> None:
+    """Change each threshold, curve and guard a little, and see that some vignette notices.
+
+    Prints the survivors: what could change by mistake and no vignette of DIRECTORY (the shipped
+    ones, if not given) would see. Ends with 1 if there are any.
+    """
+    loaded = _content(overlay or Settings().content_dir)
+    evaluation = Evaluation(loaded)
+    watching = [(vignette.expected, _fire(loaded, vignette)) for vignette in _vignettes(directory)]
+    console = Console()
+    if any(differences(expected, fire(evaluation)) for expected, fire in watching):
+        raise click.ClickException("a vignette differs already: see cds-service content test")
+    every = list(mutations(loaded))
+    survivors: list[str] = []
+    for mutation in track(every, "Mutating", console=console, transient=True):
+        mutation.make()
+        try:
+            if not any(differences(expected, fire(evaluation)) for expected, fire in watching):
+                survivors.append(mutation.name)
+        finally:
+            mutation.take_back()
+    for name in survivors:
+        console.print("[red]survives[/] ", Text(name), soft_wrap=True)
+    console.print(f"{len(every) - len(survivors)} of {len(every)} mutations are noticed")
+    if survivors:
+        raise click.exceptions.Exit(1)
+
+
+def _vignettes(directory: Path | None) -> list[Vignette]:
+    try:
+        found = vignettes(directory) if directory else vignettes()
+        for vignette in found:
+            _ = vignette.expected
+    except VignetteError as error:
+        raise click.ClickException(str(error)) from None
+    if not found:
+        raise click.ClickException("there is no vignette (a directory with expected.yaml) here")
+    return found
+
+
+def _fire(loaded: Content, vignette: Vignette) -> Callable[[Evaluation], list[dict[str, Any]]]:
+    """Her hook as a function that gives the cards of an evaluation."""
+    body = orjson.dumps(example_request(loaded, vignette))
+    request, context = read_request(body, vignette.expected.hook)
+    chart = gather(loaded, request, context, None, 0)
+    setting = Setting(context.patient_id, context.user_id, context.encounter_id, request.hook)
+    orders = context.judged_orders
+    return lambda evaluation: evaluation.cards(chart, setting, vignette.now, orders)
 
 
 def _content(directory: Path | None) -> Content:

@@ -69,6 +69,10 @@ class Condition:
         """Every finding that it reads, for the checks at start."""
         return set()
 
+    def parts_within(self) -> Iterator[Condition]:
+        """Itself, and every condition that it is made of."""
+        yield self
+
 
 def invert(truth: Truth) -> Truth:
     """Not; unknown stays unknown."""
@@ -91,6 +95,11 @@ class Several(Condition):
 
     def findings(self) -> set[str]:
         return set().union(*(part.findings() for part in self.parts))
+
+    def parts_within(self) -> Iterator[Condition]:
+        yield self
+        for part in self.parts:
+            yield from part.parts_within()
 
 
 class All(Several):
@@ -145,6 +154,10 @@ class Not(Condition):
 
     def findings(self) -> set[str]:
         return self.part.findings()
+
+    def parts_within(self) -> Iterator[Condition]:
+        yield self
+        yield from self.part.parts_within()
 
 
 @dataclass(slots=True)

@@ -311,6 +311,9 @@ class Card(Entry):
     opening: Sentence | None = None
     table: list[TableLine] = Field(default_factory=list)
     interventions: list[Identifier] = Field(default_factory=list)
+    asks_alone: bool = (
+        False  # shown also if there is only something to ask her, and nothing ordered
+    )
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
     review: Review

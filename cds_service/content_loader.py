@@ -208,7 +208,7 @@ def _wrong_in(condition: Condition, content: Content, files: ContentFiles) -> It
         yield f"there is no fact '{fact}'"
     for finding in sorted(condition.findings() - files.raw["findings"].keys()):
         yield f"there is no finding '{finding}'"
-    for part in _parts_of(condition):
+    for part in condition.parts_within():
         takable = {"any", *get_args(Effect), *files.raw["medicines"]}
         if isinstance(part, Taking) and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
@@ -227,14 +227,6 @@ def _wrong_in(condition: Condition, content: Content, files: ContentFiles) -> It
                 yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
             if part.curve is not None and part.curve[0] not in content.curves:
                 yield f"there is no curve '{part.curve[0]}'"
-
-
-def _parts_of(condition: Condition) -> Iterator[Condition]:
-    yield condition
-    for part in getattr(condition, "parts", ()):
-        yield from _parts_of(part)
-    if hasattr(condition, "part"):
-        yield from _parts_of(condition.part)
 
 
 def _check_findings_have_no_cycle(content: Content, files: ContentFiles) -> None:

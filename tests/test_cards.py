@@ -570,3 +570,14 @@ def test_a_response_is_valid_whatever_her_numbers(
     valid("response", {"cards": cards})
     for card in cards:
         assert not re.search(r"\d{7}", card["summary"])
+
+
+def test_the_lead_card_comes_although_nothing_is_known_of_how_she_pumps(content: Content) -> None:
+    """R25: inhibited letdown does not wait for records; what to ask her is the action then."""
+    records = with_(inhibited(), observation("skin-to-skin-minutes-24h", (90, "min")))
+    records = without(records, "expressed-milk-volume")
+    records += [milk(10, hours) for hours in (26, 23, 20, 17, 14, 11, 8, 5, 2)]
+    card = cards_of(content, *records)["inhibited-letdown"]
+    assert "suggestions" not in card
+    assert "**What to do**" not in card["detail"]
+    assert "Not known, ask her: hands-on pumping" in card["detail"]

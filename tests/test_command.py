@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -263,3 +264,20 @@ def test_it_answers_soon_after_the_start() -> None:
     began = time.monotonic()
     with started("serve", port=free_port(), CDS_AUTH="open"):
         assert time.monotonic() - began < 10  # the figure itself is measured by make bench
+
+
+def test_every_threshold_and_guard_is_watched_by_a_vignette() -> None:
+    result = CliRunner().invoke(main, ["content", "mutate"])
+    assert result.exit_code == 0, result.output
+    noticed = re.search(r"(\d+) of (\d+) mutations are noticed", result.output)
+    assert noticed is not None
+    assert int(noticed[1]) == int(noticed[2]) >= 100
+
+
+def test_what_no_vignette_watches_survives_and_is_named(tmp_path: Path) -> None:
+    unwatched = {"fact": "breast-pain", "at-least": 9}
+    finding = {"id": "unwatched", "label": "unwatched", "review": "draft", "when": unwatched}
+    (tmp_path / "own.yaml").write_text(json.dumps({"findings": [finding]}))
+    result = CliRunner().invoke(main, ["content", "mutate", "--overlay", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "survives finding unwatched: breast-pain.value 9 -> 8" in " ".join(result.output.split())

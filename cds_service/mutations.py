@@ -1,0 +1,66 @@
+"""Mutations: is every threshold and every guard of the content watched by some vignette?
+
+Each is one small change for the worse: a threshold or a curve a little lower or higher, a guard, an
+``unless`` or a ``held-back-by`` gone. A vignette must notice. What none notices is a survivor:
+content that could be changed by mistake and nobody would see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .conditions import Condition, FactCompares
+from .content import Content
+
+STEP = 0.1  # of the threshold, and at least one of its unit
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One change: what it is, in words, and how it is made and taken back."""
+
+    name: str
+    make: Callable[[], None]
+    take_back: Callable[[], None]
+
+
+def mutations(content: Content) -> Iterator[Mutation]:
+    """Every mutation of a content. Only one may be made at a time."""
+    for kind in ("findings", "guards", "interventions", "cards", "asks"):
+        for entry in getattr(content, kind).values():
+            where = f"{kind.removesuffix('s')} {entry.id}"
+            for member in ("when", "unless", "critical_when"):
+                condition = getattr(entry, member, None)
+                if condition is not None:
+                    yield from _of_thresholds(condition, where)
+            if getattr(entry, "unless", None) is not None:
+                yield _of_member(entry, "unless", None, f"{where}: without its unless")
+            for member in ("guards", "held_back_by"):
+                names = getattr(entry, member, [])
+                for name in names:
+                    rest = [other for other in names if other != name]
+                    yield _of_member(entry, member, rest, f"{where}: without {name}")
+    for curve in content.curves.values():
+        for factor in (1 - STEP, 1 + STEP):
+            points = [
+                point.model_copy(update={"low": point.low * factor}) for point in curve.points
+            ]
+            name = f"curve {curve.id}: its low line at {factor:.0%}"
+            yield _of_member(curve, "points", points, name)
+
+
+def _of_thresholds(condition: Condition, where: str) -> Iterator[Mutation]:
+    for part in condition.parts_within():
+        if isinstance(part, FactCompares) and part.limit is not None:
+            step = part.limit * STEP if part.in_duration else max(1.0, part.limit * STEP)
+            for limit in (part.limit - step, part.limit + step):
+                name = f"{where}: {part.fact}.{part.measure} {part.limit:g} -> {limit:g}"
+                yield _of_member(part, "limit", limit, name)
+
+
+def _of_member(owner: Any, member: str, value: Any, name: str) -> Mutation:
+    put = partial(setattr, owner, member)
+    return Mutation(name, partial(put, value), partial(put, getattr(owner, member)))
