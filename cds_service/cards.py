@@ -488,7 +488,10 @@ def _make_order(
         _could_not_be_read(case),
         _citations(evidence),
     ]
-    made = _frame(card, case, printed, f"{order.name}: {card.summary.say(case)}", paragraphs)
+    summary = f"{order.name}: {card.summary.say(case)}"
+    if card.summary_names:
+        summary = _with_names(summary, [guard.label for guard in guards[True] or guards[None]])
+    made = _frame(card, case, printed, summary, paragraphs)
     made["suggestions"] = [
         _take_back(order.name, reference, case) for reference in order.references
     ]

@@ -365,7 +365,8 @@ Effect = Literal[
 class Medicine(Entry):
     """A medicine, how it is recognised, and what LactMed says in our words.
 
-    ``instead`` is what the record names in place of one that lowers supply.
+    ``instead`` is what the record names in place of one that lowers supply. Until a pharmacist has
+    said that its ``effects`` are all there are (``effects-known``), another one is not ruled out.
     """
 
     id: Identifier
@@ -377,6 +378,7 @@ class Medicine(Entry):
     lactmed: LactMed
     note: str | None = None
     effects: list[Effect] = Field(default_factory=list)
+    effects_known: bool = False
     instead: str | None = None
     verified: str
     review: Review

@@ -120,7 +120,8 @@ class MotherCase:
     def taking(self, what: str) -> Truth:
         """Whether she takes any medicine, one with an effect, or one by its id.
 
-        Of an effect that is not known as long as one of her medicines is not in the content.
+        Not known as long as one of her medicines is not in the content, or, of an effect, has
+        effects that were not looked through.
         """
         unread = any(self._is_unread(kind) for kind in MEDICINE_TYPES)
         if what == "any":
@@ -128,7 +129,10 @@ class MotherCase:
         known = [taken.medicine for taken in self.medicines if taken.medicine is not None]
         if any(medicine.id == what or what in medicine.effects for medicine in known):
             return True
-        return None if unread or len(known) < len(self.medicines) else False
+        if unread or len(known) < len(self.medicines):
+            return None
+        by_id = what in self.content.medicines
+        return False if by_id or all(medicine.effects_known for medicine in known) else None
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""

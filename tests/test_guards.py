@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_service.content import Content
+from cds_service.content_loader import load_content
 
 from .mothers import average, birth, cards_of, medicine, milk, observation, why
 
@@ -105,10 +107,15 @@ def test_a_medicine_can_close_the_way(content: Content, name: str, option: str) 
     assert option not in offered(content, *without_response(**CLEAR), taken)
 
 
-def test_a_harmless_medicine_does_not(content: Content) -> None:
+def test_a_medicine_is_harmless_only_once_its_effects_were_looked_through(
+    content: Content, tmp_path: Path
+) -> None:
     taken = medicine(medicationCodeableConcept={"text": "ibuprofen"})
     records = without_response(**CLEAR)
-    assert offered(content, *records, taken) == {"domperidone", "metoclopramide"}
+    assert offered(content, *records, taken) == set()
+    (tmp_path / "own.yaml").write_text("medicines: [{id: ibuprofen, effects-known: true}]")
+    reviewed = load_content(tmp_path)
+    assert offered(reviewed, *records, taken) == {"domperidone", "metoclopramide"}
 
 
 def test_not_before_a_day_of_the_measures_and_not_with_usual_milk(content: Content) -> None:
