@@ -74,6 +74,50 @@ def test_her_bundle_is_a_valid_transaction_and_says_that_it_is_synthetic(mother:
         assert "HTEST" in security, resource["id"]
 
 
+# What the absence of a record may bring, by what the rows say: R02 speaks of no session recorded,
+# R10 of no skin-to-skin recorded; a drink without a recorded wait is told of the wait (R20).
+OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
+
+
+@pytest.mark.parametrize(
+    "mother",
+    [mother for mother in MOTHERS if not mother.expected.cards and not mother.expected.orders],
+    ids=lambda mother: mother.name,
+)
+def test_a_fact_that_is_missing_never_turns_silence_into_a_recommendation(
+    content: Content, settings: Settings, mother: Vignette
+) -> None:
+    """Row S10. What is missing may be asked for; of milk itself, a missing session is one less."""
+    client = client_at(content, settings, mother.now)
+    request = example_request(content, mother)
+    for key in ("milkExpression", "motherObservations", "infantFeeding"):
+        for entry in (request["prefetch"][key] or {}).get("entry", ()):
+            coding = entry["resource"]["code"]["coding"][0]
+            if coding["code"] == "expressed-milk-volume":
+                continue
+            rest = [other for other in request["prefetch"][key]["entry"] if other is not entry]
+            sent = request["prefetch"] | {key: {"resourceType": "Bundle", "entry": rest}}
+            cards = fire(client, request | {"prefetch": sent})
+            offered = {
+                intervention
+                for card in cards
+                for intervention in card["extension"]["org.lactation-cds"].get("interventions", ())
+            }
+            assert offered <= OF_ABSENCE, coding
+
+
+@EACH
+def test_the_order_of_her_records_does_not_matter(
+    content: Content, settings: Settings, mother: Vignette
+) -> None:
+    client = client_at(content, settings, mother.now)
+    request = example_request(content, mother)
+    for sent in request["prefetch"].values():
+        if sent and "entry" in sent:
+            sent["entry"].reverse()
+    assert differences(mother.expected, fire(client, request)) == []
+
+
 @EACH
 def test_she_never_ages(content: Content, settings: Settings, mother: Vignette) -> None:
     later = datetime(2031, 7, 1, 3, 30, tzinfo=UTC)
