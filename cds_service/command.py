@@ -31,6 +31,7 @@ from rich.text import Text
 from .app import create_app
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
+from .code_systems import code_systems
 from .content import Content
 from .content_files import ContentError
 from .content_loader import load_content
@@ -302,6 +303,18 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
     console.print(f"{len(every) - len(survivors)} of {len(every)} mutations are noticed")
     if survivors:
         raise click.exceptions.Exit(1)
+
+
+@content.command("code-systems")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@OVERLAY
+def write_code_systems(directory: Path, overlay: Path | None) -> None:
+    """Write the project's own codes to DIRECTORY as FHIR CodeSystems, to be mapped and shared."""
+    loaded = _content(overlay or Settings().content_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, code_system in code_systems(loaded).items():
+        (directory / name).write_bytes(orjson.dumps(code_system, option=orjson.OPT_INDENT_2))
+        Console().print(f"{directory / name}: {code_system['count']} codes", soft_wrap=True)
 
 
 def _vignettes(directory: Path | None) -> list[Vignette]:
