@@ -206,7 +206,7 @@ def _make_interventions(
 ) -> dict[str, Any] | None:
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
-    guarded = [choice for choice in choices if choice.guards and choice.intervention.guards]
+    guarded = [choice for choice in choices if choice.guards]
     standings = {choice.standing for choice in choices}
     asking = card.asks_alone and "ask" in standings and "ordered" not in standings
     if not (todo or guarded or asking):

@@ -52,6 +52,8 @@ def _choose(intervention: Intervention, case: MotherCase) -> Choice:
         return Choice(
             intervention, "ask" if intervention.ask_if_unknown else "not-needed", missing=missing
         )
+    if not intervention.guards:
+        return Choice(intervention, "open")
     guards = check_guards(intervention, case)
     standing: Standing = "guarded" if guards[True] or guards[None] else "open"
     return Choice(intervention, standing, guards=guards)
