@@ -66,8 +66,7 @@ def create_app(
         if hook.fhir_server is not None:
             callers.may_read(client, hook.fhir_server)
         chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
-        who, at = context.user_id, context.encounter_id
-        setting = Setting(context.patient_id, who, at, hook.hook)
+        setting = Setting.of(hook.hook, context)
         return _json(evaluation.answer(chart, setting, clock(), context.judged_orders))
 
     return app

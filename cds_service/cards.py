@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .facts import FactValue
     from .findings import MotherCase
     from .medicines import TakenMedicine
+    from .protocol import Context
 
 MOST_CARDS = 4
 MOST_LINKS = 12
@@ -32,7 +33,7 @@ EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
 INDICATORS = ("critical", "warning", "info")
 
-# The types of resources that a suggestion may create, and (FHIR R4) who may be the of each.
+# The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
 REQUESTERS = {
     "ServiceRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
     "DeviceRequest": {"Practitioner", "PractitionerRole"},
@@ -65,6 +66,11 @@ class Setting:
         self._user_kind = user_id.partition("/")[0]
         self._encounter = orjson.dumps({"reference": f"Encounter/{encounter_id}"})
         self._in_encounter = encounter_id is not None
+
+    @classmethod
+    def of(cls, hook: str, context: Context) -> Setting:
+        """That of a call of ``hook``."""
+        return cls(context.patient_id, context.user_id, context.encounter_id, hook)
 
     def members_of(self, resource_type: str, now: str) -> bytes:
         """What makes a suggested resource hers, as JSON: patient, time, encounter and author."""
@@ -215,7 +221,7 @@ def _make_interventions(
     card.when.support(case, because)
     for choice in todo:
         choice.intervention.when.support(case, because)
-    shown = list({id(choice): choice for choice in (*todo, *guarded)}.values())
+    shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
     evidence = _evidence_of(card, shown, case.content)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
@@ -238,14 +244,13 @@ def _make_interventions(
     if suggestions:
         made["suggestions"] = suggestions
         made["selectionBehavior"] = "any"
-    links = {s.link: printed.links[s.link] for s in evidence if s.link}
+    links = _links_of(evidence, printed)
     for choice in shown:
         if choice.intervention.medicine is not None:
             url = case.content.medicines[choice.intervention.medicine].lactmed.url
             links[url] = printed.lactmed[url]
     _add_links(made, card, links)
     rows = [*card.rows, *(row for choice in shown for row in choice.intervention.rows)]
-    rows += [row for c in guarded for of in c.guards.values() for guard in of for row in guard.rows]
     for finding in because.values():
         if finding is not None:
             rows += case.content.findings[finding].rows
@@ -253,11 +258,8 @@ def _make_interventions(
     told = _because(because, case)
     facts = {name: case.facts[name] for name, _ in because}
     told += _problems_of([fact for fact in facts.values() if fact.problems])
-    _add_extension(made, case, interventions, rows, told, evidence)
-    if guarded:
-        made["extension"][EXTENSION]["guards"] = {
-            choice.intervention.id: _guards_for_machines(choice.guards) for choice in guarded
-        }
+    checked = {choice.intervention.id: choice.guards for choice in guarded}
+    _add_extension(made, case, interventions, rows, told, evidence, checked)
     if card.critical_when is not None and card.critical_when.test(case) is True:
         made["indicator"] = "critical"
     return made
@@ -338,12 +340,6 @@ def _list_guards(guards: dict[Truth, list[Guard]]) -> str:
     )
 
 
-def _guards_for_machines(guards: dict[Truth, list[Guard]]) -> dict[str, list[str]]:
-    return {
-        code: [guard.id for guard in guards[truth]] for truth, (code, _) in GUARD_TITLES.items()
-    }
-
-
 def _what_else(choices: list[Choice], case: MotherCase) -> str:
     """What is held back and why, what is asked for already, and what to ask her."""
     lines: list[str] = []
@@ -376,6 +372,10 @@ def _citations(evidence: list[Evidence]) -> str:
 def _evidence_of(card: Card, todo: list[Choice], content: Content) -> list[Evidence]:
     names = [*card.evidence, *(n for choice in todo for n in choice.intervention.evidence)]
     return [content.evidence[name] for name in dict.fromkeys(names)]
+
+
+def _links_of(evidence: Iterable[Evidence], printed: Printed) -> dict[str, orjson.Fragment]:
+    return {source.link: printed.links[source.link] for source in evidence if source.link}
 
 
 def _add_links(made: dict[str, Any], card: Card, links: dict[str, orjson.Fragment]) -> None:
@@ -447,8 +447,12 @@ def _add_extension(
     rows: Iterable[str],
     because: list[dict[str, Any]],
     evidence: Iterable[Evidence],
+    guards: dict[str, dict[Truth, list[Guard]]] | None = None,
 ) -> None:
+    """What the card carries for machines. ``guards`` are those that were checked, by what for."""
     used = set(rows)
+    for checked in (guards or {}).values():
+        used.update(row for found in checked.values() for guard in found for row in guard.rows)
     why: dict[str, Any] = {"rows": [row for row in case.content.rows if row in used]}
     if interventions:
         why["interventions"] = interventions
@@ -458,6 +462,14 @@ def _add_extension(
     if names:
         why["evidence"] = names
     why["content"] = case.content.version
+    if guards:
+        why["guards"] = {
+            name: {
+                code: [guard.id for guard in checked[truth]]
+                for truth, (code, _) in GUARD_TITLES.items()
+            }
+            for name, checked in guards.items()
+        }
     made["extension"] = {EXTENSION: why}
 
 
@@ -471,25 +483,25 @@ def _make_order(
     medicine = order.medicine
     if medicine is None or not {medicine.id, *medicine.effects}.intersection(card.about):
         return None
-    guards: dict[Truth, list[Guard]] = {True: [], False: [], None: []}
+    guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(medicine.id)
     if card.if_guarded and guarded is not None:
         guards = check_guards(guarded, case)
         if not guards[True] and not guards[None]:
             return None
-    evidence = [case.content.evidence[name] for name in card.evidence]
+    evidence = _evidence_of(card, [], case.content)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         f"**{order.name}**: {medicine.note}" if medicine.note else "",
         f"LactMed names in its place: {medicine.instead}." if medicine.instead else "",
-        _list_guards(guards),
+        _list_guards(guards) if guards else "",
         _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
         _citations(evidence),
     ]
     summary = f"{order.name}: {card.summary.say(case)}"
-    if card.summary_names:
+    if card.summary_names and guards:
         summary = _with_names(summary, [guard.label for guard in guards[True] or guards[None]])
     made = _frame(card, case, printed, summary, paragraphs)
     made["suggestions"] = [
@@ -497,13 +509,15 @@ def _make_order(
     ]
     made["selectionBehavior"] = "any"
     links = {order.url: printed.lactmed[order.url]}
-    links.update((source.link, printed.links[source.link]) for source in evidence if source.link)
-    _add_links(made, card, links)
-    rows = [*card.rows, *(row for of in guards.values() for guard in of for row in guard.rows)]
-    entry = {"fact": "orders", "value": medicine.id, "matched": order.matched}
-    _add_extension(made, case, [], rows, [entry | {"references": order.references}], evidence)
-    if guards[True] or guards[None]:
-        made["extension"][EXTENSION]["guards"] = {medicine.id: _guards_for_machines(guards)}
+    _add_links(made, card, links | _links_of(evidence, printed))
+    entry = {
+        "fact": "orders",
+        "value": medicine.id,
+        "matched": order.matched,
+        "references": order.references,
+    }
+    checked = {medicine.id: guards} if guards else None
+    _add_extension(made, case, [], card.rows, [entry], evidence, checked)
     return made
 
 
@@ -539,7 +553,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     made = _frame(card, case, printed, summary, paragraphs)
     if lowering:
         made["indicator"] = "warning"
-    evidence = [case.content.evidence[name] for name in card.evidence]
+    evidence = _evidence_of(card, [], case.content)
     links = {
         taken.url: printed.lactmed.get(taken.url) or _link(f"LactMed: {taken.name}", taken.url)
         for taken in medicines

@@ -164,12 +164,12 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
     the request is refused, with the OperationOutcome's text.
     """
     settings = Settings()
-    content = _content(settings.content_dir)
+    content = _content()
     body = request_file.read_bytes()
     try:
         request, context = read_request(body, _hook_of(body))
         chart = gather(content, request, context, FhirReader(), settings.deadline_ms / 1000)
-        setting = Setting(context.patient_id, context.user_id, context.encounter_id, request.hook)
+        setting = Setting.of(request.hook, context)
         at = now or datetime.now(UTC)
         cards = Evaluation(content).cards(chart, setting, at, context.judged_orders)
     except Refusal as refusal:
@@ -228,7 +228,7 @@ def content() -> None:
 )
 def check(directory: Path | None) -> None:
     """Validate the content and print what it holds. Ends with 1 if anything is wrong."""
-    loaded = _content(directory or Settings().content_dir)
+    loaded = _content(directory)
     console = Console()
     console.print(f"Content [bold]{loaded.version}[/] is valid.\n")
     console.print(_contents_table(loaded))
@@ -257,7 +257,7 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     A vignette is a directory with expected.yaml and bundle.json, or mother.yaml. Ends with 1 if any
     differs.
     """
-    loaded = _content(overlay or Settings().content_dir)
+    loaded = _content(overlay)
     evaluation = Evaluation(loaded)
     console = Console()
     found = _vignettes(directory)
@@ -283,7 +283,7 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
     Prints the survivors: what could change by mistake and no vignette of DIRECTORY (the shipped
     ones, if not given) would see. Ends with 1 if there are any.
     """
-    loaded = _content(overlay or Settings().content_dir)
+    loaded = _content(overlay)
     evaluation = Evaluation(loaded)
     watching = [(vignette.expected, _fire(loaded, vignette)) for vignette in _vignettes(directory)]
     console = Console()
@@ -310,7 +310,7 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
 @OVERLAY
 def write_code_systems(directory: Path, overlay: Path | None) -> None:
     """Write the project's own codes to DIRECTORY as FHIR CodeSystems, to be mapped and shared."""
-    loaded = _content(overlay or Settings().content_dir)
+    loaded = _content(overlay)
     directory.mkdir(parents=True, exist_ok=True)
     for name, code_system in code_systems(loaded).items():
         (directory / name).write_bytes(orjson.dumps(code_system, option=orjson.OPT_INDENT_2))
@@ -334,14 +334,15 @@ def _fire(loaded: Content, vignette: Vignette) -> Callable[[Evaluation], list[di
     body = orjson.dumps(example_request(loaded, vignette))
     request, context = read_request(body, vignette.expected.hook)
     chart = gather(loaded, request, context, None, 0)
-    setting = Setting(context.patient_id, context.user_id, context.encounter_id, request.hook)
+    setting = Setting.of(request.hook, context)
     orders = context.judged_orders
     return lambda evaluation: evaluation.cards(chart, setting, vignette.now, orders)
 
 
-def _content(directory: Path | None) -> Content:
+def _content(overlay: Path | None = None) -> Content:
+    """The content with a directory laid over it: that of ``CDS_CONTENT_DIR`` if none is given."""
     try:
-        return load_content(directory)
+        return load_content(overlay or Settings().content_dir)
     except ContentError as error:
         console = Console(stderr=True)
         for fault in error.faults:

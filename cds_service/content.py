@@ -7,7 +7,7 @@ names are those of the files, with ``_`` for ``-``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -138,7 +138,6 @@ class FactSpec(Entry):
     about: Literal["mother", "infant"] = "mother"
     ask: str
     note: str | None = None
-
     decimals: int = 1
 
     @cached_property
@@ -311,9 +310,8 @@ class Card(Entry):
     opening: Sentence | None = None
     table: list[TableLine] = Field(default_factory=list)
     interventions: list[Identifier] = Field(default_factory=list)
-    asks_alone: bool = (
-        False  # shown also if there is only something to ask her, and nothing ordered
-    )
+    # Shown also if there is only something to ask her, and nothing ordered.
+    asks_alone: bool = False
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
     review: Review
@@ -410,6 +408,17 @@ SECTIONS: dict[str, type[Entry]] = {
 }
 
 
+# The sections whose entries refer to rows, and those whose entries hold conditions.
+WITH_ROWS = ("findings", "guards", "interventions", "cards", "curves", "asks", "medicines")
+WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
+
+
+def conditions_of(entry: Entry) -> list[Condition]:
+    """The conditions that an entry holds."""
+    written = (getattr(entry, name, None) for name in ("when", "unless", "critical_when"))
+    return [condition for condition in written if condition is not None]
+
+
 @dataclass(slots=True)
 class Content:
     """All of the content, by id, as ``content_loader.load_content`` builds it."""
@@ -494,22 +503,18 @@ class Content:
         """The codes that mean a fact: our own, and those of its ValueSet."""
         return [(OWN_FACT, fact_id), *self.codes.get(f"{VALUE_SET}{fact_id}", [])]
 
+    def entries_of(self, sections: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """Every entry of some sections, with the section."""
+        for section in sections:
+            for entry in getattr(self, section).values():
+                yield section, entry
+
     def row_uses(self) -> dict[str, list[tuple[str, Any]]]:
         """Where each row is at work: the kind of entry, and the entry."""
         uses: dict[str, list[tuple[str, Any]]] = {row: [] for row in self.rows}
-        kinds: list[tuple[str, Iterable[Any]]] = [
-            ("finding", self.findings.values()),
-            ("guard", self.guards.values()),
-            ("intervention", self.interventions.values()),
-            ("card", self.cards.values()),
-            ("curve", self.curves.values()),
-            ("ask", self.asks.values()),
-            ("medicine", self.medicines.values()),
-        ]
-        for kind, entries in kinds:
-            for entry in entries:
-                for row in entry.rows:
-                    uses.setdefault(row, []).append((kind, entry))
+        for section, entry in self.entries_of(WITH_ROWS):
+            for row in entry.rows:
+                uses.setdefault(row, []).append((section.removesuffix("s"), entry))
         return uses
 
 

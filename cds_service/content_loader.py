@@ -21,15 +21,18 @@ from .content import (
     OWN_ANSWER,
     SECTIONS,
     VALUE_SET,
+    WITH_CONDITIONS,
+    WITH_ROWS,
     AnswerSpec,
     Content,
     Effect,
     FactSpec,
+    conditions_of,
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES
 from .medicines import LONGEST_NAME
-from .wording import LONGEST_SUMMARY, Wording
+from .wording import LONGEST_SUMMARY, Wording, change_texts
 
 SHIPPED = Path(__file__).resolve().parent.parent / "cards"
 # What stands in a suggestion until a request fills it in.
@@ -146,34 +149,19 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for url, file in files.value_set_files.items():
         if url not in known_value_sets:
             files.faults.append(Fault(file, 1, f"{url} belongs to no fact, answer or activity"))
-    conditions: list[tuple[str, Any, list[Condition | None]]] = [
-        ("findings", entry, [entry.when, entry.unless]) for entry in content.findings.values()
-    ]
-    conditions += [
-        ("interventions", entry, [entry.when, entry.unless])
-        for entry in content.interventions.values()
-    ]
-    conditions += [
-        ("cards", entry, [entry.when, entry.unless, entry.critical_when])
-        for entry in content.cards.values()
-    ]
-    conditions += [("guards", entry, [entry.when]) for entry in content.guards.values()]
-    conditions += [("asks", entry, [entry.when]) for entry in content.asks.values()]
+    takable = {*get_args(Effect), *files.raw["medicines"]}
     asked: set[str] = set()
-    for section, entry, whens in conditions:
-        for when in whens:
-            if when is not None:
-                asked |= when.facts()
-                for reason in _wrong_in(when, content, files):
-                    files.fault(section, entry.id, reason)
+    for section, entry in content.entries_of(WITH_CONDITIONS):
+        for condition in conditions_of(entry):
+            asked |= condition.facts()
+            for reason in _wrong_in(condition, content, files, takable):
+                files.fault(section, entry.id, reason)
     content.asked_facts += [name for name in content.facts if name in asked]
     references: list[tuple[str, str, str, Iterable[str]]] = []
-    for section in ("findings", "guards", "interventions", "cards"):
-        for entry in getattr(content, section).values():
-            references.append((section, entry.id, "evidence", entry.evidence))
-    for section in ("findings", "guards", "interventions", "cards", "asks", "medicines", "curves"):
-        for entry in getattr(content, section).values():
-            references.append((section, entry.id, "rows", entry.rows))
+    for section, entry in content.entries_of(("findings", "guards", "interventions", "cards")):
+        references.append((section, entry.id, "evidence", entry.evidence))
+    for section, entry in content.entries_of(WITH_ROWS):
+        references.append((section, entry.id, "rows", entry.rows))
     for curve in content.curves.values():
         for point in curve.points:
             references.append(("curves", curve.id, "evidence", point.evidence))
@@ -189,7 +177,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for card in content.cards.values():
         references.append(("cards", card.id, "interventions", card.interventions))
         for name in card.about:
-            if name not in {*get_args(Effect), *files.raw["medicines"]}:
+            if name not in takable:
                 files.fault("cards", card.id, f"'{name}' is no medicine, and no effect of one")
         if (card.body == "order") != bool(card.about):
             files.fault("cards", card.id, "the body 'order' and 'about' belong together")
@@ -203,14 +191,15 @@ def _check_references(content: Content, files: ContentFiles) -> None:
                 files.fault(section, key, f"there is no '{name}' in {target}")
 
 
-def _wrong_in(condition: Condition, content: Content, files: ContentFiles) -> Iterator[str]:
+def _wrong_in(
+    condition: Condition, content: Content, files: ContentFiles, takable: set[str]
+) -> Iterator[str]:
     for fact in sorted(condition.facts() - files.raw["facts"].keys()):
         yield f"there is no fact '{fact}'"
     for finding in sorted(condition.findings() - files.raw["findings"].keys()):
         yield f"there is no finding '{finding}'"
     for part in condition.parts_within():
-        takable = {"any", *get_args(Effect), *files.raw["medicines"]}
-        if isinstance(part, Taking) and part.what not in takable:
+        if isinstance(part, Taking) and part.what != "any" and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
         if isinstance(part, FactIs) and part.fact in content.facts:
             unknown = sorted(part.answers - content.facts[part.fact].answers.keys())
@@ -312,11 +301,8 @@ def _build_suggestions(content: Content, files: ContentFiles) -> None:
 _WORD = re.compile(r"\{(activity|label|do|how)\}")
 
 
-def _fill(value: Any, words: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill(inner, words) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(inner, words) for inner in value]
-    if isinstance(value, str):
-        return _WORD.sub(lambda match: words[match[1]], value)
-    return value
+def _fill(template: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
+    filled: dict[str, Any] = change_texts(
+        template, lambda text: _WORD.sub(lambda match: words[match[1]], text)
+    )
+    return filled

@@ -50,7 +50,6 @@ class MotherCase:
         self._findings: dict[str, Truth] = {}
         self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
         self._uuid_start, self._uuids = str(uuid.uuid4())[:-4], 0
-        self._orders: dict[str, list[Resource]] | None = None
 
     def fact(self, fact_id: str) -> FactValue:
         """A fact by its id."""
@@ -136,9 +135,7 @@ class MotherCase:
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""
-        if self._orders is None:
-            self._orders = self._sort_orders()
-        if self._orders.get(activity):
+        if activity in self._asked_for:
             return True
         resource = self.content.suggested.get(activity)
         if resource is None:
@@ -149,16 +146,13 @@ class MotherCase:
         keys = self.content.keys_by_resource.get(resource_type, ())
         return not self.chart.unavailable.isdisjoint(keys)
 
-    def order_references(self, activity: str) -> list[str]:
-        """The requests that made ``ordered`` true."""
-        orders = (self._orders or {}).get(activity, [])
-        return [f"{order['resourceType']}/{order.get('id', '?')}" for order in orders]
-
-    def _sort_orders(self) -> dict[str, list[Resource]]:
+    @cached_property
+    def _asked_for(self) -> set[str]:
+        """The activities that were asked for or done since this birth."""
         born = self.facts["delivery-time"].moment
         zone = self.now.tzinfo
         assert zone is not None
-        sorted_in: dict[str, list[Resource]] = {}
+        activities: set[str] = set()
         for kind in ORDER_TYPES:
             for order in self.chart.hers(kind):
                 if str(order.get("status")) in WITHDRAWN or order.get("doNotPerform") is True:
@@ -167,9 +161,8 @@ class MotherCase:
                 moment = parse_moment(written, zone)
                 if born is not None and moment is not None and moment.latest < born.earliest:
                     continue  # for another birth, or before this one
-                for activity in self._activities_of(order):
-                    sorted_in.setdefault(activity, []).append(order)
-        return sorted_in
+                activities |= self._activities_of(order)
+        return activities
 
     def _activities_of(self, order: Resource) -> set[str]:
         concepts = [order.get("code"), order.get("codeCodeableConcept")]

@@ -33,6 +33,11 @@ class TakenMedicine:
     matched: Literal["code", "name", "none"]
     references: list[str] = field(default_factory=list)
 
+    @property
+    def key(self) -> str:
+        """What makes two records one medicine."""
+        return self.medicine.id if self.medicine is not None else self.name.lower()
+
     def has(self, effect: str) -> bool:
         """Whether the content says that it has this effect."""
         return self.medicine is not None and effect in self.medicine.effects
@@ -72,8 +77,7 @@ class MedicineIndex:
                     continue
                 reference = f"{kind}/{resource.get('id', '?')}"
                 for medicine in self._recognise(resource, chart):
-                    key = medicine.medicine.id if medicine.medicine else medicine.name.lower()
-                    known = found.setdefault(key, medicine)
+                    known = found.setdefault(medicine.key, medicine)
                     known.references.append(reference)
                     if medicine.matched == "code":
                         known.matched = "code"
@@ -87,8 +91,7 @@ class MedicineIndex:
                 continue
             reference = f"MedicationRequest/{order.get('id', '?')}"
             for medicine in self._recognise(order, chart):
-                key = medicine.medicine.id if medicine.medicine else medicine.name.lower()
-                found.setdefault(key, medicine).references.append(reference)
+                found.setdefault(medicine.key, medicine).references.append(reference)
         return list(found.values())
 
     def _recognise(self, resource: Resource, chart: Chart) -> Iterator[TakenMedicine]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from .conditions import Condition, FactCompares
-from .content import Content
+from .content import WITH_CONDITIONS, Content, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
 
@@ -29,20 +29,17 @@ class Mutation:
 
 def mutations(content: Content) -> Iterator[Mutation]:
     """Every mutation of a content. Only one may be made at a time."""
-    for kind in ("findings", "guards", "interventions", "cards", "asks"):
-        for entry in getattr(content, kind).values():
-            where = f"{kind.removesuffix('s')} {entry.id}"
-            for member in ("when", "unless", "critical_when"):
-                condition = getattr(entry, member, None)
-                if condition is not None:
-                    yield from _of_thresholds(condition, where)
-            if getattr(entry, "unless", None) is not None:
-                yield _of_member(entry, "unless", None, f"{where}: without its unless")
-            for member in ("guards", "held_back_by"):
-                names = getattr(entry, member, [])
-                for name in names:
-                    rest = [other for other in names if other != name]
-                    yield _of_member(entry, member, rest, f"{where}: without {name}")
+    for section, entry in content.entries_of(WITH_CONDITIONS):
+        where = f"{section.removesuffix('s')} {entry.id}"
+        for condition in conditions_of(entry):
+            yield from _of_thresholds(condition, where)
+        if getattr(entry, "unless", None) is not None:
+            yield _of_member(entry, "unless", None, f"{where}: without its unless")
+        for member in ("guards", "held_back_by"):
+            names = getattr(entry, member, [])
+            for name in names:
+                rest = [other for other in names if other != name]
+                yield _of_member(entry, member, rest, f"{where}: without {name}")
     for curve in content.curves.values():
         for factor in (1 - STEP, 1 + STEP):
             points = [

@@ -14,7 +14,6 @@ import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -204,9 +203,7 @@ class HookRequest(_Lenient):
     fhir_server: str | None = Field(default=None, alias="fhirServer", pattern=r"^https?://[^\s]+$")
     fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
     context: dict[str, Any]
-    prefetch: Annotated[
-        dict[str, Any], BeforeValidator(lambda sent: {} if sent is None else sent)
-    ] = Field(default_factory=dict)
+    prefetch: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _server_for_authorization(self) -> HookRequest:
@@ -229,8 +226,9 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
         raise Refusal(400, "The body is nested too deeply.", "structure") from None
     if not isinstance(document, dict):
         raise Refusal(400, "The body must be a JSON object.", "structure")
-    prefetch = document.get("prefetch")
-    if prefetch is not None and not isinstance(prefetch, dict):
+    if document.get("prefetch") is None:
+        document["prefetch"] = {}  # null is as none sent
+    if not isinstance(document["prefetch"], dict):
         raise Refusal(400, "prefetch must be an object.", "structure", ["prefetch"])
     try:
         request = HookRequest.model_validate(document)

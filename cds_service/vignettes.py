@@ -29,6 +29,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .times import duration
+from .wording import change_texts
 
 SHIPPED = Path(__file__).resolve().parent.parent / "fhir_fixtures"
 CLINICIAN = "Practitioner/clinician"
@@ -146,21 +147,19 @@ class Vignette:
 
     def at(self, now: datetime) -> dict[str, Any]:
         """Her Bundle with every time moved so that its "now" is ``now``."""
-        moved: dict[str, Any] = _move(self.bundle, now - self.now)
+        by = now - self.now
+        moved: dict[str, Any] = change_texts(self.bundle, lambda text: _move(text, by))
         return moved
 
 
-def _move(value: Any, by: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _move(inner, by) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_move(inner, by) for inner in value]
-    if isinstance(value, str) and _DATE_TIME.match(value):
-        if len(value) == 10:
-            return (datetime.fromisoformat(value) + by).date().isoformat()
-        moved = (datetime.fromisoformat(value) + by).isoformat(timespec="seconds")
-        return moved.replace("+00:00", "Z") if value.endswith("Z") else moved
-    return value
+def _move(text: str, by: timedelta) -> str:
+    """A FHIR time moved; any other text as it is."""
+    if not _DATE_TIME.match(text):
+        return text
+    if len(text) == 10:
+        return (datetime.fromisoformat(text) + by).date().isoformat()
+    moved = (datetime.fromisoformat(text) + by).isoformat(timespec="seconds")
+    return moved.replace("+00:00", "Z") if text.endswith("Z") else moved
 
 
 def vignettes(directory: Path = SHIPPED) -> list[Vignette]:
@@ -261,7 +260,7 @@ def build_bundle(name: str, written: dict[str, Any]) -> dict[str, Any]:
             number = sum(r["resourceType"] == "Observation" for r in resources) + 1
             resources.append(_observation(f"{name}-{number:03}", her, infant, record, value, time))
     for number, resource in enumerate(written.get("resources", ()), 1):
-        filled = _fill(resource, {"her": her, "infant": infant})
+        filled = change_texts(resource, lambda text: _fill(text, {"her": her, "infant": infant}))
         resources.append({"id": f"{name}-{filled['resourceType'].lower()}-{number}", **filled})
     return {
         "resourceType": "Bundle",
@@ -336,11 +335,5 @@ def _write(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _fill(value: Any, names: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill(inner, names) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(inner, names) for inner in value]
-    if isinstance(value, str) and value.endswith(" ago"):
-        return _ago(value.removesuffix(" ago"))
-    return value.format(**names) if isinstance(value, str) else value
+def _fill(text: str, names: dict[str, str]) -> str:
+    return _ago(text.removesuffix(" ago")) if text.endswith(" ago") else text.format(**names)

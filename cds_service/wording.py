@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .facts import MEASURES, FactValue
 from .times import say_duration
@@ -26,6 +26,15 @@ LONGEST_DURATION = len("99 h 59 min")
 NOT_RECORDED = "not recorded"
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9:.-]*)\}")
+
+
+def change_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each text in it changed; its keys and all else stay."""
+    if isinstance(value, dict):
+        return {key: change_texts(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [change_texts(inner, change) for inner in value]
+    return change(value) if isinstance(value, str) else value
 
 
 class Figures(Protocol):

@@ -10,15 +10,12 @@ import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from flask.testing import FlaskClient
 
-from cds_service.app import create_app
 from cds_service.content import Content
-from cds_service.settings import Settings
 
 from .mothers import (
     CLINICIAN,
     ENCOUNTER,
     HER,
-    NOW,
     average,
     birth,
     hook_request,
@@ -28,11 +25,6 @@ from .mothers import (
 )
 
 Valid = Callable[[str, Any], None]
-
-
-@pytest.fixture
-def client(content: Content, settings: Settings) -> FlaskClient:
-    return create_app(settings, content, lambda: NOW).test_client()
 
 
 def draft(name: str, number: int = 1, **members: Any) -> dict[str, Any]:

@@ -29,7 +29,16 @@ from ..settings import Settings
 from ..times import say_time
 from ..vignettes import Vignette, vignettes
 from ..wording import say_value
-from .ehr import SERVICES, Answered, DataWay, call, hook_request, prefetch_from, write
+from .ehr import (
+    SERVICES,
+    Answered,
+    DataWay,
+    call,
+    hook_request,
+    prefetch_from,
+    wanted_orders,
+    write,
+)
 from .fhir_endpoint import fhir_endpoint
 from .fhir_store import FhirStore
 from .plot import Plot, plot_volumes
@@ -123,8 +132,7 @@ def _pages(
             plot=_plot(content, case),
             drafts=[
                 draft["medicationCodeableConcept"]["text"]
-                for draft in mother.draft_orders
-                if f"MedicationRequest/{draft['id']}" not in taken_back[name]
+                for draft in wanted_orders(mother, taken_back[name]).values()
             ],
         )
 

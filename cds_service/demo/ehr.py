@@ -42,6 +42,12 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
     return answers
 
 
+def wanted_orders(mother: Vignette, taken_back: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Her draft orders by reference, without those that were taken back."""
+    drafts = {f"MedicationRequest/{draft['id']}": draft for draft in mother.draft_orders}
+    return {reference: draft for reference, draft in drafts.items() if reference not in taken_back}
+
+
 def hook_request(
     mother: Vignette,
     hook: str,
@@ -65,13 +71,12 @@ def hook_request(
         },
     }
     if hook.startswith("order-"):
-        drafts = {f"MedicationRequest/{draft['id']}": draft for draft in mother.draft_orders}
-        wanted = {name: draft for name, draft in drafts.items() if name not in taken_back}
+        wanted = wanted_orders(mother, taken_back)
         entries = [{"resource": draft} for draft in wanted.values()]
         bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
         request["context"]["draftOrders"] = bundle
         if hook == "order-select":
-            request["context"]["selections"] = list(wanted or drafts)
+            request["context"]["selections"] = list(wanted or wanted_orders(mother, ()))
     if prefetch is not None:
         request["prefetch"] = prefetch
     return request
