@@ -60,7 +60,7 @@ def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
 
 
 def offered(content: Content, *records: dict[str, Any]) -> set[str]:
-    card = cards_of(content, *records).get("galactagogues")
+    card = cards_of(content, *records).get("galactagogue-options")
     return set(why(card).get("interventions", ())) if card else set()
 
 
@@ -82,7 +82,7 @@ def test_each_guard_of_metoclopramide(content: Content, fact: str) -> None:
 def _assert_guarded(content: Content, option: str, fact: str) -> None:
     unrecorded = {name: value for name, value in CLEAR.items() if name != fact}
     for guards, said in ((unrecorded, "unchecked"), (CLEAR | {fact: OPEN[fact]}, "open")):
-        card = cards_of(content, *without_response(**guards))["galactagogues"]
+        card = cards_of(content, *without_response(**guards))["galactagogue-options"]
         assert option not in why(card).get("interventions", ())
         assert len(why(card)["guards"][option][said]) == 1
         told = {"unchecked": "Could not be checked", "open": "Against it"}[said]
@@ -119,16 +119,16 @@ def test_a_medicine_is_harmless_only_once_its_effects_were_looked_through(
 
 
 def test_not_before_a_day_of_the_measures_and_not_with_usual_milk(content: Content) -> None:
-    assert "galactagogues" in cards_of(content, *without_response(24))
-    assert "galactagogues" not in cards_of(content, *without_response(23.9))
+    assert "galactagogue-options" in cards_of(content, *without_response(24))
+    assert "galactagogue-options" not in cards_of(content, *without_response(23.9))
     plenty = [*average(), *without_response(25)[10:]]
-    assert "galactagogues" not in cards_of(content, *plenty)
+    assert "galactagogue-options" not in cards_of(content, *plenty)
 
 
 def test_no_medicine_is_ever_offered_as_an_order(content: Content) -> None:
     kinds = {resource["resourceType"] for resource in content.suggested.values()}
     assert "MedicationRequest" not in kinds
-    card = cards_of(content, *without_response(**CLEAR))["galactagogues"]
+    card = cards_of(content, *without_response(**CLEAR))["galactagogue-options"]
     assert "suggestions" not in card
 
 
@@ -144,7 +144,7 @@ def test_no_medicine_is_ever_offered_as_an_order(content: Content) -> None:
 )
 def test_a_red_flag_withholds_the_card(content: Content, red_flag: dict[str, Any]) -> None:
     guards = {name: value for name, value in CLEAR.items() if name != "depression-score"}
-    assert "galactagogues" not in cards_of(content, *without_response(**guards), red_flag)
+    assert "galactagogue-options" not in cards_of(content, *without_response(**guards), red_flag)
 
 
 @given(
@@ -163,5 +163,5 @@ def test_less_known_or_more_against_it_never_adds_an_offer(
 
 def test_her_medicine_for_milk_is_not_offered_again(content: Content) -> None:
     taken = medicine(medicationCodeableConcept={"text": "domperidone"})
-    card = cards_of(content, *without_response(**CLEAR), taken)["galactagogues"]
+    card = cards_of(content, *without_response(**CLEAR), taken)["galactagogue-options"]
     assert "Domperidone" not in card["detail"]
