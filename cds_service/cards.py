@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .protocol import Context
 
 MOST_CARDS = 4
+# What is written out on one card; the rest is named in a line. So a card can be read aloud in
+# thirty seconds.
+MOST_WRITTEN_OUT = 3
+MOST_ASKED = 3
 MOST_LINKS = 12
 MOST_REFERENCES = 20
 TOPIC_SYSTEM = "urn:lactation-cds:card"
@@ -226,7 +230,7 @@ def _make_interventions(
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         _table(card, case),
-        _todo_list(todo, case) if todo else "",
+        _todo_list([choice for choice in todo if not choice.guards], case),
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
@@ -296,6 +300,8 @@ def _with_names(summary: str, names: list[str]) -> str:
 def _table(card: Card, case: MotherCase) -> str:
     lines: list[str] = []
     for line in card.table:
+        if line.when is not None and line.when.test(case) is not True:
+            continue
         hers = line.hers.say(case)
         if hers == NOT_RECORDED:
             continue
@@ -309,32 +315,37 @@ def _table(card: Card, case: MotherCase) -> str:
 
 
 def _todo_list(todo: list[Choice], case: MotherCase) -> str:
-    lines = [
-        f"- **{choice.intervention.label}.** {choice.intervention.do.say(case)}" for choice in todo
-    ]
-    return "\n".join(["**What to do**", "", *lines])
+    """What to do, the first in full and the others by name; each has its suggestion."""
+    lines = [_todo(choice, case) for choice in todo[:MOST_WRITTEN_OUT]]
+    others = [choice.intervention.short for choice in todo[MOST_WRITTEN_OUT:]]
+    return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
+
+
+def _todo(choice: Choice, case: MotherCase) -> str:
+    intervention = choice.intervention
+    grade = case.content.grades[intervention.grade].word
+    return f"- **{intervention.label}** ({grade}). {intervention.do.say(case)}"
 
 
 def _guards_of(choice: Choice, case: MotherCase) -> str:
     """What was checked before an intervention could be offered, and what came of it."""
     intervention = choice.intervention
-    if choice.standing == "open":
-        verdict = "no guard is open."
-    else:
-        verdict = f"not recommended. {intervention.do.say(case)}"
-    return f"**{intervention.label}**: {verdict}\n\n{_list_guards(choice.guards)}"
+    verdict = "" if choice.standing == "open" else " Not recommended."
+    grade = case.content.grades[intervention.grade].word
+    head = f"**{intervention.label}** ({grade}).{verdict} {intervention.do.say(case)}"
+    return f"{head}\n{_list_guards(choice.guards, case)}"
 
 
 GUARD_TITLES: dict[Truth, tuple[str, str]] = {
     True: ("open", "Against it"),
-    None: ("unchecked", "Could not be checked"),
-    False: ("clear", "Ruled out"),
+    None: ("unchecked", "Not known"),
+    False: ("clear", "Clear"),
 }
 
 
-def _list_guards(guards: dict[Truth, list[Guard]]) -> str:
+def _list_guards(guards: dict[Truth, list[Guard]], case: MotherCase) -> str:
     return "\n".join(
-        f"- {title}: {', '.join(guard.label for guard in guards[truth])}."
+        f"- {title}: {', '.join(guard.short.say(case) for guard in guards[truth])}."
         for truth, (_, title) in GUARD_TITLES.items()
         if guards[truth]
     )
@@ -348,14 +359,15 @@ def _what_else(choices: list[Choice], case: MotherCase) -> str:
         if choice.standing == "held-back" and choice.held_back_by is not None:
             held.setdefault(choice.held_back_by, []).append(choice.intervention.short)
     for reason, names in held.items():
-        lines.append(f"Held back while there is {reason}: {', '.join(names)}.")
+        lines.append(f"Held back for {reason}: {', '.join(names)}.")
     ordered = [c.intervention.short for c in choices if c.standing == "ordered"]
     if ordered:
         lines.append(f"Already asked for: {', '.join(ordered)}.")
     missing = dict.fromkeys(fact for choice in choices for fact in choice.missing)
     if missing:
-        asks = ", ".join(case.content.facts[fact].ask for fact in missing)
-        lines.append(f"Not known, ask her: {asks}.")
+        asks = [case.content.facts[fact].label for fact in missing]
+        more = f" and {len(asks) - MOST_ASKED} more" if len(asks) > MOST_ASKED else ""
+        lines.append(f"Ask about: {', '.join(asks[:MOST_ASKED])}{more}.")
     return "\n\n".join(lines)
 
 
@@ -461,6 +473,8 @@ def _add_extension(
     names = [source.id for source in evidence]
     if names:
         why["evidence"] = names
+    if interventions:
+        why["grades"] = {name: case.content.interventions[name].grade for name in interventions}
     why["content"] = case.content.version
     if guards:
         why["guards"] = {
@@ -494,7 +508,7 @@ def _make_order(
         card.opening.say(case) if card.opening else "",
         f"**{order.name}**: {medicine.note}" if medicine.note else "",
         f"LactMed names in its place: {medicine.instead}." if medicine.instead else "",
-        _list_guards(guards) if guards else "",
+        _list_guards(guards, case) if guards else "",
         _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
@@ -502,7 +516,9 @@ def _make_order(
     ]
     summary = f"{order.name}: {card.summary.say(case)}"
     if card.summary_names and guards:
-        summary = _with_names(summary, [guard.label for guard in guards[True] or guards[None]])
+        summary = _with_names(
+            summary, [guard.short.say(case) for guard in guards[True] or guards[None]]
+        )
     made = _frame(card, case, printed, summary, paragraphs)
     made["suggestions"] = [
         _take_back(order.name, reference, case) for reference in order.references
@@ -537,7 +553,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         return None
     lines = ["| Medicine | For milk and baby | LactMed |", "|---|---|---|"]
     for taken in medicines:
-        name = taken.name if taken.matched != "name" else f"{taken.name} (matched by name)"
+        name = taken.name if taken.matched != "name" else f"{taken.name} (by name)"
         if taken.medicine is None:
             lines.append(f"| {name} | Not in our list | [search by name]({taken.url}) |")
         else:
@@ -548,7 +564,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
     opening = card.opening.say(case) if card.opening else ""
     if lowering:
-        opening = f"May lower milk supply: {'; '.join(lowering)}. {opening}"
+        opening = f"May lower milk supply: {'; '.join(lowering)}."
     paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
     made = _frame(card, case, printed, summary, paragraphs)
     if lowering:

@@ -64,9 +64,14 @@ class Row(Entry):
 
 
 class Evidence(Entry):
-    """A source, and where its particulars were verified."""
+    """A source, and where its particulars were verified.
+
+    ``reference`` is its number in the founding article. One not ``seen`` may not be cited.
+    """
 
     id: Identifier
+    reference: int | None = None
+    seen: bool = True
     authors: str
     title: str | None = None
     source: str
@@ -91,6 +96,14 @@ class Evidence(Entry):
         family = first.rsplit(" ", 1)[0] if re.search(r" [A-Z]{1,3}$", first) else first
         several = bool(others) or self.authors.endswith("et al.")
         return f"{family}{' et al.' if several else ''} {self.year}"
+
+
+class Grade(Entry):
+    """How far the evidence for an intervention goes, and the plain word for it on a card."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Z]$")]
+    word: str
+    means: str
 
 
 class PrefetchKey(Entry):
@@ -226,6 +239,7 @@ class Guard(Entry):
 
     id: Identifier
     label: str
+    short: Sentence
     rows: list[RowId] = Field(min_length=1)
     when: When
     evidence: list[Identifier] = Field(min_length=1)
@@ -254,6 +268,7 @@ class Intervention(Entry):
     suggestion: SuggestionSpec | None = None
     ask_if_unknown: bool = True
     evidence: list[Identifier] = Field(min_length=1)
+    grade: Annotated[str, Field(pattern=r"^[A-Z]$")]
     review: Review
     note: str | None = None
 
@@ -267,9 +282,10 @@ class Template(Entry):
 
 
 class TableLine(Entry):
-    """One line of the table of her own numbers."""
+    """One line of the table of her own numbers; shown only ``when`` that holds, if it is given."""
 
     label: str
+    when: When | None = None
     hers: Sentence
     usual: Sentence | None = None
 
@@ -393,6 +409,7 @@ class OverrideReason(Entry):
 SECTIONS: dict[str, type[Entry]] = {
     "rows": Row,
     "evidence": Evidence,
+    "grades": Grade,
     "prefetch": PrefetchKey,
     "units": UnitKind,
     "facts": FactSpec,
@@ -415,7 +432,8 @@ WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
 
 def conditions_of(entry: Entry) -> list[Condition]:
     """The conditions that an entry holds."""
-    written = (getattr(entry, name, None) for name in ("when", "unless", "critical_when"))
+    written = [getattr(entry, name, None) for name in ("when", "unless", "critical_when")]
+    written += [line.when for line in getattr(entry, "table", ())]
     return [condition for condition in written if condition is not None]
 
 
@@ -426,6 +444,7 @@ class Content:
     version: str
     rows: dict[str, Row]
     evidence: dict[str, Evidence]
+    grades: dict[str, Grade]
     prefetch: dict[str, PrefetchKey]
     units: dict[str, UnitKind]
     facts: dict[str, FactSpec]

@@ -168,6 +168,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for intervention in content.interventions.values():
         references.append(("interventions", intervention.id, "findings", intervention.held_back_by))
         references.append(("interventions", intervention.id, "guards", intervention.guards))
+        references.append(("interventions", intervention.id, "grades", [intervention.grade]))
         if intervention.medicine is not None:
             medicine = [intervention.medicine]
             references.append(("interventions", intervention.id, "medicines", medicine))
@@ -189,6 +190,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         for name in names:
             if name not in files.raw[target]:
                 files.fault(section, key, f"there is no '{name}' in {target}")
+            elif target == "evidence" and not getattr(content.evidence.get(name), "seen", True):
+                files.fault(section, key, f"'{name}' was not seen, and cannot be cited")
 
 
 def _wrong_in(
@@ -255,6 +258,8 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
             files.fault("cards", card.id, reason)
     for intervention in content.interventions.values():
         _check_sentence("interventions", intervention.id, intervention.do, content, files)
+    for guard in content.guards.values():
+        _check_sentence("guards", guard.id, guard.short, content, files)
 
 
 def _check_sentence(

@@ -260,12 +260,12 @@ def test_an_intervention_can_be_added_without_python(tmp_path: Path, content: Co
         "- id: rest-more\n  label: Rest\n  short: rest\n  rows: [R29]\n  review: draft\n"
         "  when: {fact: smoking-status, is: smoker}\n  do: Lie down for an hour.\n"
         "  how: Lie down.\n"
-        "  evidence: [becker-2016]\n"
+        "  evidence: [becker-2016]\n  grade: D\n"
         f"cards:\n- id: supply-risk-factors\n  interventions: [{', '.join(names)}]\n"
     )
     own = load_content(tmp_path)
     card = cards_of(own, birth(100), observation("smoking-status", "smoker"))["supply-risk-factors"]
-    assert "**Rest.** Lie down for an hour." in card["detail"]
+    assert "**Rest** (expert practice). Lie down for an hour." in card["detail"]
 
 
 def test_the_version_changes_with_the_content(tmp_path: Path, content: Content) -> None:
@@ -298,7 +298,22 @@ def test_a_row_says_that_it_works_or_why_not_yet(content: Content) -> None:
 def test_every_source_is_verified_and_found(content: Content) -> None:
     for source in content.evidence.values():
         assert source.verified
-        assert source.link or source.id == "founding-article"
+        assert source.link or not source.seen or source.id == "founding-article"
+
+
+def test_the_articles_references_are_all_there_and_what_was_not_seen_is_cited_nowhere(
+    content: Content, tmp_path: Path
+) -> None:
+    by_number = {s.reference: s for s in content.evidence.values() if s.reference}
+    assert sorted(by_number) == [1, 2, 3, 4, 5, 6, 7, 8]
+    (tmp_path / "own.yaml").write_text("cards: [{id: d-mer, evidence: [d-mer-2024]}]")
+    with pytest.raises(ContentError, match="'d-mer-2024' was not seen, and cannot be cited"):
+        load_content(tmp_path)
+
+
+def test_each_intervention_says_on_its_card_how_far_the_evidence_goes(content: Content) -> None:
+    for intervention in content.interventions.values():
+        assert content.grades[intervention.grade].word
 
 
 def test_every_value_set_says_where_its_codes_were_verified() -> None:

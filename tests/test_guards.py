@@ -85,7 +85,7 @@ def _assert_guarded(content: Content, option: str, fact: str) -> None:
         card = cards_of(content, *without_response(**guards))["galactagogue-options"]
         assert option not in why(card).get("interventions", ())
         assert len(why(card)["guards"][option][said]) == 1
-        told = {"unchecked": "Could not be checked", "open": "Against it"}[said]
+        told = {"unchecked": "Not known", "open": "Against it"}[said]
         assert f"- {told}: " in card["detail"]
 
 

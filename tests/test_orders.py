@@ -183,7 +183,7 @@ def test_a_guarded_order_says_what_is_open_and_what_was_not_checked(
     ]
     assert why(guarded)["guards"]["metoclopramide"]["open"] == ["epilepsy"]
     assert "- Against it: epilepsy." in guarded["detail"]
-    assert "- Could not be checked: tardive dyskinesia" in guarded["detail"]
+    assert "- Not known: tardive dyskinesia" in guarded["detail"]
 
 
 def test_without_a_birth_or_milk_in_her_record_orders_are_left_alone(
