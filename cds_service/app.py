@@ -39,7 +39,7 @@ def create_app(
     settings = settings or Settings()
     content = content or load_content(settings.content_dir)
     callers = Callers(settings)
-    evaluation = Evaluation(content)
+    evaluation = Evaluation(content, settings.jurisdiction)
     reader = FhirReader()
     services = orjson.dumps(discovery(content))
 

@@ -13,6 +13,7 @@ import gc
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,9 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
         chart = gather(content, request, context, FhirReader(), settings.deadline_ms / 1000)
         setting = Setting.of(request.hook, context)
         at = now or datetime.now(UTC)
-        cards = Evaluation(content).cards(chart, setting, at, context.judged_orders)
+        cards = Evaluation(content, Settings().jurisdiction).cards(
+            chart, setting, at, context.judged_orders
+        )
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
     except NothingEvaluated as error:
@@ -258,12 +261,12 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     differs.
     """
     loaded = _content(overlay)
-    evaluation = Evaluation(loaded)
+    evaluation_in = cache(partial(Evaluation, loaded))
     console = Console()
     found = _vignettes(directory)
     failed = 0
     for vignette in found:
-        told = differences(vignette.expected, _fire(loaded, vignette)(evaluation))
+        told = differences(vignette.expected, _fire(loaded, vignette, evaluation_in)())
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
@@ -284,17 +287,20 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
     ones, if not given) would see. Ends with 1 if there are any.
     """
     loaded = _content(overlay)
-    evaluation = Evaluation(loaded)
-    watching = [(vignette.expected, _fire(loaded, vignette)) for vignette in _vignettes(directory)]
+    evaluation_in = cache(partial(Evaluation, loaded))
+    watching = [
+        (vignette.expected, _fire(loaded, vignette, evaluation_in))
+        for vignette in _vignettes(directory)
+    ]
     console = Console()
-    if any(differences(expected, fire(evaluation)) for expected, fire in watching):
+    if any(differences(expected, fire()) for expected, fire in watching):
         raise click.ClickException("a vignette differs already: see cds-service content test")
     every = list(mutations(loaded))
     survivors: list[str] = []
     for mutation in track(every, "Mutating", console=console, transient=True):
         mutation.make()
         try:
-            if not any(differences(expected, fire(evaluation)) for expected, fire in watching):
+            if not any(differences(expected, fire()) for expected, fire in watching):
                 survivors.append(mutation.name)
         finally:
             mutation.take_back()
@@ -329,14 +335,17 @@ def _vignettes(directory: Path | None) -> list[Vignette]:
     return found
 
 
-def _fire(loaded: Content, vignette: Vignette) -> Callable[[Evaluation], list[dict[str, Any]]]:
-    """Her hook as a function that gives the cards of an evaluation."""
+def _fire(
+    loaded: Content, vignette: Vignette, evaluation_in: Callable[[str], Evaluation]
+) -> Callable[[], list[dict[str, Any]]]:
+    """Her hook as a function that gives her cards."""
     body = orjson.dumps(example_request(loaded, vignette))
     request, context = read_request(body, vignette.expected.hook)
     chart = gather(loaded, request, context, None, 0)
     setting = Setting.of(request.hook, context)
     orders = context.judged_orders
-    return lambda evaluation: evaluation.cards(chart, setting, vignette.now, orders)
+    evaluation = evaluation_in(vignette.expected.jurisdiction)
+    return lambda: evaluation.cards(chart, setting, vignette.now, orders)
 
 
 def _content(overlay: Path | None = None) -> Content:

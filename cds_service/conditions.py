@@ -15,6 +15,8 @@ What can be written::
     {recorded: delivery-time}                     there is a value within the fact's window
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {ordered: lactation-consult}                  asked for already, or done
+    {allergic: domperidone}                       by her list of allergies, if medicines are on it
+    {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {taking: any}                                 there are active medicines; also of one effect
                                                   (lowers-supply), or one medicine by its id
     {all: [...]}, {any: [...]}, {not: ...}
@@ -42,6 +44,8 @@ class Case(Protocol):
     def finding(self, finding_id: str) -> Truth: ...
     def ordered(self, activity: str) -> Truth: ...
     def taking(self, what: str) -> Truth: ...
+    def allergic(self, medicine_id: str) -> Truth: ...
+    def licensed(self, medicine_id: str) -> Truth: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
     def missing(self, finding_id: str) -> Iterable[str]: ...
@@ -265,6 +269,22 @@ class Taking(Condition):
         return case.taking(self.what)
 
 
+@dataclass(slots=True)
+class Allergic(Condition):
+    medicine: str
+
+    def test(self, case: Case) -> Truth:
+        return case.allergic(self.medicine)
+
+
+@dataclass(slots=True)
+class Licensed(Condition):
+    medicine: str
+
+    def test(self, case: Case) -> Truth:
+        return case.licensed(self.medicine)
+
+
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at-least": operator.ge,
     "above": operator.gt,
@@ -278,6 +298,8 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "recorded": Recorded,
     "ordered": Ordered,
     "taking": Taking,
+    "allergic": Allergic,
+    "licensed": Licensed,
 }
 
 

@@ -46,6 +46,7 @@ Seconds = Annotated[float, BeforeValidator(duration)]
 Sentence = Annotated[Wording, BeforeValidator(lambda text: Wording(_one_line(text)))]
 When = Annotated[Condition, BeforeValidator(compile_condition)]
 Review = Annotated[str, Field(pattern=r"^(draft|reviewed by .+ on \d{4}-\d{2}-\d{2})$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
 
 
@@ -381,6 +382,7 @@ class Medicine(Entry):
 
     ``instead`` is what the record names in place of one that lowers supply. Until a pharmacist has
     said that its ``effects`` are all there are (``effects-known``), another one is not ruled out.
+    Where it is licensed, for whatever use, is said by country (ISO 3166-1); elsewhere not known.
     """
 
     id: Identifier
@@ -394,6 +396,8 @@ class Medicine(Entry):
     effects: list[Effect] = Field(default_factory=list)
     effects_known: bool = False
     instead: str | None = None
+    licensed_in: list[Country] = Field(default_factory=list)
+    not_licensed_in: list[Country] = Field(default_factory=list)
     verified: str
     review: Review
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
-from .conditions import Condition, FactCompares, FactIs, Known, Taking
+from .conditions import Allergic, Condition, FactCompares, FactIs, Known, Taking
 from .content import (
     MEDICINE_TYPES,
     OWN_ACTIVITY,
@@ -31,7 +31,7 @@ from .content import (
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES
-from .medicines import LONGEST_NAME
+from .medicines import LONGEST_NAME, NO_ALLERGY
 from .wording import LONGEST_SUMMARY, Wording, change_texts
 
 SHIPPED = Path(__file__).resolve().parent.parent / "cards"
@@ -128,6 +128,10 @@ def _mark_keys_in_use(content: Content) -> None:
     resources = {resource["resourceType"] for resource in content.suggested.values()}
     if any(card.body == "medicines" for card in content.cards.values()):
         resources |= MEDICINE_TYPES
+    for _, entry in content.entries_of(WITH_CONDITIONS):
+        for condition in conditions_of(entry):
+            if any(isinstance(part, Allergic) for part in condition.parts_within()):
+                resources.add("AllergyIntolerance")
     for resource in resources:
         content.keys_in_use.update(content.keys_by_resource.get(resource, ()))
     for name in content.asked_facts:
@@ -144,7 +148,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     known_value_sets = {f"{VALUE_SET}{fact}" for fact in content.facts}
     for spec in content.facts.values():
         known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
-    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no"}
+    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
     for url, file in files.value_set_files.items():
         if url not in known_value_sets:

@@ -23,10 +23,11 @@ from .medicines import MedicineIndex
 
 
 class Evaluation:
-    """The content, made ready to evaluate one mother after another."""
+    """The content, made ready to evaluate one mother after another, in one jurisdiction."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, jurisdiction: str = "US") -> None:
         self.content = content
+        self.jurisdiction = jurisdiction
         self._medicines = MedicineIndex(content)
         self._printed = Printed(content)
 
@@ -35,7 +36,10 @@ class Evaluation:
         facts = read_facts(self.content, chart, now)
         taken = self._medicines.taken(chart)
         ordered = self._medicines.ordered(chart, orders)
-        return MotherCase(self.content, chart, facts, taken, now, ordered)
+        allergies = self._medicines.allergies(chart)
+        return MotherCase(
+            self.content, chart, facts, taken, now, ordered, allergies, self.jurisdiction
+        )
 
     def answer(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()

@@ -21,7 +21,7 @@ from .times import parse_moment
 if TYPE_CHECKING:
     from .chart import Chart, Resource
     from .content import Content
-    from .medicines import TakenMedicine
+    from .medicines import Allergies, TakenMedicine
 
 # Requests that were withdrawn were not done; every other status means asked for, or done.
 WITHDRAWN = {"revoked", "entered-in-error", "cancelled", "rejected", "failed", "not-done"}
@@ -39,12 +39,16 @@ class MotherCase:
         medicines: list[TakenMedicine],
         now: datetime,
         ordered: list[TakenMedicine] | None = None,
+        allergies: Allergies | None = None,
+        jurisdiction: str = "US",
     ) -> None:
         self.content = content
         self.chart = chart
         self.facts = facts
         self.medicines = medicines
         self.ordered_medicines = ordered or []  # those that the hook is about
+        self.allergies = allergies
+        self.jurisdiction = jurisdiction
         self.now = now
         self.faults: dict[str, str] = {}
         self._findings: dict[str, Truth] = {}
@@ -132,6 +136,18 @@ class MotherCase:
             return None
         by_id = what in self.content.medicines
         return False if by_id or all(medicine.effects_known for medicine in known) else None
+
+    def allergic(self, medicine_id: str) -> Truth:
+        """Whether she is allergic to a medicine; not known if her list is silent on medicines."""
+        known = self.allergies.include(medicine_id) if self.allergies is not None else None
+        return None if known is False and self._is_unread("AllergyIntolerance") else known
+
+    def licensed(self, medicine_id: str) -> Truth:
+        """Whether a medicine is licensed where the service works, for whatever use."""
+        medicine = self.content.medicines[medicine_id]
+        if self.jurisdiction in medicine.not_licensed_in:
+            return False
+        return True if self.jurisdiction in medicine.licensed_in else None
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""

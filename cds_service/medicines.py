@@ -13,13 +13,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
+from .content import VALUE_SET
+
 if TYPE_CHECKING:
     from .chart import Chart, Resource
+    from .conditions import Truth
     from .content import Content, Medicine
 
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
 LONGEST_NAME = 60
+NAMELESS = "A medicine without a name"
+NOT_ALLERGIC = {"refuted", "entered-in-error"}
+NO_LONGER_ALLERGIC = {"inactive", "resolved"}
+
+# The ValueSet of the codes that say that no allergy to a medicine is known.
+NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -50,10 +59,27 @@ class TakenMedicine:
         return LACTMED_SEARCH + quote_plus(self.name)
 
 
+@dataclass(slots=True)
+class Allergies:
+    """The medicines to which she is recorded as allergic, by id.
+
+    ``asked`` is whether medicines were asked about at all: one is listed, or it is recorded that
+    none is known. An empty list says nothing (S10).
+    """
+
+    to: set[str] = field(default_factory=set)
+    asked: bool = False
+
+    def include(self, medicine_id: str) -> Truth:
+        """Whether she is allergic to a medicine; ``None`` if that was not asked."""
+        return True if medicine_id in self.to else False if self.asked else None
+
+
 class MedicineIndex:
     """The content's medicines by code and by the words of their names."""
 
     def __init__(self, content: Content) -> None:
+        self._none_known = set(content.codes.get(NO_ALLERGY, ()))
         self._by_code: dict[tuple[str, str], list[Medicine]] = {}
         self._by_words: dict[tuple[str, ...], list[Medicine]] = {}
         self._longest = 1
@@ -76,7 +102,7 @@ class MedicineIndex:
                 ):
                     continue
                 reference = f"{kind}/{resource.get('id', '?')}"
-                for medicine in self._recognise(resource, chart):
+                for medicine in self._recognise(_concept_of(resource, chart)):
                     known = found.setdefault(medicine.key, medicine)
                     known.references.append(reference)
                     if medicine.matched == "code":
@@ -90,12 +116,36 @@ class MedicineIndex:
             if order.get("resourceType") != "MedicationRequest" or not chart.is_hers(order):
                 continue
             reference = f"MedicationRequest/{order.get('id', '?')}"
-            for medicine in self._recognise(order, chart):
+            for medicine in self._recognise(_concept_of(order, chart)):
                 found.setdefault(medicine.key, medicine).references.append(reference)
         return list(found.values())
 
-    def _recognise(self, resource: Resource, chart: Chart) -> Iterator[TakenMedicine]:
-        concept = _concept_of(resource, chart)
+    def allergies(self, chart: Chart) -> Allergies:
+        """Her allergies to medicines. One that is not recognised makes nothing certain."""
+        allergies = Allergies()
+        unrecognised = False
+        for resource in chart.hers("AllergyIntolerance"):
+            if _codes_of(resource.get("verificationStatus")) & NOT_ALLERGIC:
+                continue
+            if _codes_of(resource.get("clinicalStatus")) & NO_LONGER_ALLERGIC:
+                continue
+            code = resource.get("code")
+            concept = code if isinstance(code, dict) else {}
+            if any(pair in self._none_known for pair in _pairs_of(concept)):
+                allergies.asked = True
+                continue
+            for found in self._recognise(concept):
+                if found.medicine is not None:
+                    allergies.to.add(found.medicine.id)
+                    allergies.asked = True
+                elif found.name == NAMELESS:
+                    unrecognised = True
+                elif "medication" in (resource.get("category") or ()):
+                    allergies.asked = True
+        allergies.asked = allergies.asked and not unrecognised
+        return allergies
+
+    def _recognise(self, concept: dict[str, Any]) -> Iterator[TakenMedicine]:
         codings = concept.get("coding")
         codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
         by_code: dict[str, Medicine] = {}
@@ -114,7 +164,7 @@ class MedicineIndex:
                 for medicine in by_name:
                     yield TakenMedicine(medicine.name, medicine, "name")
                 return
-        name = _plain(texts[0]) if texts else "A medicine without a name"
+        name = _plain(texts[0]) if texts else NAMELESS
         yield TakenMedicine(name, None, "none")
 
     def _named_in(self, text: str) -> list[Medicine]:
@@ -166,3 +216,16 @@ def _plain(text: str) -> str:
     """A name from the chart, made safe to stand in a table of Markdown."""
     text = " ".join(re.sub(r"[|<>`*_\[\]()#\\]", " ", text).split())
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
+def _codes_of(concept: Any) -> set[str]:
+    return {code for _, code in _pairs_of(concept)}
+
+
+def _pairs_of(concept: Any) -> list[tuple[str, str]]:
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    return [
+        (str(coding.get("system")), str(coding.get("code")))
+        for coding in (codings if isinstance(codings, list) else ())
+        if isinstance(coding, dict)
+    ]

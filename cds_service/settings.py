@@ -14,7 +14,8 @@ class Settings(BaseSettings):
 
     ``base_url`` is the address under which EHRs know the service; the audience of their tokens is
     built from it and never from request headers. ``allowed_origins`` are the browser origins that
-    may call (CORS), separated by commas.
+    may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
+    letters): which medicines are licensed there.
     """
 
     model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore")
@@ -23,7 +24,7 @@ class Settings(BaseSettings):
     auth: Literal["required", "open"] = "required"
     clients: Path | None = None
     content_dir: Path | None = None
-    jurisdiction: str = "US"
+    jurisdiction: str = Field(default="US", pattern=r"^[A-Z]{2}$")
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     deadline_ms: int = Field(default=400, gt=0)

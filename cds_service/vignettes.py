@@ -51,6 +51,7 @@ class Expected(BaseModel):
     topic: str = "Your own"  # under which the demo shows her
     place: int = 0
     hook: str = "patient-view"
+    jurisdiction: str = "US"
     orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
     rows: list[str]
     rows_by_silence: list[str] = []  # those that are shown by what is not on the cards

@@ -74,6 +74,22 @@ def medicine(kind: str = "MedicationRequest", **members: Any) -> Resource:
     }
 
 
+def allergy(code: str | None = None, text: str | None = None, **members: Any) -> Resource:
+    """An allergy by its SNOMED CT code or its text."""
+    concept: dict[str, Any] = {}
+    if code is not None:
+        concept["coding"] = [{"system": "http://snomed.info/sct", "code": code}]
+    if text is not None:
+        concept["text"] = text
+    return {
+        "resourceType": "AllergyIntolerance",
+        "id": f"allergy-{next(_numbers)}",
+        "patient": {"reference": f"Patient/{HER}"},
+        "code": concept,
+        **members,
+    }
+
+
 def inhibited(day: int = 5) -> list[Resource]:
     """Inhibited letdown: 62 mL in four sessions, long pumping, full breasts, no letdown felt."""
     return [
@@ -143,10 +159,15 @@ def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answ
 
 
 def cards_of(
-    content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer
+    content: Content,
+    *resources: Resource,
+    now: datetime = NOW,
+    jurisdiction: str = "US",
+    **answers: Answer,
 ) -> dict[str, dict[str, Any]]:
     """Her cards by their id, in the order in which they come."""
-    cards = Evaluation(content).cards(chart_of(content, *resources, **answers), SETTING, now)
+    chart = chart_of(content, *resources, **answers)
+    cards = Evaluation(content, jurisdiction).cards(chart, SETTING, now)
     return {card["source"]["topic"]["code"]: card for card in cards}
 
 

@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cds_service.chart import read_answer
 from cds_service.content import Content
 from cds_service.content_loader import load_content
 
-from .mothers import average, birth, cards_of, medicine, milk, observation, why
+from .mothers import (
+    allergy,
+    average,
+    birth,
+    cards_of,
+    medicine,
+    milk,
+    observation,
+    why,
+)
 
 CLEAR: dict[str, Any] = {
     "qtc-interval": (459, "ms"),
@@ -46,6 +56,9 @@ OF_METOCLOPRAMIDE = [
 ]
 
 
+NONE_KNOWN = allergy("409137002")
+
+
 def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
     """Little milk on day 8, with every measure in use for this long; and what guards say."""
     in_use = ("massage-while-pumping", "hands-on-pumping")
@@ -59,8 +72,14 @@ def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
     return records + [observation(fact, value) for fact, value in guards.items()]
 
 
-def offered(content: Content, *records: dict[str, Any]) -> set[str]:
-    card = cards_of(content, *records).get("galactagogue-options")
+def offered(
+    content: Content,
+    *records: dict[str, Any],
+    allergies: tuple[dict[str, Any], ...] = (NONE_KNOWN,),
+    jurisdiction: str = "GB",
+) -> set[str]:
+    cards = cards_of(content, *records, *allergies, jurisdiction=jurisdiction)
+    card = cards.get("galactagogue-options")
     return set(why(card).get("interventions", ())) if card else set()
 
 
@@ -82,7 +101,8 @@ def test_each_guard_of_metoclopramide(content: Content, fact: str) -> None:
 def _assert_guarded(content: Content, option: str, fact: str) -> None:
     unrecorded = {name: value for name, value in CLEAR.items() if name != fact}
     for guards, said in ((unrecorded, "unchecked"), (CLEAR | {fact: OPEN[fact]}, "open")):
-        card = cards_of(content, *without_response(**guards))["galactagogue-options"]
+        records = [*without_response(**guards), NONE_KNOWN]
+        card = cards_of(content, *records, jurisdiction="GB")["galactagogue-options"]
         assert option not in why(card).get("interventions", ())
         assert len(why(card)["guards"][option][said]) == 1
         told = {"unchecked": "Not known", "open": "Against it"}[said]
@@ -165,3 +185,54 @@ def test_her_medicine_for_milk_is_not_offered_again(content: Content) -> None:
     taken = medicine(medicationCodeableConcept={"text": "domperidone"})
     card = cards_of(content, *without_response(**CLEAR), taken)["galactagogue-options"]
     assert "Domperidone" not in card["detail"]
+
+
+@pytest.mark.parametrize(
+    ("allergies", "left"),
+    [
+        ((), set()),  # nobody asked
+        ((allergy("716186003"),), {"domperidone", "metoclopramide"}),
+        ((allergy(text="Amoxicillin"),), {"domperidone", "metoclopramide"}),
+        ((allergy(text="Peanut", category=["food"]),), set()),  # says nothing of medicines
+        (
+            (allergy(text="Some new drug", category=["medication"]),),
+            {"domperidone", "metoclopramide"},
+        ),
+        ((NONE_KNOWN, allergy("000")), set()),  # one that cannot be read
+        ((allergy(text="Metoclopramide (dystonia)"),), {"domperidone"}),
+        ((NONE_KNOWN, allergy(text="Motilium")), {"metoclopramide"}),
+    ],
+)
+def test_a_list_of_allergies_counts_once_medicines_were_asked_about(
+    content: Content, allergies: tuple[dict[str, Any], ...], left: set[str]
+) -> None:
+    assert offered(content, *without_response(**CLEAR), allergies=allergies) == left
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"verificationStatus": {"coding": [{"code": "refuted"}]}},
+        {"verificationStatus": {"coding": [{"code": "entered-in-error"}]}},
+        {"clinicalStatus": {"coding": [{"code": "resolved"}]}},
+    ],
+)
+def test_an_allergy_that_is_none_does_not_count(content: Content, status: dict[str, Any]) -> None:
+    allergies = (NONE_KNOWN, allergy(text="Domperidone", **status))
+    left = offered(content, *without_response(**CLEAR), allergies=allergies)
+    assert left == {"domperidone", "metoclopramide"}
+
+
+def test_allergies_that_could_not_be_read_are_not_clear(content: Content) -> None:
+    failed = read_answer({"resourceType": "OperationOutcome", "issue": []})
+    cards = cards_of(content, *without_response(**CLEAR), jurisdiction="GB", allergies=failed)
+    card = cards["galactagogue-options"]
+    assert "interventions" not in why(card)
+    assert "Could not be read: allergies." in card["detail"]
+
+
+@pytest.mark.parametrize(("country", "left"), [("GB", 2), ("US", 1), ("NZ", 1)])
+def test_domperidone_is_offered_only_where_it_is_known_to_be_licensed(
+    content: Content, country: str, left: int
+) -> None:
+    assert len(offered(content, *without_response(**CLEAR), jurisdiction=country)) == left

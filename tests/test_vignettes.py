@@ -22,8 +22,11 @@ MOTHERS = vignettes()
 EACH = pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
 
 
-def client_at(content: Content, settings: Settings, now: datetime) -> FlaskClient:
-    return create_app(settings, content, lambda: now).test_client()
+def client_of(
+    content: Content, settings: Settings, mother: Vignette, now: datetime | None = None
+) -> FlaskClient:
+    there = settings.model_copy(update={"jurisdiction": mother.expected.jurisdiction})
+    return create_app(there, content, lambda: now or mother.now).test_client()
 
 
 def fire(client: FlaskClient, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,7 +49,7 @@ def test_there_are_enough_mothers() -> None:
 def test_she_gets_her_cards(
     content: Content, settings: Settings, valid: Callable[[str, Any], None], mother: Vignette
 ) -> None:
-    client = client_at(content, settings, mother.now)
+    client = client_of(content, settings, mother)
     cards = fire(client, json.loads((mother.path / "request.json").read_text()))
     valid("response", {"cards": cards})
     assert differences(mother.expected, cards) == []
@@ -88,7 +91,7 @@ def test_a_fact_that_is_missing_never_turns_silence_into_a_recommendation(
     content: Content, settings: Settings, mother: Vignette
 ) -> None:
     """Row S10. What is missing may be asked for; of milk itself, a missing session is one less."""
-    client = client_at(content, settings, mother.now)
+    client = client_of(content, settings, mother)
     request = example_request(content, mother)
     for key in ("milkExpression", "motherObservations", "infantFeeding"):
         for entry in (request["prefetch"][key] or {}).get("entry", ()):
@@ -110,7 +113,7 @@ def test_a_fact_that_is_missing_never_turns_silence_into_a_recommendation(
 def test_the_order_of_her_records_does_not_matter(
     content: Content, settings: Settings, mother: Vignette
 ) -> None:
-    client = client_at(content, settings, mother.now)
+    client = client_of(content, settings, mother)
     request = example_request(content, mother)
     for sent in request["prefetch"].values():
         if sent and "entry" in sent:
@@ -125,7 +128,7 @@ def test_she_never_ages(content: Content, settings: Settings, mother: Vignette) 
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
     hook = mother.expected.hook if mother.expected.hook != "patient-view" else "encounter-start"
     cards = fire(
-        client_at(content, settings, later),
+        client_of(content, settings, mother, later),
         hook_request(mother, hook, EXAMPLE_SERVER, sent),
     )
     assert topics(cards) == mother.expected.cards
@@ -148,7 +151,7 @@ def test_a_day_is_long_enough_for_another_zone(
     from datetime import timezone
 
     there = mother.now.astimezone(timezone(timedelta(hours=-8)))
-    cards = fire(client_at(content, settings, there), example_request(content, mother))
+    cards = fire(client_of(content, settings, mother, there), example_request(content, mother))
     assert topics(cards) == mother.expected.cards
 
 
@@ -173,6 +176,6 @@ def spoken(detail: str) -> int:
 def test_each_card_can_be_read_aloud_in_thirty_seconds(
     content: Content, settings: Settings, mother: Vignette
 ) -> None:
-    client = client_at(content, settings, mother.now)
+    client = client_of(content, settings, mother)
     for card in fire(client, json.loads((mother.path / "request.json").read_text())):
         assert spoken(card["detail"]) <= SPOKEN_WORDS, card["detail"]

@@ -56,7 +56,7 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     app = create_app(settings, content, clock)
     store = FhirStore(vignettes(), clock())
     app.register_blueprint(fhir_endpoint(store, f"{settings.base_url}/fhir"))
-    app.register_blueprint(_pages(content, store, settings.base_url, clock))
+    app.register_blueprint(_pages(content, store, settings.base_url, settings.jurisdiction, clock))
 
     @app.before_request
     def keep_fresh() -> None:
@@ -66,7 +66,11 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
 
 
 def _pages(
-    content: Content, store: FhirStore, base_url: str, clock: Callable[[], datetime]
+    content: Content,
+    store: FhirStore,
+    base_url: str,
+    jurisdiction: str,
+    clock: Callable[[], datetime],
 ) -> Blueprint:
     pages = Blueprint(
         "demo",
@@ -76,7 +80,7 @@ def _pages(
         static_url_path="/demo/static",
     )
     mothers = {mother.name: mother for mother in vignettes()}
-    evaluation = Evaluation(content)
+    evaluation = Evaluation(content, jurisdiction)
     fhir = f"{base_url}/fhir"
     dismissed: dict[str, dict[str, str]] = {name: {} for name in mothers}
     taken_back: dict[str, set[str]] = {name: set() for name in mothers}
