@@ -14,7 +14,7 @@ from typing import Any, get_args
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
-from .conditions import Allergic, Condition, FactCompares, FactIs, Known, Taking
+from .conditions import Condition, FactCompares, FactIs, Known, Taking
 from .content import (
     MEDICINE_TYPES,
     OWN_ACTIVITY,
@@ -128,10 +128,6 @@ def _mark_keys_in_use(content: Content) -> None:
     resources = {resource["resourceType"] for resource in content.suggested.values()}
     if any(card.body == "medicines" for card in content.cards.values()):
         resources |= MEDICINE_TYPES
-    for _, entry in content.entries_of(WITH_CONDITIONS):
-        for condition in conditions_of(entry):
-            if any(isinstance(part, Allergic) for part in condition.parts_within()):
-                resources.add("AllergyIntolerance")
     for resource in resources:
         content.keys_in_use.update(content.keys_by_resource.get(resource, ()))
     for name in content.asked_facts:

@@ -228,7 +228,7 @@ def test_allergies_that_could_not_be_read_are_not_clear(content: Content) -> Non
     cards = cards_of(content, *without_response(**CLEAR), jurisdiction="GB", allergies=failed)
     card = cards["galactagogue-options"]
     assert "interventions" not in why(card)
-    assert "Could not be read: allergies." in card["detail"]
+    assert "- Not known: allergy." in card["detail"]
 
 
 @pytest.mark.parametrize(("country", "left"), [("GB", 2), ("US", 1), ("NZ", 1)])
