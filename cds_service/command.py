@@ -33,13 +33,15 @@ from .app import create_app
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .code_systems import code_systems
-from .content import Content
+from .conditions import Truth
+from .content import Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .demo.app import create_demo
 from .demo.ehr import example_request
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
+from .findings import Conclusion, say_conclusions
 from .mutations import mutations
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
@@ -158,7 +160,8 @@ def _say_settings(error: ValidationError) -> str:
 )
 @click.option("--now", type=Moment(), help="Evaluate as of this time, not the present.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as an EHR would get it.")
-def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
+@click.option("--assess", is_flag=True, help="Also show how letdown was assessed, line by line.")
+def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bool) -> None:
     """Show the cards for a hook request in a file.
 
     What is not in its prefetch is read from its fhirServer, as the service would. Ends with 1 if
@@ -172,9 +175,8 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
         chart = gather(content, request, context, FhirReader(), settings.deadline_ms / 1000)
         setting = Setting.of(request.hook, context)
         at = now or datetime.now(UTC)
-        cards = Evaluation(content, Settings().jurisdiction).cards(
-            chart, setting, at, context.judged_orders
-        )
+        evaluation = Evaluation(content, settings.jurisdiction)
+        cards = evaluation.cards(chart, setting, at, context.judged_orders)
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
     except NothingEvaluated as error:
@@ -187,6 +189,10 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool) -> None:
         console.print("[green]No cards.[/] All was read, and there is nothing to do.")
     for card in cards:
         console.print(_panel(card))
+    if assess:
+        case = evaluation.case(chart, at, context.judged_orders)
+        for assessment in content.assessments.values():
+            console.print(_assessment_table(assessment, case.assess(assessment)))
 
 
 def _hook_of(body: bytes) -> str:
@@ -197,6 +203,24 @@ def _hook_of(body: bytes) -> str:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return hooks[0]
     return named if named in hooks else hooks[0]
+
+
+MARKS: dict[Truth, str] = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dark_orange]?[/]"}
+
+
+def _assessment_table(assessment: Assessment, conclusions: list[Conclusion]) -> Table:
+    """Every line of an assessment: what it asks, what is so, and what is missing for it."""
+    title = f"{assessment.label.capitalize()}: {say_conclusions(conclusions)}"
+    table = Table("", "Conclusion", "Asks", "Missing", title=title, title_justify="left")
+    for conclusion in conclusions:
+        asks = [f"{MARKS[so]} {column} {word}" for column, (word, so) in conclusion.words.items()]
+        table.add_row(
+            MARKS[conclusion.holds],
+            conclusion.finding.label,
+            "\n".join(asks),
+            Text(", ".join(conclusion.missing)),
+        )
+    return table
 
 
 def _panel(card: dict[str, Any]) -> Panel:
@@ -266,7 +290,7 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     found = _vignettes(directory)
     failed = 0
     for vignette in found:
-        told = differences(vignette.expected, _fire(loaded, vignette, evaluation_in)())
+        told = differences(vignette.expected, *_fire(loaded, vignette, evaluation_in)())
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
@@ -293,14 +317,14 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
         for vignette in _vignettes(directory)
     ]
     console = Console()
-    if any(differences(expected, fire()) for expected, fire in watching):
+    if any(differences(expected, *fire()) for expected, fire in watching):
         raise click.ClickException("a vignette differs already: see cds-service content test")
     every = list(mutations(loaded))
     survivors: list[str] = []
     for mutation in track(every, "Mutating", console=console, transient=True):
         mutation.make()
         try:
-            if not any(differences(expected, fire()) for expected, fire in watching):
+            if not any(differences(expected, *fire()) for expected, fire in watching):
                 survivors.append(mutation.name)
         finally:
             mutation.take_back()
@@ -337,15 +361,19 @@ def _vignettes(directory: Path | None) -> list[Vignette]:
 
 def _fire(
     loaded: Content, vignette: Vignette, evaluation_in: Callable[[str], Evaluation]
-) -> Callable[[], list[dict[str, Any]]]:
-    """Her hook as a function that gives her cards."""
+) -> Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]:
+    """Her hook as a function that gives her cards, and what each assessment came to."""
     body = orjson.dumps(example_request(loaded, vignette))
     request, context = read_request(body, vignette.expected.hook)
     chart = gather(loaded, request, context, None, 0)
     setting = Setting.of(request.hook, context)
     orders = context.judged_orders
     evaluation = evaluation_in(vignette.expected.jurisdiction)
-    return lambda: evaluation.cards(chart, setting, vignette.now, orders)
+    now = vignette.now
+    return lambda: (
+        evaluation.cards(chart, setting, now, orders),
+        evaluation.assessed(chart, now) if vignette.expected.assessments else {},
+    )
 
 
 def _content(overlay: Path | None = None) -> Content:

@@ -25,6 +25,7 @@ OWN_ACTIVITY = "urn:lactation-cds:activity"
 VALUE_SET = "urn:lactation-cds:value-set:"
 # FHIR search parameters that take a code, by resource type.
 CODE_PARAMETER = {"Encounter": "type"}
+NOTHING_ASKED = "."  # in a line of an assessment
 MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
 
 
@@ -227,6 +228,25 @@ class Finding(Entry):
     note: str | None = None
 
 
+class Assessment(Entry):
+    """A table of findings: which facts are enough for which conclusion.
+
+    ``columns`` say what each word means; each line of ``table`` is a finding, with a word for each
+    column, or a dot where it asks nothing. The findings get their ``when`` from it.
+    """
+
+    id: Identifier
+    label: str
+    columns: dict[str, dict[str, When]]
+    table: dict[str, list[str]] = Field(min_length=1)
+
+    def line(self, finding_id: str) -> Iterator[tuple[str, str, Condition]]:
+        """The words of a finding's line that ask something: column, word and what it means."""
+        for column, word in zip(self.columns, self.table[finding_id], strict=True):
+            if word != NOTHING_ASKED:
+                yield column, word, self.columns[column][word]
+
+
 class SuggestionSpec(Entry):
     """What one click does: a resource made from a template."""
 
@@ -418,6 +438,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "units": UnitKind,
     "facts": FactSpec,
     "curves": Curve,
+    "assessments": Assessment,
     "findings": Finding,
     "guards": Guard,
     "interventions": Intervention,
@@ -453,6 +474,7 @@ class Content:
     units: dict[str, UnitKind]
     facts: dict[str, FactSpec]
     curves: dict[str, Curve]
+    assessments: dict[str, Assessment]
     findings: dict[str, Finding]
     guards: dict[str, Guard]
     interventions: dict[str, Intervention]

@@ -20,7 +20,7 @@ import yaml
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
-from .content import SECTIONS, VALUE_SET
+from .content import NOTHING_ASKED, SECTIONS, VALUE_SET
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,42 @@ class ContentFiles:
                 pair = (include.get("system", ""), concept["code"])
                 if pair not in codes:
                     codes.append(pair)
+
+    def fill_assessments(self) -> None:
+        """Give each finding of an assessment its ``when``: all the words of its line."""
+        for assessment in self.raw["assessments"].values():
+            columns, table = assessment.get("columns"), assessment.get("table")
+            if not isinstance(columns, dict) or not isinstance(table, dict):
+                continue  # told when it is validated
+            unused = {(column, word) for column, words in columns.items() for word in words or ()}
+            for name, line in table.items():
+                reason = self._fill_finding(name, line, columns)
+                if reason is not None:
+                    self.fault("assessments", assessment["id"], f"{name}: {reason}")
+                else:
+                    unused -= set(zip(columns, line, strict=True))
+            for column, word in sorted(unused):
+                self.fault("assessments", assessment["id"], f"no line says '{word}' of {column}")
+
+    def _fill_finding(self, name: str, line: Any, columns: dict[str, Any]) -> str | None:
+        """Put a line into its finding; what is wrong with it, in words, if anything."""
+        finding = self.raw["findings"].get(name)
+        if finding is None:
+            return "there is no such finding"
+        if "when" in finding:
+            return "its line is its 'when': it cannot have another"
+        if not isinstance(line, list) or len(line) != len(columns):
+            return f"it needs a word, or a dot, for each of {', '.join(columns)}"
+        asked = [
+            (column, word)
+            for column, word in zip(columns, line, strict=True)
+            if word != NOTHING_ASKED
+        ]
+        for column, word in asked:
+            if word not in columns[column]:
+                return f"'{word}' is no word of {column}"
+        finding["when"] = {"all": [columns[column][word] for column, word in asked]}
+        return None
 
     def build(self, section: str) -> dict[str, Any]:
         """Validate the entries of one section; what is wrong is noted and left out."""

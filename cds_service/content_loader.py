@@ -48,6 +48,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     files.read_directory(shipped, overlay=False)
     if overlay is not None:
         files.read_directory(overlay, overlay=True)
+    files.fill_assessments()
     sections: dict[str, Any] = {
         section.replace("-", "_"): files.build(section) for section in SECTIONS
     }

@@ -18,7 +18,7 @@ from .cards import Printed, Setting, compose
 from .chart import Chart, Resource
 from .content import Content
 from .facts import read_facts
-from .findings import MotherCase
+from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
 
 
@@ -40,6 +40,14 @@ class Evaluation:
         return MotherCase(
             self.content, chart, facts, taken, now, ordered, allergies, self.jurisdiction
         )
+
+    def assessed(self, chart: Chart, now: datetime) -> dict[str, str]:
+        """What each assessment comes to, in words, by its id."""
+        case = self.case(chart, now)
+        return {
+            name: say_conclusions(case.assess(assessment))
+            for name, assessment in self.content.assessments.items()
+        }
 
     def answer(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()

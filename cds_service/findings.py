@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,12 +21,33 @@ from .times import parse_moment
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
-    from .content import Content
+    from .content import Assessment, Content, Finding
     from .medicines import Allergies, TakenMedicine
 
 # Requests that were withdrawn were not done; every other status means asked for, or done.
 WITHDRAWN = {"revoked", "entered-in-error", "cancelled", "rejected", "failed", "not-done"}
 ORDER_TYPES = ("ServiceRequest", "DeviceRequest", "CommunicationRequest", "Task", "Procedure")
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """A line of an assessment for one mother: whether it holds, and what is missing for it."""
+
+    finding: Finding
+    holds: Truth
+    words: dict[str, tuple[str, Truth]]  # by column: the word, and whether it is so
+    missing: list[str]  # labels of facts
+
+
+def say_conclusions(conclusions: Iterable[Conclusion]) -> str:
+    """What an assessment comes to, in words: what holds, or why that is not known."""
+    conclusions = list(conclusions)
+    holding = [conclusion.finding.label for conclusion in conclusions if conclusion.holds]
+    if holding:
+        return " and ".join(holding)
+    if any(conclusion.holds is None for conclusion in conclusions):
+        return "not assessable"
+    return "none of these"
 
 
 class MotherCase:
@@ -67,6 +89,20 @@ class MotherCase:
                 f"finding {finding.label}", finding.when, finding.unless
             )
         return self._findings[finding_id]
+
+    def assess(self, assessment: Assessment) -> list[Conclusion]:
+        """Every line of an assessment. It is not assessable if none holds and some are unknown."""
+        return [self._conclude(assessment, name) for name in assessment.table]
+
+    def _conclude(self, assessment: Assessment, finding_id: str) -> Conclusion:
+        holds = self.finding(finding_id)
+        missing = dict.fromkeys(self.missing(finding_id)) if holds is None else {}
+        labels = [self.content.facts[name].label for name in missing]
+        words = {
+            column: (word, condition.test(self))
+            for column, word, condition in assessment.line(finding_id)
+        }
+        return Conclusion(self.content.findings[finding_id], holds, words, labels)
 
     def holds(self, name: str, when: Condition, unless: Condition | None) -> Truth:
         """``when``, and not ``unless`` where that is known to hold. Never raises."""

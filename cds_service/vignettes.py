@@ -56,6 +56,7 @@ class Expected(BaseModel):
     rows: list[str]
     rows_by_silence: list[str] = []  # those that are shown by what is not on the cards
     cards: list[str]  # exactly these, in this order
+    assessments: dict[str, str] = {}  # what each comes to, such as ``letdown: not assessable``
     never: list[str] = []  # none of these
     says: dict[str, list[str]] = {}  # texts of a card's summary or detail
     never_says: dict[str, list[str]] = {}
@@ -169,10 +170,19 @@ def vignettes(directory: Path = SHIPPED) -> list[Vignette]:
     return sorted(found, key=lambda vignette: vignette.expected.place)
 
 
-def differences(expected: Expected, cards: list[dict[str, Any]]) -> list[str]:
-    """What is not as expected, in words; empty if all is."""
+def differences(
+    expected: Expected, cards: list[dict[str, Any]], assessed: dict[str, str]
+) -> list[str]:
+    """What is not as expected, in words; empty if all is.
+
+    ``assessed`` is what each assessment came to.
+    """
     shown = {card["source"]["topic"]["code"]: card for card in cards}
-    told: list[str] = []
+    told = [
+        f"{name}: expected {wanted}, got {assessed.get(name, 'no such assessment')}"
+        for name, wanted in expected.assessments.items()
+        if assessed.get(name) != wanted
+    ]
     if list(shown) != expected.cards:
         told.append(f"cards: expected {_list(expected.cards)}, got {_list(shown)}")
     told += [f"{name}: must not be shown" for name in expected.never if name in shown]

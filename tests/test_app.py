@@ -327,7 +327,7 @@ def test_the_answer_comes_within_the_deadline(content: Content, settings: Settin
         took = time.monotonic() - started
     issue = outcome(answer, 412)
     assert "too slow" in issue["details"]["text"]
-    assert took < 0.3 + 0.1
+    assert took < 0.5  # the budget of the specification
 
 
 def test_an_open_service_reads_from_https_or_this_machine_only(

@@ -44,6 +44,23 @@ def test_evaluate_shows_the_cards() -> None:
     assert "Order a lactation consultation" in output
 
 
+def test_evaluate_can_show_how_letdown_was_assessed() -> None:
+    request = str(SHIPPED / "data-missing" / "request.json")
+    output = run("evaluate", request, "--now", NOW, "--assess")
+    assert "Letdown: not assessable" in output
+    assert "✓ volume little" in output
+    assert "? letdown not-felt" in output
+    assert "Letdown: inhibited letdown" in run("evaluate", REQUEST, "--now", NOW, "--assess")
+
+
+def test_evaluate_works_where_the_setting_says() -> None:
+    request = str(SHIPPED / "domperidone-clear" / "request.json")
+    assert "Against it: no licence here" in run("evaluate", request, "--now", NOW)
+    there = run("evaluate", request, "--now", NOW, CDS_JURISDICTION="GB")
+    assert "no licence here" in there
+    assert "Against it: no licence here" not in there
+
+
 def test_evaluate_prints_the_response(valid: Callable[[str, Any], None]) -> None:
     response = json.loads(run("evaluate", REQUEST, "--now", NOW, "--json"))
     valid("response", response)

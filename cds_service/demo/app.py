@@ -24,7 +24,7 @@ from ..content import Content
 from ..content_loader import load_content
 from ..evaluation import Evaluation
 from ..facts import collect_readings
-from ..findings import MotherCase
+from ..findings import MotherCase, say_conclusions
 from ..settings import Settings
 from ..times import say_time
 from ..vignettes import Vignette, vignettes
@@ -129,11 +129,17 @@ def _pages(
         return render_template(
             "chart.html",
             mother=mother,
+            jurisdiction=jurisdiction,
             patient=store.read("Patient", mother.patient_id),
             facts=_known_facts(case),
             medicines=case.medicines,
             orders=_written(case),
             plot=_plot(content, case),
+            assessments=[
+                (assessment, say_conclusions(conclusions), conclusions)
+                for assessment in content.assessments.values()
+                for conclusions in [case.assess(assessment)]
+            ],
             drafts=[
                 draft["medicationCodeableConcept"]["text"]
                 for draft in wanted_orders(mother, taken_back[name]).values()

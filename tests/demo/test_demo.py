@@ -44,6 +44,14 @@ def demo(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def shared_demo() -> Iterator[str]:
+    """One for all the tests that only read."""
+    port = free_port()
+    with running(create_demo(f"http://127.0.0.1:{port}", lambda: NOW), port) as address:
+        yield address
+
+
 def get(url: str, status: int = 200, **options: Any) -> requests.Response:
     answer = requests.get(url, timeout=5, **options)
     assert answer.status_code == status, answer.text
@@ -120,11 +128,15 @@ def test_the_bundles_are_served_whole(demo: str) -> None:
 @pytest.mark.parametrize("mother", vignettes(), ids=lambda mother: mother.name)
 @pytest.mark.parametrize("data", ["prefetch", "server"])
 def test_her_encounter_shows_her_cards_however_her_data_come(
-    demo: str, mother: Any, data: str
+    shared_demo: str, mother: Any, data: str
 ) -> None:
-    chart = get(f"{demo}/mothers/{mother.name}").text
+    chart = get(f"{shared_demo}/mothers/{mother.name}").text
     assert mother.patient_id in chart
-    page = get(f"{demo}/mothers/{mother.name}/encounter?data={data}").text
+    page = get(f"{shared_demo}/mothers/{mother.name}/encounter?data={data}").text
+    country = mother.expected.jurisdiction
+    assert (f"She is written for a service in {country}" in chart) == (country != "US")
+    if country != "US":
+        return
     assert cards_on(page) == mother.expected.cards
     assert ("No cards." in page) == (mother.expected.cards == [])
 
@@ -219,6 +231,16 @@ def test_the_plot_shows_each_day_against_the_expected_range(demo: str) -> None:
     assert 'class="band"' in page
     assert "630 mL in 8 sessions" in page
     assert "no volume is recorded" in get(f"{demo}/mothers/hours-after-birth").text
+
+
+def test_the_chart_shows_how_letdown_is_assessed_and_what_is_missing(demo: str) -> None:
+    page = requests.get(f"{demo}/mothers/data-missing", timeout=10).text
+    assert "Not assessable" in page
+    assert '<td class="so">little</td>' in page
+    assert '<td class="unknown">long</td>' in page
+    assert "length of a pumping session, letdown sensation" in page
+    page = requests.get(f"{demo}/mothers/inhibited-letdown", timeout=10).text
+    assert '<th scope="row" class="so">inhibited letdown</th>' in page
 
 
 def test_pages_take_nothing_from_another_host(demo: str) -> None:
