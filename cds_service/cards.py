@@ -15,14 +15,15 @@ import orjson
 
 from .conditions import Because, Truth
 from .interventions import Choice, check_guards, choose
+from .medicines import TakenMedicine
 from .times import HOUR, MINUTE, say_time
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
     from .content import Card, Content, Evidence, Guard, Intervention, Medicine
     from .facts import FactValue
+    from .feeds import OrderedFeed
     from .findings import MotherCase
-    from .medicines import TakenMedicine
     from .protocol import Context
 
 MOST_CARDS = 4
@@ -203,7 +204,9 @@ def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> l
     """What a card comes to for her: nothing, one, or one for each order that it is about."""
     made: list[dict[str, Any] | None]
     if card.body == "order":
-        made = [_make_order(card, order, case, printed) for order in case.ordered_medicines]
+        orders: list[TakenMedicine | OrderedFeed]
+        orders = [*case.ordered_medicines, *case.ordered_feeds]
+        made = [_make_order(card, order, case, printed) for order in orders]
     elif card.body == "medicines":
         made = [_make_medicines(card, case, printed)]
     else:
@@ -491,14 +494,14 @@ def _add_extension(
 
 
 def _make_order(
-    card: Card, order: TakenMedicine, case: MotherCase, printed: Printed
+    card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
 ) -> dict[str, Any] | None:
-    """A card about one medicine that is being ordered; its suggestion takes the order back."""
-    medicine = order.medicine
-    if medicine is None or not {medicine.id, *medicine.effects}.intersection(card.about):
+    """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
+    if order.kinds.isdisjoint(card.about):
         return None
+    medicine = order.medicine if isinstance(order, TakenMedicine) else None
     guards: dict[Truth, list[Guard]] = {}
-    guarded = case.content.guarded.get(medicine.id)
+    guarded = case.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None:
         guards = check_guards(guarded, case)
         if not guards[True] and not guards[None]:
@@ -506,8 +509,8 @@ def _make_order(
     evidence = _evidence_of(card, [], case.content)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {medicine.note}" if medicine.note else "",
-        f"LactMed names in its place: {medicine.instead}." if medicine.instead else "",
+        f"**{order.name}**: {medicine.note}" if medicine and medicine.note else "",
+        f"LactMed names in its place: {medicine.instead}." if medicine and medicine.instead else "",
         _list_guards(guards, case) if guards else "",
         _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
@@ -524,15 +527,15 @@ def _make_order(
         _take_back(order.name, reference, case) for reference in order.references
     ]
     made["selectionBehavior"] = "any"
-    links = {order.url: printed.lactmed[order.url]}
+    links = {medicine.lactmed.url: printed.lactmed[medicine.lactmed.url]} if medicine else {}
     _add_links(made, card, links | _links_of(evidence, printed))
     entry = {
         "fact": "orders",
-        "value": medicine.id,
+        "value": order.key,
         "matched": order.matched,
         "references": order.references,
     }
-    checked = {medicine.id: guards} if guards else None
+    checked = {order.key: guards} if guards else None
     _add_extension(made, case, [], card.rows, [entry], evidence, checked)
     return made
 
@@ -553,7 +556,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         return None
     lines = ["| Medicine | For milk and baby | LactMed |", "|---|---|---|"]
     for taken in medicines:
-        name = taken.name if taken.matched != "name" else f"{taken.name} (by name)"
+        name = taken.name + _how_matched(taken)
         if taken.medicine is None:
             lines.append(f"| {name} | Not in our list | [search by name]({taken.url}) |")
         else:
@@ -587,6 +590,14 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
     _add_extension(made, case, [], rows, because, evidence)
     return made
+
+
+def _how_matched(taken: TakenMedicine) -> str:
+    """How surely a medicine was recognised, if that needs saying."""
+    how = ["by name"] if taken.matched == "name" else []
+    if taken.among > 1:
+        how.append(f"one of {taken.among} records that match")
+    return f" ({', '.join(how)})" if how else ""
 
 
 def _lowering(medicine: Medicine) -> str:

@@ -128,11 +128,11 @@ class Chart:
         self._base = fhir_server.rstrip("/") if fhir_server else None
         self._hers: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
+        self._infant_ids: set[str] = set()
         self._by_reference: dict[str, Resource] = {}
         self._sort_in()
 
     def _sort_in(self) -> None:
-        infants: set[str] = set()
         of_others: list[tuple[str, Resource]] = []
         for answer in self.answers.values():
             for resource in answer.resources:
@@ -147,12 +147,12 @@ class Chart:
                 if subject == self.patient_id:
                     self._hers.setdefault(kind, []).append(resource)
                     if "focus" in resource:
-                        infants.update(self._others_in(resource["focus"]))
+                        self._infant_ids.update(self._others_in(resource["focus"]))
                 elif subject is not None:
                     of_others.append((subject, resource))
         # An infant's own records count once a record of the mother has named the infant.
         for subject, resource in of_others:
-            if subject in infants:
+            if subject in self._infant_ids:
                 self._infants.setdefault(resource["resourceType"], []).append(resource)
 
     def _subject(self, resource: Resource) -> str | None:
@@ -181,6 +181,10 @@ class Chart:
     def is_hers(self, resource: Resource) -> bool:
         """Whether a resource says that it is about the mother."""
         return self._subject(resource) == self.patient_id
+
+    def is_her_infants(self, resource: Resource) -> bool:
+        """Whether a resource says that it is about an infant that a record of hers has named."""
+        return self._subject(resource) in self._infant_ids
 
     def names_someone_else(self, focus: Any) -> bool:
         """Whether ``focus`` points at another than the mother."""

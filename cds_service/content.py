@@ -326,8 +326,8 @@ Hook = Literal[
 class Card(Entry):
     """A card: on which hooks and when it is shown, what it says, and what it offers.
 
-    One with the body ``order`` is about each medicine being ordered that is, or has the effect of,
-    one of ``about``; with ``if-guarded`` only while a guard of it is open or unchecked.
+    One with the body ``order`` is about each medicine or feed being ordered that is, or has the
+    effect of, one of ``about``; with ``if-guarded`` only while a guard of it is open or unchecked.
     """
 
     id: Identifier
@@ -422,6 +422,15 @@ class Medicine(Entry):
     review: Review
 
 
+class Feed(Entry):
+    """A feed that can be ordered for an infant; its codes stand in the ValueSet ``feed-<id>``."""
+
+    id: Identifier
+    name: str
+    rows: list[RowId] = Field(min_length=1)
+    names: list[str] = Field(min_length=1)
+
+
 class OverrideReason(Entry):
     """A reason that a clinician can give for not following a card."""
 
@@ -446,12 +455,13 @@ SECTIONS: dict[str, type[Entry]] = {
     "cards": Card,
     "asks": Ask,
     "medicines": Medicine,
+    "feeds": Feed,
     "override-reasons": OverrideReason,
 }
 
 
 # The sections whose entries refer to rows, and those whose entries hold conditions.
-WITH_ROWS = ("findings", "guards", "interventions", "cards", "curves", "asks", "medicines")
+WITH_ROWS = ("findings", "guards", "interventions", "cards", "curves", "asks", "medicines", "feeds")
 WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
 
 
@@ -482,6 +492,7 @@ class Content:
     cards: dict[str, Card]
     asks: dict[str, Ask]
     medicines: dict[str, Medicine]
+    feeds: dict[str, Feed]
     override_reasons: dict[str, OverrideReason]
     codes: dict[str, list[tuple[str, str]]]
     # What follows is derived from the above when it is loaded, so that a request only looks up.

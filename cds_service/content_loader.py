@@ -146,11 +146,13 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for spec in content.facts.values():
         known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
     known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY}
+    known_value_sets |= {f"{VALUE_SET}feed-{name}" for name in content.feeds}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
     for url, file in files.value_set_files.items():
         if url not in known_value_sets:
             files.faults.append(Fault(file, 1, f"{url} belongs to no fact, answer or activity"))
     takable = {*get_args(Effect), *files.raw["medicines"]}
+    orderable = takable | files.raw["feeds"].keys()
     asked: set[str] = set()
     for section, entry in content.entries_of(WITH_CONDITIONS):
         for condition in conditions_of(entry):
@@ -179,8 +181,9 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for card in content.cards.values():
         references.append(("cards", card.id, "interventions", card.interventions))
         for name in card.about:
-            if name not in takable:
-                files.fault("cards", card.id, f"'{name}' is no medicine, and no effect of one")
+            if name not in orderable:
+                reason = f"'{name}' is no medicine, no effect of one, and no feed"
+                files.fault("cards", card.id, reason)
         if (card.body == "order") != bool(card.about):
             files.fault("cards", card.id, "the body 'order' and 'about' belong together")
     for ask in content.asks.values():

@@ -18,6 +18,7 @@ from .cards import Printed, Setting, compose
 from .chart import Chart, Resource
 from .content import Content
 from .facts import read_facts
+from .feeds import FeedIndex
 from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
 
@@ -29,16 +30,23 @@ class Evaluation:
         self.content = content
         self.jurisdiction = jurisdiction
         self._medicines = MedicineIndex(content)
+        self._feeds = FeedIndex(content)
         self._printed = Printed(content)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
         """The facts of a chart, and the orders that are being made, ready to be judged."""
         facts = read_facts(self.content, chart, now)
         taken = self._medicines.taken(chart)
-        ordered = self._medicines.ordered(chart, orders)
-        allergies = self._medicines.allergies(chart)
         return MotherCase(
-            self.content, chart, facts, taken, now, ordered, allergies, self.jurisdiction
+            self.content,
+            chart,
+            facts,
+            taken,
+            now,
+            self._medicines.ordered(chart, orders),
+            self._feeds.ordered(chart, orders),
+            self._medicines.allergies(chart),
+            self.jurisdiction,
         )
 
     def assessed(self, chart: Chart, now: datetime) -> dict[str, str]:

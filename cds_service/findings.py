@@ -22,6 +22,7 @@ from .times import parse_moment
 if TYPE_CHECKING:
     from .chart import Chart, Resource
     from .content import Assessment, Content, Finding
+    from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine
 
 # Requests that were withdrawn were not done; every other status means asked for, or done.
@@ -61,6 +62,7 @@ class MotherCase:
         medicines: list[TakenMedicine],
         now: datetime,
         ordered: list[TakenMedicine] | None = None,
+        feeds: list[OrderedFeed] | None = None,
         allergies: Allergies | None = None,
         jurisdiction: str = "US",
     ) -> None:
@@ -69,6 +71,7 @@ class MotherCase:
         self.facts = facts
         self.medicines = medicines
         self.ordered_medicines = ordered or []  # those that the hook is about
+        self.ordered_feeds = feeds or []
         self.allergies = allergies
         self.jurisdiction = jurisdiction
         self.now = now

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
 from .content import VALUE_SET
+from .names import Names
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
@@ -30,8 +31,6 @@ NO_LONGER_ALLERGIC = {"inactive", "resolved"}
 # The ValueSet of the codes that say that no allergy to a medicine is known.
 NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
 
-_WORD = re.compile(r"[a-z0-9]+")
-
 
 @dataclass(slots=True)
 class TakenMedicine:
@@ -41,11 +40,17 @@ class TakenMedicine:
     medicine: Medicine | None
     matched: Literal["code", "name", "none"]
     references: list[str] = field(default_factory=list)
+    among: int = 1  # how many medicines have the code or name by which it was found
 
     @property
     def key(self) -> str:
         """What makes two records one medicine."""
         return self.medicine.id if self.medicine is not None else self.name.lower()
+
+    @property
+    def kinds(self) -> set[str]:
+        """What it is: its id, and its effects. Nothing if the content does not know it."""
+        return {self.medicine.id, *self.medicine.effects} if self.medicine is not None else set()
 
     def has(self, effect: str) -> bool:
         """Whether the content says that it has this effect."""
@@ -81,15 +86,13 @@ class MedicineIndex:
     def __init__(self, content: Content) -> None:
         self._none_known = set(content.codes.get(NO_ALLERGY, ()))
         self._by_code: dict[tuple[str, str], list[Medicine]] = {}
-        self._by_words: dict[tuple[str, ...], list[Medicine]] = {}
-        self._longest = 1
+        self._by_name: Names[str] = Names()  # the id of each
+        self._medicines = content.medicines
         for medicine in content.medicines.values():
             for code in medicine.codes:
                 self._by_code.setdefault((code.system, code.code), []).append(medicine)
             for name in medicine.names:
-                words = tuple(_WORD.findall(name.lower()))
-                self._by_words.setdefault(words, []).append(medicine)
-                self._longest = max(self._longest, len(words))
+                self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
         """Her active medicines, each once, in the order in which the chart lists them."""
@@ -154,44 +157,24 @@ class MedicineIndex:
             by_code.update({medicine.id: medicine for medicine in self._by_code.get(pair, ())})
         if by_code:
             for medicine in by_code.values():
-                yield TakenMedicine(medicine.name, medicine, "code")
+                yield TakenMedicine(medicine.name, medicine, "code", among=len(by_code))
             return
         texts = [concept.get("text"), *(coding.get("display") for coding in codings)]
         texts = [text for text in texts if isinstance(text, str) and text.strip()]
         for text in texts:
-            by_name = self._named_in(text)
-            if by_name:
-                for medicine in by_name:
-                    yield TakenMedicine(medicine.name, medicine, "name")
+            named = self._by_name.find(text)
+            if named:
+                for meant in named:
+                    yield from self._one_or_several(meant)
                 return
         name = _plain(texts[0]) if texts else NAMELESS
         yield TakenMedicine(name, None, "none")
 
-    def _named_in(self, text: str) -> list[Medicine]:
-        """The medicines whose names stand in a text as whole words; the longest name wins.
-
-        So "amoxicillin and clavulanic acid" is that one, and not amoxicillin too.
-        """
-        words = tuple(_WORD.findall(text.lower()))
-        found: dict[str, Medicine] = {}
-        start = 0
-        while start < len(words):
-            length, named = self._longest_name_at(words, start)
-            found.update((medicine.id, medicine) for medicine in named)
-            start += length
-        return list(found.values())
-
-    def _longest_name_at(self, words: tuple[str, ...], start: int) -> tuple[int, list[Medicine]]:
-        """How many words the longest name here has, and whose it is; one word if there is none."""
-        for length in range(min(self._longest, len(words) - start), 0, -1):
-            named = [
-                medicine
-                for medicine in self._by_words.get(words[start : start + length], ())
-                if not medicine.whole_name_only or length == len(words)
-            ]
-            if named:
-                return length, named
-        return 1, []
+    def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:
+        """What one name means; if several, each says so."""
+        for name in meant:
+            medicine = self._medicines[name]
+            yield TakenMedicine(medicine.name, medicine, "name", among=len(meant))
 
 
 def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Expected(BaseModel):
     hook: str = "patient-view"
     jurisdiction: str = "US"
     orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
+    feeds: list[str] = []  # feeds that are being ordered for her infant
     rows: list[str]
     rows_by_silence: list[str] = []  # those that are shown by what is not on the cards
     cards: list[str]  # exactly these, in this order
@@ -122,23 +123,35 @@ class Vignette:
     def hooks(self) -> list[str]:
         """The hooks that can be fired for her: those of orders only if some are being made."""
         chart = ["patient-view", "encounter-start", "encounter-discharge"]
-        return [*chart, "order-select", "order-sign"] if self.expected.orders else chart
+        return [*chart, "order-select", "order-sign"] if self.draft_orders else chart
 
     @property
     def draft_orders(self) -> list[dict[str, Any]]:
-        """The medicines that are being ordered for her, as drafts."""
-        return [
+        """The medicines that are being ordered for her, and the feeds for her infant, as drafts."""
+        draft = {"meta": TEST_DATA, "status": "draft", "intent": "order"}
+        medicines = [
             {
                 "resourceType": "MedicationRequest",
                 "id": f"draft-{number}",
-                "meta": TEST_DATA,
-                "status": "draft",
-                "intent": "order",
+                **draft,
                 "subject": {"reference": f"Patient/{self.patient_id}"},
                 "medicationCodeableConcept": {"text": name},
             }
             for number, name in enumerate(self.expected.orders, 1)
         ]
+        infant = f"Patient/infant-{self.name}"  # as ``build_bundle`` names it
+        feeds = [
+            {
+                "resourceType": "NutritionOrder",
+                "id": f"draft-feed-{number}",
+                **draft,
+                "patient": {"reference": infant},
+                "dateTime": _write(self.now),
+                "enteralFormula": {"baseFormulaType": {"text": name}},
+            }
+            for number, name in enumerate(self.expected.feeds, 1)
+        ]
+        return [*medicines, *feeds]
 
     def _first(self, kind: str) -> dict[str, Any]:
         for entry in self.bundle["entry"]:

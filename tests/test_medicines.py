@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cds_service.content import Content
+from cds_service.content_loader import load_content
 
 from .mothers import birth, cards_of, medicine, why
 
@@ -72,7 +74,7 @@ def test_by_ingredient_with_its_record(content: Content, name: str) -> None:
     url = f"https://www.ncbi.nlm.nih.gov/books/n/lactmed/{shipped.lactmed.id}/"
     assert url in [link["url"] for link in card["links"]]
     assert shipped.lactmed.revised in card["detail"]
-    assert "matched by name" not in card["detail"]
+    assert "by name" not in card["detail"]
 
 
 def test_by_a_product_mapped_to_it(content: Content) -> None:
@@ -203,3 +205,22 @@ def test_a_medicine_that_says_nothing_is_still_counted(
     content: Content, odd: dict[str, Any]
 ) -> None:
     assert listed(content, medicine(**odd)) == [("A medicine without a name", "none")]
+
+
+def test_a_name_of_two_records_shows_both_and_says_so(content: Content) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text="Percocet 5/325")))
+    assert card is not None
+    assert "Acetaminophen (by name, one of 2 records that match)" in card["detail"]
+    assert "Oxycodone (by name, one of 2 records that match)" in card["detail"]
+
+
+def test_a_code_of_two_records_shows_both_and_says_so(content: Content, tmp_path: Path) -> None:
+    code = f'{{system: "{RXNORM}", code: "x", kind: product, verified: here}}'
+    (tmp_path / "own.yaml").write_text(
+        f"medicines: [{{id: ibuprofen, codes: [{code}]}}, {{id: labetalol, codes: [{code}]}}]"
+    )
+    taken = medicine(medicationCodeableConcept=concept("x"))
+    card = card_for(load_content(tmp_path), taken)
+    assert card is not None
+    assert "Ibuprofen (one of 2 records that match)" in card["detail"]
+    assert "Labetalol (one of 2 records that match)" in card["detail"]

@@ -16,6 +16,7 @@ from .mothers import (
     CLINICIAN,
     ENCOUNTER,
     HER,
+    INFANT,
     average,
     birth,
     hook_request,
@@ -124,6 +125,73 @@ def test_other_orders_are_passed_over_and_spoil_nothing(
     assert fire(client, order_request(content, order), valid) == []
     both = fire(client, order_request(content, order, draft("pseudoephedrine", 2)), valid)
     assert told(both) == [("order-lowers-supply", "Pseudoephedrine")]
+
+
+def feed(number: int = 1, patient: str = INFANT, **parts: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "NutritionOrder",
+        "id": f"feed-{number}",
+        "status": "draft",
+        "intent": "order",
+        "patient": {"reference": f"Patient/{patient}"},
+        **parts,
+    }
+
+
+SCT = "http://snomed.info/sct"
+NURSED = observation("milk-transfer-adequate", False, focus=[{"reference": f"Patient/{INFANT}"}])
+BY_CODE = {
+    "enteralFormula": {"baseFormulaType": {"coding": [{"system": SCT, "code": "386127005"}]}}
+}
+
+
+@pytest.mark.parametrize(
+    ("parts", "how"),
+    [
+        (BY_CODE, "code"),
+        ({"enteralFormula": {"baseFormulaProductName": "Preterm formula 24 kcal"}}, "name"),
+        ({"supplement": [{"type": {"text": "Infant formula"}}, {"productName": "cereal"}]}, "name"),
+        ({"oralDiet": {"type": [{"coding": [{"display": "Formula milk (substance)"}]}]}}, "name"),
+    ],
+)
+def test_formula_without_a_reason_is_asked_about_once(
+    client: FlaskClient, content: Content, valid: Valid, parts: dict[str, Any], how: str
+) -> None:
+    orders = [feed(1, **parts), feed(2, **parts)]
+    request = order_request(content, *orders, records=[birth(80), NURSED])
+    (card,) = fire(client, request, valid)
+    assert told([card]) == [("order-formula", "Infant formula")]
+    assert {"R19", "S7"} <= set(why(card)["rows"])
+    assert why(card)["because"][0]["matched"] == how
+    assert [s["actions"][0]["resourceId"] for s in card["suggestions"]] == [
+        "NutritionOrder/feed-1",
+        "NutritionOrder/feed-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "records"),
+    [
+        (feed(**BY_CODE), [NURSED, observation("formula-medical-reason", True)]),
+        (feed(patient="another-infant", **BY_CODE), [NURSED]),
+        (feed(**BY_CODE), []),  # no record says that this is her infant
+        (
+            feed(enteralFormula={"baseFormulaType": {"text": "Adult high protein formula"}}),
+            [NURSED],
+        ),
+        (feed(oralDiet={"type": [{"text": "Low sodium diet"}]}), [NURSED]),
+        (feed(enteralFormula=None, supplement="milk", oralDiet={"type": 3}), [NURSED]),
+    ],
+)
+def test_other_feeds_and_those_with_a_reason_are_passed_over(
+    client: FlaskClient,
+    content: Content,
+    valid: Valid,
+    order: dict[str, Any],
+    records: list[dict[str, Any]],
+) -> None:
+    request = order_request(content, order, records=[birth(80), *records])
+    assert fire(client, request, valid) == []
 
 
 @pytest.mark.parametrize("status", ["active", "on-hold", None])

@@ -140,10 +140,7 @@ def _pages(
                 for assessment in content.assessments.values()
                 for conclusions in [case.assess(assessment)]
             ],
-            drafts=[
-                draft["medicationCodeableConcept"]["text"]
-                for draft in wanted_orders(mother, taken_back[name]).values()
-            ],
+            drafts=[_name_of(draft) for draft in wanted_orders(mother, taken_back[name]).values()],
         )
 
     @pages.get("/mothers/<name>/encounter")
@@ -208,6 +205,13 @@ def _pages(
         return cast(Response, redirect(f"{url_for('.encounter', name=name)}?{query}", 303))
 
     return pages
+
+
+def _name_of(draft: dict[str, Any]) -> str:
+    """What a draft order of a vignette is for."""
+    if draft["resourceType"] == "NutritionOrder":
+        return str(draft["enteralFormula"]["baseFormulaType"]["text"])
+    return str(draft["medicationCodeableConcept"]["text"])
 
 
 def _pretty(document: Any) -> str:

@@ -44,7 +44,7 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
 
 def wanted_orders(mother: Vignette, taken_back: Collection[str]) -> dict[str, dict[str, Any]]:
     """Her draft orders by reference, without those that were taken back."""
-    drafts = {f"MedicationRequest/{draft['id']}": draft for draft in mother.draft_orders}
+    drafts = {f"{draft['resourceType']}/{draft['id']}": draft for draft in mother.draft_orders}
     return {reference: draft for reference, draft in drafts.items() if reference not in taken_back}
 
 

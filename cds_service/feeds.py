@@ -1,0 +1,101 @@
+"""Feeds: what is being ordered for the infant to eat (rows R19 and S7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from .content import VALUE_SET
+from .names import Names
+
+if TYPE_CHECKING:
+    from .chart import Chart, Resource
+    from .content import Content, Feed
+
+# Where a NutritionOrder (FHIR R4) names what it is: concepts, and product names.
+PARTS = {
+    "enteralFormula": ("baseFormulaType", "baseFormulaProductName"),
+    "supplement": ("type", "productName"),
+    "oralDiet": ("type", "instruction"),
+}
+
+
+@dataclass(slots=True)
+class OrderedFeed:
+    """One feed that is being ordered, with the orders of it."""
+
+    feed: Feed
+    matched: Literal["code", "name"]
+    references: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """What makes two orders one feed."""
+        return self.feed.id
+
+    @property
+    def kinds(self) -> set[str]:
+        """What it is."""
+        return {self.feed.id}
+
+    @property
+    def name(self) -> str:
+        """As a card names it."""
+        return self.feed.name
+
+
+class FeedIndex:
+    """The content's feeds by code and by name."""
+
+    def __init__(self, content: Content) -> None:
+        self._by_code: dict[tuple[str, str], Feed] = {}
+        self._by_name: Names[Feed] = Names()
+        for feed in content.feeds.values():
+            for pair in content.codes.get(f"{VALUE_SET}feed-{feed.id}", ()):
+                self._by_code[pair] = feed
+            for name in feed.names:
+                self._by_name.add(name, feed)
+
+    def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[OrderedFeed]:
+        """The feeds that are being ordered for her infant, each once; others are passed over."""
+        found: dict[str, OrderedFeed] = {}
+        for order in orders:
+            if order.get("resourceType") != "NutritionOrder":
+                continue
+            if not (chart.is_hers(order) or chart.is_her_infants(order)):
+                continue
+            reference = f"NutritionOrder/{order.get('id', '?')}"
+            for feed in self._recognise(order):
+                known = found.setdefault(feed.feed.id, feed)
+                if reference not in known.references:
+                    known.references.append(reference)
+        return list(found.values())
+
+    def _recognise(self, order: Resource) -> Iterator[OrderedFeed]:
+        for concept, product in _parts_of(order):
+            codings = concept.get("coding")
+            texts = [product, concept.get("text")]
+            for coding in codings if isinstance(codings, list) else ():
+                if not isinstance(coding, dict):
+                    continue
+                feed = self._by_code.get((str(coding.get("system")), str(coding.get("code"))))
+                if feed is not None:
+                    yield OrderedFeed(feed, "code")
+                texts.append(coding.get("display"))
+            for text in texts:
+                if isinstance(text, str):
+                    for meant in self._by_name.find(text):
+                        yield from (OrderedFeed(feed, "name") for feed in meant)
+
+
+def _parts_of(order: Resource) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The concept and the product name of each part of an order."""
+    for part, (concept_name, product_name) in PARTS.items():
+        written = order.get(part)
+        for each in written if isinstance(written, list) else [written]:
+            if not isinstance(each, dict):
+                continue
+            concepts = each.get(concept_name)
+            for concept in concepts if isinstance(concepts, list) else [concepts]:
+                yield (concept if isinstance(concept, dict) else {}), each.get(product_name)
