@@ -392,12 +392,15 @@ def _contents_table(loaded: Content) -> Table:
     table = Table("Holds", "Number", "Which", title="What the content holds", title_justify="left")
     sections: dict[str, dict[str, Any]] = {
         "facts": loaded.facts,
+        "assessments": loaded.assessments,
         "findings": loaded.findings,
         "guards": loaded.guards,
         "interventions": loaded.interventions,
         "cards": loaded.cards,
         "medicines": loaded.medicines,
+        "feeds": loaded.feeds,
         "curves": loaded.curves,
+        "grades": loaded.grades,
         "evidence": loaded.evidence,
         "prefetch keys": loaded.prefetch,
     }
@@ -411,7 +414,7 @@ def _contents_table(loaded: Content) -> Table:
 def _rows_table(loaded: Content) -> Table:
     """Row by row: where it is at work, on what evidence, how far reviewed, and who shows it."""
     table = Table(
-        *("Row", "Says", "At work in", "Evidence", "Review", "Shown by"),
+        *("Row", "Says", "At work in", "Evidence", "Grade", "Review", "Shown by"),
         title="Row by row",
         title_justify="left",
     )
@@ -423,6 +426,7 @@ def _rows_table(loaded: Content) -> Table:
     for row in loaded.rows.values():
         entries = [entry for _, entry in uses[row.id]]
         sources = dict.fromkeys(n for entry in entries for n in getattr(entry, "evidence", ()))
+        grades = {grade for entry in entries if (grade := getattr(entry, "grade", None))}
         where = _places(uses[row.id])
         if row.not_yet:
             where = f"[dark_orange]not yet:[/] {row.not_yet}" + (f" ({where})" if where else "")
@@ -431,6 +435,7 @@ def _rows_table(loaded: Content) -> Table:
             row.says,
             where,
             Text("; ".join(dict.fromkeys(loaded.evidence[name].short for name in sources))),
+            Text(" ".join(sorted(grades))),
             Text(", ".join(dict.fromkeys(entry.review for entry in entries))),
             Text(", ".join(shown_by.get(row.id, ()))),
         )

@@ -429,6 +429,7 @@ class Feed(Entry):
     name: str
     rows: list[RowId] = Field(min_length=1)
     names: list[str] = Field(min_length=1)
+    review: Review
 
 
 class OverrideReason(Entry):
