@@ -562,7 +562,8 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         else:
             record = taken.medicine.lactmed
             link = f"[{record.id}, revised {record.revised}]({taken.url})"
-            lines.append(f"| {name} | {taken.medicine.note or 'See the record'} | {link} |")
+            said = taken.medicine.note or taken.medicine.summary or "See the record"
+            lines.append(f"| {name} | {said} | {link} |")
     lowering = [_lowering(m.medicine) for m in medicines if m.medicine and m.has("lowers-supply")]
     summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
     opening = card.opening.say(case) if card.opening else ""

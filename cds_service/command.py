@@ -3,14 +3,17 @@
 serve      run the service under gunicorn
 demo       the same, with synthetic mothers and a small EHR to open their charts
 evaluate   the cards for a hook request in a file, in the terminal
-content    check the clinical content
+content    check, test and mutate the clinical content
+lactmed    lay the National Library's records beside it, and see what a new month changes
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -25,6 +28,7 @@ from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markdown import Markdown
 from rich.panel import Panel
+from rich.progress import open as open_with_progress
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
@@ -42,6 +46,17 @@ from .demo.ehr import example_request
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
 from .findings import Conclusion, say_conclusions
+from .lactmed import (
+    FILE,
+    ArchiveError,
+    Record,
+    Unread,
+    changes,
+    overlay,
+    read_archive,
+    write_overlay,
+)
+from .medicines import plain
 from .mutations import mutations
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
@@ -347,6 +362,97 @@ def write_code_systems(directory: Path, overlay: Path | None) -> None:
         Console().print(f"{directory / name}: {code_system['count']} codes", soft_wrap=True)
 
 
+@main.group("lactmed")
+def lactmed_commands() -> None:
+    """The National Library's archive of LactMed (lactmed_NBK501922.tar.gz)."""
+
+
+ARCHIVE = click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@lactmed_commands.command("import")
+@ARCHIVE
+@click.option(
+    "--to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The hospital's own directory; CDS_CONTENT_DIR if not given.",
+)
+def import_lactmed(archive: Path, to: Path | None) -> None:
+    """Lay all records of ARCHIVE beside the shipped medicines, as a file of the content.
+
+    Nothing is written unless the whole archive was read and the content is valid with it.
+    """
+    directory = to or Settings().content_dir
+    if directory is None:
+        raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
+    records, unread, digest = _read_lactmed(archive)
+    if not records:
+        raise click.ClickException(f"{archive.name} holds no record")
+    source = f"{plain(archive.name, 60)} (sha256 {digest[:16]})"
+    directory.mkdir(parents=True, exist_ok=True)
+    target, older = directory / FILE, directory / f"{FILE}.older"
+    if target.exists():
+        target.replace(older)  # what an older archive laid there must not be built upon
+    try:
+        shipped = _content(directory)
+        entries = list(overlay(records.values(), shipped, source))
+        target.write_text(write_overlay(entries, source), "utf-8")
+        loaded = _content(directory)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        if older.exists():
+            older.replace(target)
+        raise
+    older.unlink(missing_ok=True)
+    console = Console()
+    _say_unread(console, unread)
+    laid = len(loaded.medicines) - len(shipped.medicines)
+    console.print(f"{len(records)} records read: {laid} new medicines, {len(records) - laid} known")
+    console.print(f"{target}: content {loaded.version} is valid", soft_wrap=True)
+
+
+@lactmed_commands.command()
+@ARCHIVE
+@OVERLAY
+def diff(archive: Path, overlay: Path | None) -> None:
+    """Say what ARCHIVE has otherwise than the content: gone, revised, renamed and new records."""
+    loaded = _content(overlay)
+    records, unread, _ = _read_lactmed(archive)
+    found = changes(records.values(), loaded)
+    console = Console()
+    table = Table("", "Record", "Title", "Was", "Is", "Our note, to be read again")
+    for column in table.columns:
+        column.overflow = "fold"
+    for change in found:
+        row = (change.kind, change.record_id, change.title, change.was, change.now)
+        table.add_row(*(Text(cell) for cell in row), Text(change.note or ""))
+    if found:
+        console.print(table)
+    _say_unread(console, unread)
+    counts = Counter(change.kind for change in found)
+    kinds = ("gone", "revised", "renamed", "new")
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in kinds)
+    console.print(f"{len(records)} records in {archive.name}: {told}", soft_wrap=True)
+
+
+def _read_lactmed(archive: Path) -> tuple[dict[str, Record], list[Unread], str]:
+    """The records by id, what could not be read, and the archive's digest; with a progress bar."""
+    unread: list[Unread] = []
+    console = Console(stderr=True)
+    try:
+        with open_with_progress(archive, "rb", description="Reading", console=console) as packed:
+            records = {record.id: record for record in read_archive(packed, unread)}
+        with archive.open("rb") as whole:
+            return records, unread, hashlib.file_digest(whole, "sha256").hexdigest()
+    except ArchiveError as error:
+        raise click.ClickException(f"{archive.name}: {error}") from None
+
+
+def _say_unread(console: Console, unread: list[Unread]) -> None:
+    for file in unread:
+        console.print("[dark_orange]not read[/] ", Text(f"{file.file}: {file.reason}"))
+
+
 def _vignettes(directory: Path | None) -> list[Vignette]:
     try:
         found = vignettes(directory) if directory else vignettes()
@@ -418,6 +524,8 @@ def _rows_table(loaded: Content) -> Table:
         title="Row by row",
         title_justify="left",
     )
+    for column in table.columns:
+        column.overflow = "fold"  # an id is of no use in part
     shown_by: dict[str, list[str]] = {}
     for vignette in vignettes():
         for row_id in vignette.expected.rows:

@@ -398,7 +398,9 @@ Effect = Literal[
 
 
 class Medicine(Entry):
-    """A medicine, how it is recognised, and what LactMed says in our words.
+    """A medicine, how it is recognised, and what LactMed says in our words (``note``).
+
+    ``summary`` is the first sentence of an imported record, in its own words.
 
     ``instead`` is what the record names in place of one that lowers supply. Until a pharmacist has
     said that its ``effects`` are all there are (``effects-known``), another one is not ruled out.
@@ -413,6 +415,7 @@ class Medicine(Entry):
     whole_name_only: bool = False
     lactmed: LactMed
     note: str | None = None
+    summary: str | None = None
     effects: list[Effect] = Field(default_factory=list)
     effects_known: bool = False
     instead: str | None = None

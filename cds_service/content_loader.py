@@ -146,6 +146,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for spec in content.facts.values():
         known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
     known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY}
+    known_value_sets |= {f"{VALUE_SET}medicine-{name}" for name in content.medicines}
     known_value_sets |= {f"{VALUE_SET}feed-{name}" for name in content.feeds}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
     for url, file in files.value_set_files.items():

@@ -89,8 +89,11 @@ class MedicineIndex:
         self._by_name: Names[str] = Names()  # the id of each
         self._medicines = content.medicines
         for medicine in content.medicines.values():
-            for code in medicine.codes:
-                self._by_code.setdefault((code.system, code.code), []).append(medicine)
+            pairs = [(code.system, code.code) for code in medicine.codes]
+            for pair in dict.fromkeys(
+                pairs + content.codes.get(f"{VALUE_SET}medicine-{medicine.id}", [])
+            ):
+                self._by_code.setdefault(pair, []).append(medicine)
             for name in medicine.names:
                 self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
 
@@ -167,7 +170,7 @@ class MedicineIndex:
                 for meant in named:
                     yield from self._one_or_several(meant)
                 return
-        name = _plain(texts[0]) if texts else NAMELESS
+        name = plain(texts[0]) if texts else NAMELESS
         yield TakenMedicine(name, None, "none")
 
     def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:
@@ -195,10 +198,10 @@ def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:
     return code if isinstance(code, dict) else {"text": pointer.get("display")}
 
 
-def _plain(text: str) -> str:
-    """A name from the chart, made safe to stand in a table of Markdown."""
+def plain(text: str, longest: int = LONGEST_NAME) -> str:
+    """A text from elsewhere, made safe to stand in a table of Markdown, and not too long."""
     text = " ".join(re.sub(r"[|<>`*_\[\]()#\\]", " ", text).split())
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _codes_of(concept: Any) -> set[str]:

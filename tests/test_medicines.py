@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,38 @@ def test_a_code_of_two_records_shows_both_and_says_so(content: Content, tmp_path
     assert card is not None
     assert "Ibuprofen (one of 2 records that match)" in card["detail"]
     assert "Labetalol (one of 2 records that match)" in card["detail"]
+
+
+@pytest.mark.parametrize(
+    ("system", "code", "found"),
+    [
+        ("http://www.whocc.no/atc", "N02BE01", "acetaminophen"),
+        ("http://www.whocc.no/atc", "G02CB01", "bromocriptine"),
+        ("http://www.whocc.no/atc", "N06AB06", "sertraline"),
+        (RXNORM, "197361", "amlodipine"),  # a product
+        (RXNORM, "854901", "bisoprolol"),
+    ],
+)
+def test_by_atc_and_by_product(content: Content, system: str, code: str, found: str) -> None:
+    taken = medicine(medicationCodeableConcept=concept(code, system=system))
+    assert listed(content, taken) == [(found, "code")]
+
+
+def test_most_shipped_medicines_have_a_code(content: Content) -> None:
+    with_code = [m for m in content.medicines.values() if m.codes]
+    assert len(with_code) >= 250
+
+
+def test_a_hospitals_own_code_of_a_medicine_is_one_more_value_set(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(
+        json.dumps(
+            {
+                "resourceType": "ValueSet",
+                "url": "urn:lactation-cds:value-set:medicine-sertraline",
+                "status": "active",
+                "compose": {"include": [{"system": "urn:h", "concept": [{"code": "S50"}]}]},
+            }
+        )
+    )
+    taken = medicine(medicationCodeableConcept=concept("S50", system="urn:h"))
+    assert listed(load_content(tmp_path), taken) == [("sertraline", "code")]
