@@ -16,7 +16,7 @@ import orjson
 from .conditions import Because, Truth
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
-from .times import HOUR, MINUTE, say_time
+from .times import HOUR, MINUTE, say_ago
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ REQUESTERS = {
 MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
     "longest-gap": ("min", MINUTE),
     "covered": ("h", HOUR),
+    "held": ("h", HOUR),
     "hours": ("h", 1.0),
     "days": ("d", 1.0),
     "count": (None, 1.0),
@@ -311,7 +312,8 @@ def _table(card: Card, case: MotherCase) -> str:
         usual = line.usual.say(case) if line.usual else ""
         fact = case.facts[line.hers.fact]
         usual = "" if usual == NOT_RECORDED else usual
-        lines.append(f"| {line.label} | {hers} | {usual} | {say_time(fact.time)} |")
+        recorded = say_ago(fact.moment, case.now.timestamp()) if fact.moment else ""
+        lines.append(f"| {line.label} | {hers} | {usual} | {recorded} |")
     if not lines:
         return ""
     return "\n".join(["| | Hers | Usual | Recorded |", "|---|---|---|---|", *lines])

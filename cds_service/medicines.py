@@ -98,7 +98,7 @@ class MedicineIndex:
                 self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
-        """Her active medicines, each once, in the order in which the chart lists them."""
+        """Her active medicines, each once, by name; those that the content knows come first."""
         found: dict[str, TakenMedicine] = {}
         for kind, statuses in TAKEN.items():
             for resource in chart.hers(kind):
@@ -111,9 +111,10 @@ class MedicineIndex:
                 for medicine in self._recognise(_concept_of(resource, chart)):
                     known = found.setdefault(medicine.key, medicine)
                     known.references.append(reference)
+                    known.among = min(known.among, medicine.among)
                     if medicine.matched == "code":
                         known.matched = "code"
-        return list(found.values())
+        return sorted(found.values(), key=lambda taken: (taken.medicine is None, taken.key))
 
     def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[TakenMedicine]:
         """The medicines that are being ordered for her, each once; other orders are passed over."""
@@ -123,7 +124,10 @@ class MedicineIndex:
                 continue
             reference = f"MedicationRequest/{order.get('id', '?')}"
             for medicine in self._recognise(_concept_of(order, chart)):
-                found.setdefault(medicine.key, medicine).references.append(reference)
+                known = found.setdefault(medicine.key, medicine)
+                known.references.append(reference)
+                if medicine.matched == "code":
+                    known.matched = "code"
         return list(found.values())
 
     def allergies(self, chart: Chart) -> Allergies:

@@ -55,7 +55,7 @@ def test_the_lead_card_says_her_numbers_in_one_line(content: Content) -> None:
         "Change technique today."
     )
     assert card["indicator"] == "warning"
-    assert "| Milk in 24 h | 62 mL | 260–710 mL | 15 Jan 11:00 |" in card["detail"]
+    assert "| Milk in 24 h | 62 mL | 260–710 mL | 1 h ago |" in card["detail"]
     assert "| Sessions in 24 h | 4 | 8–10 |" in card["detail"]
 
 

@@ -154,7 +154,7 @@ def test_a_medication_by_reference_and_one_contained(content: Content) -> None:
         kind="MedicationStatement",
         medicationReference={"reference": "Medication/unknown", "display": "Labetalol 100 mg"},
     )
-    assert listed(content, contained, named) == [("sertraline", "code"), ("labetalol", "name")]
+    assert listed(content, contained, named) == [("labetalol", "name"), ("sertraline", "code")]
 
 
 @pytest.mark.parametrize("status", ["stopped", "completed", "entered-in-error", "on-hold", None])

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.times import DAY, duration, parse_moment, say_duration, say_time
+from cds_service.times import DAY, duration, parse_moment, say_ago, say_duration, say_time
 
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TIMES = st.datetimes(datetime(1950, 1, 1), datetime(2100, 1, 1), timezones=OFFSETS)
 
@@ -83,3 +84,23 @@ def test_a_length_of_time_is_said_as_a_clinician_does(seconds: float, said: str)
 )
 def test_a_time_is_said_as_it_was_recorded(text: str | None, said: str) -> None:
     assert say_time(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2026-01-15T11:59:40Z", "0 min ago"),
+        ("2026-01-15T12:03:00Z", "0 min ago"),  # a clock that is ahead
+        ("2026-01-15T11:20:00Z", "40 min ago"),
+        ("2026-01-15T04:00:00Z", "8 h ago"),
+        ("2026-01-15T06:00:00+02:00", "8 h ago"),
+        ("2026-01-13T12:30:00Z", "47 h ago"),
+        ("2026-01-13T11:00:00Z", "2 d ago"),
+        ("2026-01-13", "13 Jan"),
+        ("2025-12", "2025-12"),
+    ],
+)
+def test_how_long_ago_is_the_same_in_every_zone(text: str, said: str) -> None:
+    moment = parse_moment(text, UTC)
+    assert moment is not None
+    assert say_ago(moment, NOW.timestamp()) == said
