@@ -36,7 +36,6 @@ from rich.text import Text
 from .app import create_app
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
-from .code_systems import code_systems
 from .conditions import Truth
 from .content import Assessment, Content
 from .content_files import ContentError
@@ -61,6 +60,7 @@ from .mutations import mutations
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
 from .settings import Settings
+from .terminology import code_systems, value_sets
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
@@ -350,16 +350,24 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
         raise click.exceptions.Exit(1)
 
 
-@content.command("code-systems")
+@content.command("terminology")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @OVERLAY
-def write_code_systems(directory: Path, overlay: Path | None) -> None:
-    """Write the project's own codes to DIRECTORY as FHIR CodeSystems, to be mapped and shared."""
+def write_terminology(directory: Path, overlay: Path | None) -> None:
+    """Write all codes to DIRECTORY as FHIR, to be mapped and shared.
+
+    The project's own as CodeSystems; each fact, answer, activity, medicine and feed as a ValueSet
+    of its own code and of the standard and local ones that mean the same.
+    """
     loaded = _content(overlay)
     directory.mkdir(parents=True, exist_ok=True)
-    for name, code_system in code_systems(loaded).items():
-        (directory / name).write_bytes(orjson.dumps(code_system, option=orjson.OPT_INDENT_2))
-        Console().print(f"{directory / name}: {code_system['count']} codes", soft_wrap=True)
+    systems, sets = code_systems(loaded), value_sets(loaded)
+    for name, resource in (systems | sets).items():
+        (directory / name).write_bytes(orjson.dumps(resource, option=orjson.OPT_INDENT_2))
+    console = Console()
+    for name, code_system in systems.items():
+        console.print(f"{directory / name}: {code_system['count']} codes", soft_wrap=True)
+    console.print(f"and {len(sets)} ValueSets")
 
 
 @main.group("lactmed")

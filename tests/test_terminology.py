@@ -7,10 +7,12 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from fhir.resources.R4B.codesystem import CodeSystem
+from fhir.resources.R4B.valueset import ValueSet
 
-from cds_service.code_systems import code_systems
 from cds_service.command import main
-from cds_service.content import Content
+from cds_service.content import VALUE_SET, Content
+from cds_service.content_loader import load_content
+from cds_service.terminology import code_systems, value_sets
 
 
 def codes(code_system: CodeSystem) -> set[str]:
@@ -22,6 +24,7 @@ def test_every_own_code_is_in_one_and_once(content: Content) -> None:
     for code_system in made.values():
         assert code_system.count == len(code_system.concept) == len(codes(code_system))
     assert codes(made["urn:lactation-cds:fact"]) == set(content.facts)
+    assert codes(made["urn:lactation-cds:finding"]) == set(content.findings)
     assert codes(made["urn:lactation-cds:activity"]) == set(content.interventions)
     assert codes(made["urn:lactation-cds:card"]) == set(content.cards)
     answers = codes(made["urn:lactation-cds:answer"])
@@ -40,10 +43,30 @@ def _by_url(content: Content) -> dict[str, dict]:
 
 
 def test_the_command_writes_them(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["content", "code-systems", str(tmp_path / "codes")])
+    result = CliRunner().invoke(main, ["content", "terminology", str(tmp_path / "codes")])
     assert result.exit_code == 0, result.output
     written = sorted((tmp_path / "codes").iterdir())
-    assert len(written) == 4
-    for path in written:
+    systems = [path for path in written if path.name.startswith("CodeSystem")]
+    assert len(systems) == 5
+    for path in systems:
         CodeSystem.model_validate(json.loads(path.read_text()))
         assert path.name in result.output.replace("\n", "")
+    assert f"and {len(written) - 5} ValueSets" in result.output
+
+
+def test_each_fact_is_a_value_set_of_its_own_code_and_the_standard_ones(content: Content) -> None:
+    made = {made["url"]: ValueSet.model_validate(made) for made in value_sets(content).values()}
+    for fact in content.facts:
+        value_set = made[VALUE_SET + fact]
+        pairs = {(i.system, c.code) for i in value_set.compose.include for c in i.concept}
+        assert pairs == set(content.codes_of(fact))
+    assert {f"{VALUE_SET}pump-mode-double", f"{VALUE_SET}activity-lactation-consult"} <= set(made)
+
+
+def test_what_is_written_can_be_laid_over_the_content(content: Content, tmp_path: Path) -> None:
+    """A hospital maps from these files: they are ValueSets as the content reads them."""
+    for name, value_set in value_sets(content).items():
+        (tmp_path / name).write_text(json.dumps(value_set))
+    laid = load_content(tmp_path)
+    assert laid.facts_by_code.keys() == content.facts_by_code.keys()
+    assert laid.answers == content.answers
