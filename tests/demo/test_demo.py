@@ -236,8 +236,8 @@ def test_the_plot_shows_each_day_against_the_expected_range(demo: str) -> None:
 def test_the_chart_shows_how_letdown_is_assessed_and_what_is_missing(demo: str) -> None:
     page = requests.get(f"{demo}/mothers/data-missing", timeout=10).text
     assert "Not assessable" in page
-    assert '<td class="so">little</td>' in page
-    assert '<td class="unknown">long</td>' in page
+    assert '<span class="need so">volume little</span>' in page
+    assert '<span class="need unknown">pumping long</span>' in page
     assert "length of a pumping session, letdown sensation" in page
     page = requests.get(f"{demo}/mothers/inhibited-letdown", timeout=10).text
     assert '<th scope="row" class="so">inhibited letdown</th>' in page
