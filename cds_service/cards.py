@@ -163,6 +163,7 @@ def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[s
     the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
     """
     judged = False
+    withheld: list[str] = []
     built: list[tuple[tuple[int, int], Card, dict[str, Any]]] = []
     data_needed: Card | None = None
     for card in case.content.cards.values():
@@ -175,6 +176,11 @@ def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[s
         holds = case.holds(name, card.when, card.unless)
         judged = judged or holds is False
         if holds is not True:
+            continue
+        stronger = next((name for name in card.withheld_by if case.finding(name) is True), None)
+        if stronger is not None:
+            judged = True
+            withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
             continue
         try:
             made_of = _make(card, case, setting, printed)
@@ -191,6 +197,8 @@ def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[s
             built.append((_rank(made, data_needed), data_needed, made))
     built.sort(key=lambda ranked: ranked[0])
     cards = [made for _, _, made in built[:MOST_CARDS]]
+    if cards and withheld:
+        cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
     if len(built) > MOST_CARDS:
         left_out = ", ".join(card.title for _, card, _ in built[MOST_CARDS:])
         cards[-1]["detail"] += f"\n\nNot shown, as less urgent: {left_out}."

@@ -109,12 +109,17 @@ class Grade(Entry):
 
 
 class PrefetchKey(Entry):
-    """One prefetch template, and whether the service can do without it."""
+    """One prefetch template, and whether the service can do without it.
+
+    ``by_code`` narrows it to the codes of the facts that come under it, ``by_activity`` to those of
+    the activities.
+    """
 
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z]*$")]
     label: str
     resource: str
     by_code: bool = False
+    by_activity: bool = False
     search: str | None = None
     needed: bool = False
 
@@ -326,6 +331,7 @@ Hook = Literal[
 class Card(Entry):
     """A card: on which hooks and when it is shown, what it says, and what it offers.
 
+    While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
     effect of, one of ``about``; with ``if-guarded`` only while a guard of it is open or unchecked.
     """
@@ -338,6 +344,7 @@ class Card(Entry):
     urgency: int
     when: When
     unless: When | None = None
+    withheld_by: list[Identifier] = Field(default_factory=list)
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
     body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
     about: list[str] = Field(default_factory=list)
@@ -512,6 +519,7 @@ class Content:
     counting_facts: list[FactSpec] = field(default_factory=list)
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
     keys_in_use: set[str] = field(default_factory=set)
+    prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
 
     def facts_of_concept(self, concept: Any, resource_type: str) -> tuple[FactSpec, ...]:
         """The facts that a CodeableConcept codes for in a resource of this type."""
@@ -539,20 +547,20 @@ class Content:
         conversion = self.conversions[fact_id].get(written)
         return None if conversion is None else number * conversion[0] + conversion[1]
 
-    def template_of(self, key: PrefetchKey) -> str:
-        """The prefetch template of a key, made from the codes of the facts that come under it.
+    def make_template(self, key: PrefetchKey) -> str:
+        """The prefetch template of a key, made from the codes of what comes under it.
 
         Only what CDS Hooks 2.0.1 recommends every client to support: a type-level search with
         token equality, ``_sort`` and ``_count``, and root-level context tokens.
         """
         search = [f"{key.resource}?patient={{{{context.patientId}}}}"]
+        codes: list[tuple[str, str]] = []
         if key.by_code:
-            codes = [
-                code
-                for spec in self.facts.values()
-                if _comes_under(spec, key)
-                for code in self.codes_of(spec.id)
-            ]
+            for spec in self.facts.values():
+                codes += self.codes_of(spec.id) if _comes_under(spec, key) else []
+        if key.by_activity:
+            codes += self.activities
+        if codes:
             unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
             search.append(f"{CODE_PARAMETER.get(key.resource, 'code')}={','.join(unique)}")
         if key.search:

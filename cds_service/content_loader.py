@@ -62,6 +62,8 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     if files.faults:
         raise ContentError(sorted(files.faults, key=lambda fault: (fault.file, fault.line)))
     _mark_keys_in_use(content)
+    for key in content.prefetch.values():
+        content.prefetch_templates[key.id] = content.make_template(key)
     return content
 
 
@@ -181,6 +183,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             references.append(("interventions", intervention.id, "templates", template))
     for card in content.cards.values():
         references.append(("cards", card.id, "interventions", card.interventions))
+        references.append(("cards", card.id, "findings", card.withheld_by))
         for name in card.about:
             if name not in orderable:
                 reason = f"'{name}' is no medicine, no effect of one, and no feed"

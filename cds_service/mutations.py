@@ -1,8 +1,8 @@
 """Mutations: is every threshold and every guard of the content watched by some vignette?
 
 Each is one small change for the worse: a threshold or a curve a little lower or higher, a guard, an
-``unless`` or a ``held-back-by`` gone. A vignette must notice. What none notices is a survivor:
-content that could be changed by mistake and nobody would see it.
+``unless``, a ``held-back-by`` or a ``withheld-by`` gone. A vignette must notice. What none notices
+is a survivor: content that could be changed by mistake and nobody would see it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def mutations(content: Content) -> Iterator[Mutation]:
             yield from _of_thresholds(condition, where)
         if getattr(entry, "unless", None) is not None:
             yield _of_member(entry, "unless", None, f"{where}: without its unless")
-        for member in ("guards", "held_back_by"):
+        for member in ("guards", "held_back_by", "withheld_by"):
             names = getattr(entry, member, [])
             for name in names:
                 rest = [other for other in names if other != name]

@@ -37,7 +37,7 @@ def gather(
                 wanted[key.id] = answer.next_url
         else:
             answers[key.id] = Answer(State.ABSENT, reason="it was not sent")
-            filled = fill_template(content.template_of(key), context)
+            filled = fill_template(content.prefetch_templates[key.id], context)
             if filled is not None:
                 wanted[key.id] = filled
     if wanted and reader is not None and request.fhir_server is not None:

@@ -256,7 +256,7 @@ def _refusal_of(error: ValidationError) -> Refusal:
 
 def discovery(content: Content) -> dict[str, Any]:
     """The answer of ``GET /cds-services``: the services, with templates made from the content."""
-    prefetch = {key.id: content.template_of(key) for key in content.prefetch.values()}
+    prefetch = content.prefetch_templates
     return {
         "services": [
             {

@@ -103,7 +103,7 @@ def test_a_token_cannot_change_the_search() -> None:
 def test_the_templates_ask_only_what_every_client_can(content: Content) -> None:
     """CDS Hooks 2.0.1, "Prefetch query restrictions"."""
     for key in content.prefetch.values():
-        template = content.template_of(key)
+        template = content.prefetch_templates[key.id]
         kind, _, query = template.partition("?")
         assert kind.isalpha()
         names = [part.partition("=")[0] for part in query.split("&")]
@@ -125,6 +125,6 @@ def test_a_new_code_in_a_value_set_is_in_the_template(tmp_path: Any) -> None:
     }
     (tmp_path / "pacifier.json").write_text(json.dumps(own))
     changed = load_content(tmp_path)
-    template = changed.template_of(changed.prefetch["infantFeeding"])
+    template = changed.prefetch_templates["infantFeeding"]
     assert "urn:hospital|PAC-1" in template
     assert "urn:lactation-cds:fact|pacifier-use" in template

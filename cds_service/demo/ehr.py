@@ -35,7 +35,7 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
     """Every prefetch key of the content, answered by the store as a client would send it."""
     answers: dict[str, Any] = {}
     for key in content.prefetch.values():
-        search = content.template_of(key).replace("{{context.patientId}}", patient)
+        search = content.prefetch_templates[key.id].replace("{{context.patientId}}", patient)
         kind, _, query = search.partition("?")
         bundle = store.search(base, kind, query.replace("+", "%2B"))
         answers[key.id] = bundle if bundle.get("entry") else None
