@@ -50,8 +50,24 @@ class _Mapping(dict[str, Any]):
     line: int = 0
 
 
-def _loader_for(file: str) -> type[yaml.CSafeLoader]:
-    class Loader(yaml.CSafeLoader):
+class AuthoredYaml(yaml.CSafeLoader):
+    """YAML as an author means it: dates stay text, and ``yes`` and ``no`` are answers.
+
+    Numbers are numbers, and only ``true`` and ``false`` are booleans.
+    """
+
+
+AuthoredYaml.yaml_implicit_resolvers = {
+    letter: [pair for pair in resolvers if not pair[0].endswith((":timestamp", ":bool"))]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+AuthoredYaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), ["t", "f"]
+)
+
+
+def _loader_for(file: str) -> type[AuthoredYaml]:
+    class Loader(AuthoredYaml):
         pass
 
     def construct(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> Iterator[_Mapping]:
@@ -69,15 +85,6 @@ def _loader_for(file: str) -> type[yaml.CSafeLoader]:
         mapping.update({str(k): v for k, v in loader.construct_mapping(node).items()})
 
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct)
-    # Dates stay text, and yes and no are answers: only true and false are booleans.
-    kept = {
-        letter: [pair for pair in resolvers if not pair[0].endswith((":timestamp", ":bool"))]
-        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.yaml_implicit_resolvers = kept
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), ["t", "f"]
-    )
     return Loader
 
 

@@ -28,6 +28,7 @@ import orjson
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .content_files import AuthoredYaml
 from .times import duration
 from .wording import change_texts
 
@@ -93,7 +94,7 @@ class Vignette:
         source = self.path / "mother.yaml"
         if not source.exists():
             return None
-        return build_bundle(self.name, yaml.load(source.read_text("utf-8"), yaml.BaseLoader))
+        return build_bundle(self.name, yaml.load(source.read_text("utf-8"), AuthoredYaml))
 
     @cached_property
     def expected(self) -> Expected:
@@ -251,7 +252,7 @@ _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 
 def build_bundle(name: str, written: dict[str, Any]) -> dict[str, Any]:
-    """The transaction Bundle of a ``mother.yaml`` that was read with every scalar as text.
+    """The transaction Bundle of a ``mother.yaml`` that was read as ``AuthoredYaml``.
 
     ``records`` become Observations by the project's own codes; ``resources`` are taken as they
     are, with ``{her}`` in a string standing for her reference and a time written as ``3 h ago``.

@@ -72,29 +72,35 @@ def test_the_clients_file_of_the_example_is_one() -> None:
         Client.model_validate(client)
 
 
-def test_the_examples_of_the_content_page_load(tmp_path: Path) -> None:
-    conditions, overlay, _, _ = blocks(CONTENT, "yaml")
-    (value_set,) = blocks(CONTENT, "json")
-    (tmp_path / "own.json").write_text(value_set)
+def test_the_conditions_of_the_content_page_are_some(tmp_path: Path) -> None:
     finding: dict[str, Any] = {"id": "example", "label": "an example", "review": "draft"}
-    document = yaml.load(conditions, yaml.BaseLoader)
+    document = yaml.load(blocks(CONTENT, "yaml")[0], yaml.BaseLoader)
     document["when"]["all"][1]["at-least"] = 20
     (tmp_path / "conditions.yaml").write_text(json.dumps({"findings": [finding | document]}))
-    (tmp_path / "own.yaml").write_text(overlay)
-    own = load_content(tmp_path)
-    assert "example" in own.findings
-    assert "lactation-consult" not in own.cards
-    assert "medicationStatements" not in own.prefetch
+    assert "example" in load_content(tmp_path).findings
 
 
-def test_the_vignette_of_the_content_page_is_one(tmp_path: Path) -> None:
-    _, _, mother, expected = blocks(CONTENT, "yaml")
-    (tmp_path / "poor-transfer").mkdir()
-    (tmp_path / "poor-transfer" / "mother.yaml").write_text(mother)
-    (tmp_path / "poor-transfer" / "expected.yaml").write_text(expected)
-    result = CliRunner().invoke(main, ["content", "test", str(tmp_path)])
+# A file of an example: its name, alone at the end of a line, and what is in it.
+FILE = re.compile(r"`(my-(?:content|vignettes)/[\w./-]+)`\n\n```(?:yaml|json)\n(.*?)```", re.S)
+
+
+def test_each_change_of_the_content_page_is_proved_by_its_command(tmp_path: Path) -> None:
+    files = FILE.findall(CONTENT)
+    assert len(files) == 10
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    vignettes, own = str(tmp_path / "my-vignettes"), str(tmp_path / "my-content")
+    result = CliRunner().invoke(main, ["content", "test", vignettes, "--overlay", own])
     assert result.exit_code == 0, result.output
-    assert "1 of 1 vignettes" in result.output
+    assert "3 of 3 vignettes" in result.output
+    assert "medicationStatements" not in load_content(tmp_path / "my-content").prefetch
+    for change in (tmp_path / "my-content").iterdir():  # without any one of them it is not so
+        text = change.read_text()
+        change.unlink()
+        result = CliRunner().invoke(main, ["content", "test", vignettes, "--overlay", own])
+        assert result.exit_code == 1, change.name
+        change.write_text(text)
 
 
 def test_what_is_benchmarked_gets_the_cards_that_are_expected(
