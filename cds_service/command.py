@@ -64,6 +64,7 @@ from .terminology import code_systems, value_sets
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
+MOST_SHOWN = 3  # vignettes that it names for a row
 MOST_NAMED = 40  # entries of one kind that the content check names
 
 
@@ -528,16 +529,19 @@ def _contents_table(loaded: Content) -> Table:
 def _rows_table(loaded: Content) -> Table:
     """Row by row: where it is at work, on what evidence, how far reviewed, and who shows it."""
     table = Table(
-        *("Row", "Says", "At work in", "Evidence", "Grade", "Review", "Shown by"),
+        *("Row", "Says", "At work in", "Evidence", "Grade", "Review", "Shown by", "Near miss"),
         title="Row by row",
         title_justify="left",
     )
     for column in table.columns:
         column.overflow = "fold"  # an id is of no use in part
     shown_by: dict[str, list[str]] = {}
+    missed_by: dict[str, list[str]] = {}
     for vignette in vignettes():
         for row_id in vignette.expected.rows:
             shown_by.setdefault(row_id, []).append(vignette.name)
+        for row_id in vignette.expected.near_misses:
+            missed_by.setdefault(row_id, []).append(vignette.name)
     uses = loaded.row_uses()
     for row in loaded.rows.values():
         entries = [entry for _, entry in uses[row.id]]
@@ -553,9 +557,15 @@ def _rows_table(loaded: Content) -> Table:
             Text("; ".join(dict.fromkeys(loaded.evidence[name].short for name in sources))),
             Text(" ".join(sorted(grades))),
             Text(", ".join(dict.fromkeys(entry.review for entry in entries))),
-            Text(", ".join(shown_by.get(row.id, ()))),
+            *(Text(_few(names.get(row.id, []))) for names in (shown_by, missed_by)),
         )
     return table
+
+
+def _few(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    rest = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return ", ".join(names[:MOST_SHOWN]) + rest
 
 
 def _places(uses: list[tuple[str, Any]]) -> str:

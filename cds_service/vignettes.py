@@ -55,8 +55,8 @@ class Expected(BaseModel):
     jurisdiction: str = "US"
     orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
     feeds: list[str] = []  # feeds that are being ordered for her infant
-    rows: list[str]
-    rows_by_silence: list[str] = []  # those that are shown by what is not on the cards
+    rows: list[str]  # that are at work on her cards
+    near_misses: list[str] = []  # rows that she just misses: what they bring is not on her cards
     cards: list[str]  # exactly these, in this order
     assessments: dict[str, str] = {}  # what each comes to, such as ``letdown: not assessable``
     never: list[str] = []  # none of these
@@ -220,8 +220,8 @@ def differences(
         if got != indicator:
             told.append(f"{name}: expected {indicator}, got {got}")
     rows = {row for card in cards for row in _why(card)["rows"]}
-    missing = set(expected.rows) - set(expected.rows_by_silence) - rows
-    if cards and missing:
+    missing = set(expected.rows) - rows
+    if missing:
         told.append(f"rows not on the cards: {_list(sorted(missing))}")
     return told
 

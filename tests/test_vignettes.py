@@ -55,6 +55,13 @@ def test_there_are_enough_mothers() -> None:
     assert len(MOTHERS) >= 40
 
 
+def test_each_row_has_a_mother_who_shows_it_and_one_who_just_misses_it(content: Content) -> None:
+    shown = {row for mother in MOTHERS for row in mother.expected.rows}
+    missed = {row for mother in MOTHERS for row in mother.expected.near_misses}
+    assert sorted(content.rows.keys() - shown) == []
+    assert sorted(content.rows.keys() - missed) == []
+
+
 @EACH
 def test_she_gets_her_cards(
     content: Content, settings: Settings, valid: Callable[[str, Any], None], mother: Vignette
