@@ -19,6 +19,7 @@ from .content import Content
 from .content_loader import load_content
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
+from .outgoing import Outgoing
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
 from .settings import Settings
@@ -34,13 +35,15 @@ def create_app(
     """The WSGI application.
 
     Settings come from the environment and the content from ``cards/`` unless they are given.
-    Raises ``ContentError`` or ``ClientsError`` rather than start with what cannot be trusted.
+    Raises ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than start with what
+    cannot be trusted.
     """
     settings = settings or Settings()
     content = content or load_content(settings.content_dir)
-    callers = Callers(settings)
+    outgoing = Outgoing(settings.networks)
+    callers = Callers(settings, outgoing)
     evaluation = Evaluation(content, settings.jurisdiction)
-    reader = FhirReader()
+    reader = FhirReader(outgoing)
     services = orjson.dumps(discovery(content))
 
     app = Flask("cds_service", static_folder=None)

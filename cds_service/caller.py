@@ -4,18 +4,18 @@ CDS Hooks 2.0.1, "Trusting CDS Clients": a JWT signed by the client, with the ex
 called as its audience. The audience is built from ``CDS_BASE_URL`` and never from headers. The
 caller learns nothing of why a token was refused; the log says it, without the token.
 
-Keys are given in the clients file. Fetching them from a ``jku``, and refusing a ``jti`` that was
-seen before, are not built yet: a client without ``keys`` is refused at start.
+Keys are given in the clients file or read from the client's ``jku`` there; a token that names
+another ``jku`` is refused. A ``jti`` is let in once, by all workers and machines on one database.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
+import math
 import time
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard, get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -25,13 +25,18 @@ from joserfc.jwk import KeySet
 from joserfc.util import urlsafe_b64decode
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from .client_keys import RemoteKeys, key_set_of
+from .database import Database, DatabaseError
+from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
 from .settings import Settings
 
-ALGORITHMS = ["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
+Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 LEEWAY = 60
 LONGEST_LIFE = 3600
 LONGEST_TOKEN = 16 * 1024
+FIRST_PATIENCE = 2.0  # seconds for the keys of a client, at start
 
 log = logging.getLogger("cds_service.caller")
 
@@ -51,19 +56,32 @@ class Client(BaseModel):
     fhir_servers: list[str] = Field(default_factory=list)
     tenants: list[str] = Field(default_factory=list)
     origins: list[str] = Field(default_factory=list)
+    algorithms: list[Algorithm] = Field(default=list(ALGORITHMS), min_length=1)
 
     _key_set: KeySet | None = PrivateAttr(default=None)
+    _remote: RemoteKeys | None = PrivateAttr(default=None)
+
+    def keys_holding(self, kid: str) -> KeySet | None:
+        """Its keys, if one of them is called ``kid``: those of the file, else those of its jku."""
+        own = self._key_set
+        if own is not None and any(key.kid == kid for key in own.keys):
+            return own
+        return self._remote.holding(kid) if self._remote is not None else None
 
 
 class Callers:
     """Everyone who may call. With ``CDS_AUTH=open``, that is anyone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, outgoing: Outgoing) -> None:
         self._open = settings.auth == "open"
+        self._beyond_loopback = settings.open_beyond_loopback
         self._base_url = settings.base_url
-        self._clients = _read_clients(settings.clients) if settings.clients else {}
+        self._clients = _read_clients(settings.clients, outgoing) if settings.clients else {}
         if not self._open and not self._clients:
             raise ClientsError("CDS_AUTH=required needs CDS_CLIENTS, a file that lists the clients")
+        self.database = None if self._open else Database(settings.database_url)
+        if self.database is not None:
+            self.database.upgrade()
         if self._open:
             log.warning("CDS_AUTH=open: anyone who can reach this service may call it")
 
@@ -76,7 +94,7 @@ class Callers:
         """The client that calls ``path``; ``None`` if the service is open.
 
         Raises ``Refusal``: 401 for a token that is missing or does not hold, 403 for a tenant that
-        is not on the client's list.
+        is not on the client's list, 503 if it cannot be known whether the token was used before.
         """
         if self._open:
             return None
@@ -84,20 +102,43 @@ class Callers:
         if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
             raise _unknown("there is no bearer token")
         try:
-            issuer = _payload_of(token).get("iss")
-            client = self._clients.get(issuer) if isinstance(issuer, str) else None
-            if client is None or client._key_set is None:
-                raise _unknown("its issuer is not a client")
-            decoded = jwt.decode(token, client._key_set, algorithms=ALGORITHMS)
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+            header, payload = (_part_of(token, number) for number in (0, 1))
+            client = self._client_of(header, payload)
+            keys = client.keys_holding(_kid_of(header))
+            if keys is None:
+                raise _unknown("its key is not among the client's")
+            decoded = jwt.decode(token, keys, algorithms=list(client.algorithms))
+            _must_suit(keys, decoded.header)
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise _unknown(type(error).__name__) from None
-        if not decoded.header.get("kid"):
-            raise _unknown("it names no key")
         self._check(decoded.claims, f"{self._base_url}{path}")
+        self._must_be_first(client, decoded.claims)
         tenant = decoded.claims.get("tenant")
         if client.tenants and tenant not in client.tenants:
             raise Refusal(403, "This tenant may not call the service.", "forbidden")
         return client
+
+    def _client_of(self, header: dict[str, Any], payload: dict[str, Any]) -> Client:
+        issuer = payload.get("iss")
+        client = self._clients.get(issuer) if isinstance(issuer, str) else None
+        if client is None:
+            raise _unknown("its issuer is not a client")
+        if "jku" in header and (client.jku is None or header["jku"] != client.jku):
+            raise _unknown("its jku is not that of its issuer")
+        return client
+
+    def _must_be_first(self, client: Client, claims: dict[str, Any]) -> None:
+        """Only a token that holds is noted, so that nobody can use up another's."""
+        assert self.database is not None
+        try:
+            first = self.database.sees_first(
+                client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
+            )
+        except DatabaseError:
+            reason = "Whether this token was used before cannot be known now."
+            raise Refusal(503, reason, "transient", headers={"Retry-After": "1"}) from None
+        if not first:
+            raise _unknown("it was used before")
 
     def _check(self, claims: dict[str, Any], url: str) -> None:
         now = time.time()
@@ -115,15 +156,17 @@ class Callers:
     def may_read(self, client: Client | None, server: str) -> None:
         """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
 
-        A known client may name its own servers. An open service reads from https, and from http on
-        this machine.
+        A known client may name its own servers. An open service reads from https, and from this
+        machine as long as nobody else can call.
         """
         if client is not None:
             known = {listed.rstrip("/") for listed in client.fhir_servers}
             if server.rstrip("/") not in known:
                 raise Refusal(403, "This FHIR server is not on the caller's list.", "forbidden")
-        elif urlsplit(server).scheme != "https" and not _is_loopback(urlsplit(server).hostname):
+        elif not _is_private(server):
             raise Refusal(403, "A FHIR server must be reached by https.", "forbidden")
+        elif self._beyond_loopback and is_loopback(urlsplit(server).hostname):
+            raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
 def _unknown(why: str) -> Refusal:
@@ -131,42 +174,59 @@ def _unknown(why: str) -> Refusal:
     return Refusal(401, "", headers={"WWW-Authenticate": "Bearer"})
 
 
-def _payload_of(token: str) -> dict[str, Any]:
+def _part_of(token: str, number: int) -> dict[str, Any]:
+    """The header (0) or the payload (1) of a token, before anything is believed of it."""
     parts = token.split(".")
     if len(parts) != 3:
         raise ValueError("not a compact JWT")
-    payload = json.loads(urlsafe_b64decode(parts[1].encode()))
-    if not isinstance(payload, dict):
-        raise ValueError("not a JWT payload")
-    return payload
+    part = json.loads(urlsafe_b64decode(parts[number].encode()))
+    if not isinstance(part, dict):
+        raise ValueError("not a JSON object")
+    return part
+
+
+def _kid_of(header: dict[str, Any]) -> str:
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise _unknown("it names no key")
+    return kid
+
+
+def _must_suit(keys: KeySet, header: dict[str, Any]) -> None:
+    """What the key itself says of its use must agree with the token."""
+    key = next(key for key in keys.keys if key.kid == header["kid"])
+    if key.get("alg") not in (None, header["alg"]) or key.get("use") not in (None, "sig"):
+        raise _unknown("its key is for something else")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
+def _is_private(url: str) -> bool:
+    """Whether nobody can listen in: https, or http on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
 
 
-def _read_clients(path: Path) -> dict[str, Client]:
+def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         clients = [Client.model_validate(entry) for entry in document["clients"]]
     except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
         raise ClientsError(f"{path} cannot be read as a clients file: {error}") from error
     for client in clients:
-        if client.keys is None:
-            raise ClientsError(
-                f"{path}: {client.issuer} has no 'keys'; keys from a jku are not read yet"
-            )
-        try:
-            client._key_set = KeySet.import_key_set(client.keys)  # type: ignore[arg-type]
-        except (JoseError, ValueError, TypeError, KeyError) as error:
-            raise ClientsError(f"{path}: the keys of {client.issuer} are not a JWKS") from error
+        if client.keys is None and client.jku is None:
+            raise ClientsError(f"{path}: {client.issuer} has neither 'keys' nor a 'jku'")
+        for url in (*client.fhir_servers, *([client.jku] if client.jku else [])):
+            if not _is_private(url):
+                raise ClientsError(f"{path}: {client.issuer}: {url} must be reached by https")
+        if client.keys is not None:
+            try:
+                client._key_set = key_set_of(client.keys)
+            except ValueError as error:
+                raise ClientsError(f"{path}: the keys of {client.issuer}: {error}") from error
+        if client.jku is not None:
+            client._remote = RemoteKeys(client.jku, outgoing)
+            client._remote.fetch(patience=FIRST_PATIENCE)
     return {client.issuer: client for client in clients}

@@ -40,6 +40,7 @@ from .conditions import Truth
 from .content import Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
+from .database import DatabaseError
 from .demo.app import create_demo
 from .demo.ehr import example_request
 from .evaluation import Evaluation
@@ -57,6 +58,7 @@ from .lactmed import (
 )
 from .medicines import plain
 from .mutations import mutations
+from .outgoing import is_loopback
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
 from .settings import Settings
@@ -95,7 +97,12 @@ def main() -> None:
 @click.option("--workers", default=2, show_default=True, help="Processes.")
 @click.option("--threads", default=8, show_default=True, help="Threads a process.")
 def serve(host: str, port: int, workers: int, threads: int) -> None:
-    """Run the service under gunicorn. Settings come from the environment (CDS_...)."""
+    """Run the service under gunicorn. Settings come from the environment (CDS_...).
+
+    An open service (CDS_AUTH=open) listens on this machine only, unless
+    CDS_OPEN_BEYOND_LOOPBACK=true says that more is meant.
+    """
+    _must_mean_it(host)
     run_under_gunicorn(create_app, host, port, workers, threads)
 
 
@@ -107,6 +114,19 @@ def demo(port: int) -> None:
     run_under_gunicorn(lambda: create_demo(f"http://127.0.0.1:{port}"), "127.0.0.1", port, 1, 32)
 
 
+def _must_mean_it(host: str) -> None:
+    """Raises ``ClickException`` if an open service would listen beyond this machine unsaid."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise click.ClickException(_say_settings(error)) from None
+    if settings.auth == "open" and not is_loopback(host) and not settings.open_beyond_loopback:
+        raise click.ClickException(
+            f"CDS_AUTH=open lets anyone in who reaches {host}. If that is meant, "
+            "set CDS_OPEN_BEYOND_LOOPBACK=true as well."
+        )
+
+
 def run_under_gunicorn(
     make: Callable[[], Flask], host: str, port: int, workers: int, threads: int
 ) -> None:
@@ -116,7 +136,7 @@ def run_under_gunicorn(
     """
     try:
         app = make()
-    except (ContentError, ClientsError) as error:
+    except (ContentError, ClientsError, DatabaseError) as error:
         raise click.ClickException(str(error)) from None
     except ValidationError as error:
         raise click.ClickException(_say_settings(error)) from None

@@ -9,32 +9,24 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import orjson
-import requests
-from requests.adapters import HTTPAdapter
 
 from .chart import Answer, State, read_answer
+from .outgoing import Outgoing, OutgoingError, origin_of
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
-CHUNK = 64 * 1024
 THREADS = 32
 ACCEPT = "application/fhir+json, application/json;q=0.9"
 
 
 class FhirReader:
-    """One pooled session for all requests of this process."""
+    """Reads for all requests of this process, over ``outgoing``."""
 
-    def __init__(self) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False  # no .netrc, no proxy: the token goes to the server only
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=THREADS, pool_maxsize=THREADS)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+    def __init__(self, outgoing: Outgoing | None = None) -> None:
+        self._outgoing = outgoing or Outgoing()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fhir")
 
     def read(
@@ -65,7 +57,7 @@ class FhirReader:
         whole = Answer(State.EMPTY)
         seen: set[str] = set()
         while url is not None:
-            if not _same_origin(base, url):
+            if origin_of(url) != origin_of(base):
                 return _cut_short(whole, "its next page is on another server")
             if url in seen or len(seen) >= MOST_PAGES:
                 return _cut_short(whole, "it has too many pages")
@@ -80,30 +72,16 @@ class FhirReader:
         return whole
 
     def _read_page(self, url: str, token: str | None, deadline: float) -> Answer:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return _failed("the record system was too slow")
         headers = {"Accept": ACCEPT}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         try:
-            with self._session.get(
-                url, headers=headers, timeout=left, stream=True, allow_redirects=False
-            ) as response:
-                if response.status_code != 200:
-                    return _failed(f"the record system answered {response.status_code}")
-                body = bytearray()
-                for chunk in response.iter_content(CHUNK):
-                    body += chunk
-                    if len(body) > MOST_BYTES:
-                        return _failed("the record system sent too much")
-                    if time.monotonic() > deadline:
-                        return _failed("the record system was too slow")
-            return read_answer(orjson.loads(bytes(body)))
-        except requests.Timeout:
-            return _failed("the record system was too slow")
-        except requests.RequestException:
-            return _failed("the record system could not be reached")
+            status, body = self._outgoing.get(url, headers, deadline, MOST_BYTES)
+            if status != 200:
+                return _failed(f"the record system answered {status}")
+            return read_answer(orjson.loads(body))
+        except OutgoingError as error:
+            return _failed(f"the record system {error}")
         except (orjson.JSONDecodeError, RecursionError):
             return _failed("the record system did not answer with FHIR JSON")
 
@@ -116,8 +94,3 @@ def _cut_short(whole: Answer, reason: str) -> Answer:
     whole.state = State.PARTIAL if whole.resources else State.FAILED
     whole.reason = reason
     return whole
-
-
-def _same_origin(base: str, url: str) -> bool:
-    one, other = urlsplit(base), urlsplit(url)
-    return (one.scheme, one.netloc) == (other.scheme, other.netloc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,9 @@ class Settings(BaseSettings):
     ``base_url`` is the address under which EHRs know the service; the audience of their tokens is
     built from it and never from request headers. ``allowed_origins`` are the browser origins that
     may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
-    letters): which medicines are licensed there.
+    letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
+    separated by commas, to which calls may go although they are not on the open internet.
+    ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
     model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore")
@@ -25,6 +28,9 @@ class Settings(BaseSettings):
     clients: Path | None = None
     content_dir: Path | None = None
     jurisdiction: str = Field(default="US", pattern=r"^[A-Z]{2}$")
+    database_url: str = "sqlite:///lactation-cds.sqlite3"
+    private_networks: str = ""
+    open_beyond_loopback: bool = False
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     deadline_ms: int = Field(default=400, gt=0)
@@ -36,7 +42,23 @@ class Settings(BaseSettings):
             raise ValueError("CDS_BASE_URL must start with https:// (or http://)")
         return url.rstrip("/")
 
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for each in _listed(text):
+            ip_network(each)
+        return text
+
+    @property
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        """The private networks to which calls may go."""
+        return [ip_network(each) for each in _listed(self.private_networks)]
+
     @property
     def origins(self) -> frozenset[str]:
         """The allowed browser origins."""
-        return frozenset(o.strip() for o in self.allowed_origins.split(",") if o.strip())
+        return frozenset(_listed(self.allowed_origins))
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]

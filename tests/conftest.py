@@ -25,6 +25,14 @@ from .mothers import NOW
 SCHEMAS = Path(__file__).parent / "schemas"
 
 
+@pytest.fixture(autouse=True)
+def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A database of each test's own."""
+    url = f"sqlite:///{tmp_path}/lactation-cds.sqlite3"
+    monkeypatch.setenv("CDS_DATABASE_URL", url)
+    return url
+
+
 @pytest.fixture(scope="session")
 def content() -> Content:
     """The shipped content."""

@@ -336,6 +336,19 @@ def test_an_open_service_reads_from_https_or_this_machine_only(
     outcome(client.post(VIEW, json=authorized(content, "http://fhir.example.org")), 403)
 
 
+def test_an_open_service_that_others_can_call_does_not_read_from_this_machine(
+    content: Content, settings: Settings
+) -> None:
+    reachable = settings.model_copy(update={"open_beyond_loopback": True})
+    client = create_app(reachable, content, lambda: NOW).test_client()
+    server = FhirServer()
+    with running(server) as address:
+        outcome(client.post(VIEW, json=authorized(content, address)), 403)
+        secure = address.replace("http://", "https://")
+        outcome(client.post(VIEW, json=authorized(content, secure)), 403)
+    assert server.seen == []
+
+
 def test_neither_token_nor_patient_reaches_the_log(
     client: FlaskClient, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:

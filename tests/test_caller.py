@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 import yaml
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from flask.testing import FlaskClient
-from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
+from werkzeug.wrappers import Request, Response
 
 from cds_service.app import create_app
 from cds_service.caller import ClientsError
@@ -29,6 +35,8 @@ BASE = "https://cds.example.org"
 VIEW = "/cds-services/lactation-patient-view"
 EC = ECKey.generate_key("P-384", {"kid": "ec-1"})
 RSA = RSAKey.generate_key(2048, {"kid": "rsa-1"})
+RSA_384 = RSAKey.generate_key(2048, {"kid": "rsa-384", "alg": "RS384"})
+FOR_ENCRYPTION = ECKey.generate_key("P-384", {"kid": "ec-enc", "use": "enc"})
 STRANGER = ECKey.generate_key("P-384", {"kid": "ec-1"})
 
 Sign = Callable[..., dict[str, str]]
@@ -37,7 +45,9 @@ Sign = Callable[..., dict[str, str]]
 def clients_file(path: Path, **members: Any) -> Path:
     client = {
         "issuer": "https://ehr.example.org",
-        "keys": {"keys": [EC.as_dict(private=False), RSA.as_dict(private=False)]},
+        "keys": {
+            "keys": [key.as_dict(private=False) for key in (EC, RSA, RSA_384, FOR_ENCRYPTION)]
+        },
         "fhir_servers": ["https://fhir.example.org/r4"],
         **members,
     }
@@ -45,8 +55,17 @@ def clients_file(path: Path, **members: Any) -> Path:
     return path
 
 
-def signed(path: str = VIEW, key: Any = EC, alg: str = "ES384", **changes: Any) -> dict[str, str]:
-    """The header of a token for ``path``; ``changes`` replace claims, and ``None`` removes them."""
+def signed(
+    path: str = VIEW,
+    key: Any = EC,
+    alg: str = "ES384",
+    headers: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, str]:
+    """The header of a token for ``path``; ``changes`` replace claims, and ``None`` removes them.
+
+    It is signed here, so that what a library would refuse to sign can be sent too.
+    """
     now = int(time.time())
     claims = {
         "iss": "https://ehr.example.org",
@@ -56,8 +75,25 @@ def signed(path: str = VIEW, key: Any = EC, alg: str = "ES384", **changes: Any) 
         "jti": str(uuid.uuid4()),
     } | changes
     claims = {name: value for name, value in claims.items() if value is not None}
-    header = {"alg": alg, "typ": "JWT"} | ({"kid": key.kid} if key.kid else {})
-    return {"Authorization": f"Bearer {jwt.encode(header, claims, key, algorithms=[alg])}"}
+    header = {"alg": alg, "typ": "JWT", "kid": key.kid} | (headers or {})
+    signing = key.get_op_key("sign") if key.get("use") in (None, "sig") else EC.private_key
+    parts = f"{base64url(json.dumps(header).encode())}.{base64url(json.dumps(claims).encode())}"
+    size = int(alg[2:])
+    hashed = {256: hashes.SHA256, 384: hashes.SHA384, 512: hashes.SHA512}[size]()
+    if alg.startswith("RS"):
+        signature = signing.sign(parts.encode(), padding.PKCS1v15(), hashed)
+    else:
+        r, s = decode_dss_signature(signing.sign(parts.encode(), ECDSA(hashed)))
+        length = (signing.curve.key_size + 7) // 8
+        signature = r.to_bytes(length, "big") + s.to_bytes(length, "big")
+    return {"Authorization": f"Bearer {parts}.{base64url(signature)}"}
+
+
+def another_alg(alg: str) -> dict[str, str]:
+    """A token whose header names another alg than it was signed with."""
+    head, body, signature = signed()["Authorization"].removeprefix("Bearer ").split(".")
+    head = base64url(json.dumps({"alg": alg, "typ": "JWT", "kid": "ec-1"}).encode())
+    return {"Authorization": f"Bearer {head}.{body}.{signature}"}
 
 
 @pytest.fixture
@@ -122,7 +158,16 @@ REFUSED: dict[str, Callable[[], dict[str, str]]] = {
     "no iat": lambda: signed(iat=None),
     "exp as text": lambda: signed(exp="tomorrow"),
     "a life of two hours": lambda: signed(exp=int(time.time()) + 7200),
+    "exp that is no number": lambda: signed(exp=float("nan")),
+    "exp without end": lambda: signed(exp=float("inf")),
     "no jti": lambda: signed(jti=None),
+    "an unknown kid": lambda: signed(key=ECKey.generate_key("P-384", {"kid": "ec-9"})),
+    "a foreign jku": lambda: signed(headers={"jku": "https://else.example/jwks"}),
+    "an alg that its key is not for": lambda: signed(key=RSA_384, alg="RS256"),
+    "a key that is not for signing": lambda: signed(key=FOR_ENCRYPTION),
+    "an EC key with an RSA alg": lambda: another_alg("RS384"),
+    "kid that is a list": lambda: signed(headers={"kid": ["ec-1"]}),
+    "a header nested deeply": lambda: {"Authorization": f"Bearer {base64url(b'[' * 9000)}.e30.e30"},
     "too long": lambda: {"Authorization": "Bearer " + "x" * 1_000_000},
 }
 
@@ -172,7 +217,17 @@ def test_the_reason_is_in_the_log_and_the_token_is_not(
         ("clients: 3", "cannot be read"),
         ("nothing: []", "cannot be read"),
         ("clients:\n- issuer: x\n  keys: {keys: [{kty: XX}]}", "not a JWKS"),
-        ("clients:\n- issuer: x\n  jku: https://ehr.example.org/jwks", "has no 'keys'"),
+        ("clients:\n- issuer: x", "has neither 'keys' nor a 'jku'"),
+        ("clients:\n- issuer: x\n  jku: http://ehr.example.org/jwks", "must be reached by https"),
+        (
+            "clients:\n- issuer: x\n  keys: {keys: []}\n  fhir_servers: [http://ehr.example.org]",
+            "must be reached by https",
+        ),
+        ("clients:\n- issuer: x\n  keys: {keys: []}\n  algorithms: [HS256]", "algorithms"),
+        (
+            "clients:\n- issuer: x\n  keys: {keys: [{kty: oct, k: c2VjcmV0, kid: a}]}",
+            "not a JWKS|public",
+        ),
         ("clients:\n- issuer: x\n  colour: red", "colour"),
         ("clients: [", "cannot be read"),
     ],
@@ -189,3 +244,93 @@ def test_a_clients_file_that_is_none_stops_the_start(
 def test_required_without_clients_does_not_start(content: Content) -> None:
     with pytest.raises(ClientsError, match="CDS_CLIENTS"):
         create_app(Settings(auth="required"), content)
+
+
+# --- used once ----------------------------------------------------------------------------------
+
+
+def test_a_token_is_let_in_once_by_all_workers(
+    guarded: FlaskClient, content: Content, tmp_path: Path
+) -> None:
+    settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
+    another = create_app(settings, content, lambda: NOW).test_client()
+    headers, request = signed(), hook_request(content)
+    assert guarded.post(VIEW, json=request, headers=headers).status_code == 200
+    for worker in (guarded, another):
+        answer = worker.post(VIEW, json=request, headers=headers)
+        assert (answer.status_code, answer.data) == (401, b"")
+    assert another.post(VIEW, json=request, headers=signed()).status_code == 200
+
+
+def test_a_token_that_does_not_hold_uses_up_no_jti(guarded: FlaskClient, content: Content) -> None:
+    request = hook_request(content)
+    forged = signed(key=STRANGER, jti="mine")
+    assert guarded.post(VIEW, json=request, headers=forged).status_code == 401
+    assert guarded.post(VIEW, json=request, headers=signed(jti="mine")).status_code == 200
+
+
+def test_where_that_cannot_be_known_nobody_is_let_in(
+    guarded: FlaskClient, content: Content, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlalchemy.create_engine(database).begin() as connection:
+        connection.execute(sqlalchemy.text("DROP TABLE seen_tokens"))
+    answer = guarded.post(VIEW, json=hook_request(content), headers=signed())
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.get_json()["issue"][0]["code"] == "transient"
+    assert database not in caplog.text
+
+
+# --- keys from a jku ----------------------------------------------------------------------------
+
+
+class KeyServer:
+    """The address of a client's keys on this machine."""
+
+    def __init__(self, *keys: Any) -> None:
+        self.keys = list(keys)
+        self.asked = 0
+        self.status = 200
+        self.location: str | None = None
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        Request(environ)
+        self.asked += 1
+        jwks = {"keys": [key.as_dict(private=False) for key in self.keys]}
+        response = Response(json.dumps(jwks), self.status, mimetype="application/json")
+        if self.location is not None:
+            response = Response(status=302, headers={"Location": self.location})
+        return response(environ, start_response)
+
+
+def client_by_jku(content: Content, path: Path, jku: str) -> FlaskClient:
+    clients = clients_file(path, keys=None, jku=jku)
+    settings = Settings(auth="required", base_url=BASE, clients=clients)
+    return create_app(settings, content, lambda: NOW).test_client()
+
+
+def test_keys_can_come_from_the_clients_jku(content: Content, tmp_path: Path) -> None:
+    server = KeyServer(EC)
+    with running(server) as address:
+        client = client_by_jku(content, tmp_path / "c.yaml", f"{address}/jwks")
+        request = hook_request(content)
+        named = {"jku": f"{address}/jwks"}
+        for headers in (signed(), signed(headers=named), signed()):
+            assert client.post(VIEW, json=request, headers=headers).status_code == 200
+        assert server.asked == 1
+        other = signed(headers={"jku": f"{address}/other"})
+        assert client.post(VIEW, json=request, headers=other).status_code == 401
+        assert (
+            client.post(VIEW, json=request, headers=signed(key=RSA, alg="RS384")).status_code == 401
+        )
+        assert server.asked == 1  # an unknown key is asked for at most every half minute
+
+
+def test_a_jku_that_redirects_is_not_followed(content: Content, tmp_path: Path) -> None:
+    elsewhere, server = KeyServer(EC), KeyServer()
+    with running(elsewhere) as other, running(server) as address:
+        server.location = f"{other}/jwks"
+        client = client_by_jku(content, tmp_path / "c.yaml", f"{address}/jwks")
+        answer = client.post(VIEW, json=hook_request(content), headers=signed())
+    assert answer.status_code == 401
+    assert elsewhere.asked == 0

@@ -108,6 +108,11 @@ def test_what_is_no_request_says_why(tmp_path: Path) -> None:
     assert "The body is not JSON." in run("evaluate", str(path), code=1)
 
 
+def test_an_open_service_stays_on_this_machine_unless_more_is_meant() -> None:
+    told = run("serve", "--host", "0.0.0.0", code=1, CDS_AUTH="open")
+    assert "CDS_OPEN_BEYOND_LOOPBACK=true" in told
+
+
 def test_content_check_prints_what_it_holds() -> None:
     output = run("content", "check")
     assert "is valid" in output

@@ -1,0 +1,121 @@
+"""The database: what must be known to all workers and machines alike.
+
+Now that is which tokens were seen. Any database that SQLAlchemy knows will do; SQLite is enough for
+one machine. No patient data is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+BUSY_MS = 2000
+PURGE_EVERY = 256  # tokens
+
+log = logging.getLogger("cds_service.database")
+
+_tables = sa.MetaData()
+_seen_tokens = sa.Table(
+    "seen_tokens",
+    _tables,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+)
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message says why, without its address."""
+
+
+class Database:
+    """One database. Connections are made in the process that uses them: none outlives a fork."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine: sa.Engine | None = None
+        self._process = 0
+        self._seen = 0
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The connections of this process."""
+        if self._engine is None or self._process != os.getpid():
+            self._engine, self._process = _engine_of(self._url), os.getpid()
+        return self._engine
+
+    def upgrade(self) -> None:
+        """Bring its tables to what this version needs. Raises ``DatabaseError``."""
+        try:
+            with self.engine.begin() as connection:
+                config = _config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except (SQLAlchemyError, OSError) as error:
+            raise DatabaseError(f"the database cannot be used ({type(error).__name__})") from None
+
+    def is_ready(self) -> bool:
+        """Whether it answers, and has the tables that this version needs."""
+        try:
+            with self.engine.connect() as connection:
+                current = MigrationContext.configure(connection).get_current_revision()
+        except SQLAlchemyError:
+            return False
+        return current == ScriptDirectory.from_config(_config()).get_current_head()
+
+    def sees_first(self, issuer: str, jti: str, expires: float, now: float) -> bool:
+        """Note a token; whether it was seen for the first time, by any worker or machine.
+
+        ``expires`` and ``now`` are in seconds since 1970. Raises ``DatabaseError`` if that cannot
+        be known.
+        """
+        token = hashlib.sha256(f"{issuer}\0{jti}".encode()).hexdigest()
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(
+                    sa.insert(_seen_tokens).values(token=token, expires=int(expires) + 1)
+                )
+                self._seen += 1
+                if self._seen % PURGE_EVERY == 1:
+                    connection.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < now))
+        except IntegrityError:
+            return False
+        except SQLAlchemyError as error:
+            log.error("the database failed with %s", type(error).__name__)
+            raise DatabaseError("the database failed") from None
+        return True
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _engine_of(url: str) -> sa.Engine:
+    try:
+        engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    except (SQLAlchemyError, ImportError) as error:
+        reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
+        raise DatabaseError(reason) from None
+    if engine.dialect.name == "sqlite":
+
+        @sa.event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = NORMAL")
+            cursor.close()
+
+    return engine

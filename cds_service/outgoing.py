@@ -1,0 +1,256 @@
+"""Calls to elsewhere: where they may go, how much they may bring, and that they end.
+
+Whatever the service reads from another machine (a FHIR server, a client's keys) it reads through
+``Outgoing.get``. A name is resolved here, each address is checked, and the connection is made to
+the address that was checked: what DNS says a moment later does not matter. No redirect is followed,
+no proxy, ``.netrc`` or cookie is used. At the deadline the connection is cut, even if the other
+side sends a byte a second.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NewConnectionError
+from urllib3.util.connection import create_connection
+
+CHUNK = 64 * 1024
+CONNECTIONS = 32
+REAP_EVERY = 0.05  # seconds
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+log = logging.getLogger("cds_service.outgoing")
+
+
+class OutgoingError(Exception):
+    """A call that brought nothing; the message says why, and nothing of what was called."""
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host names this machine in so many words; a name that resolves to it does not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def may_go_to(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address is on the open internet, or in a network that the operator listed."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if any(ip.version == network.version and ip in network for network in networks):
+        return True
+    inner = _inside(ip)
+    if inner is not None:
+        return may_go_to(str(inner), networks)
+    return ip.is_global and not ip.is_multicast
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return None
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+
+
+class Outgoing:
+    """The calls of one process. ``networks`` are private ones that calls may go to."""
+
+    def __init__(self, networks: Sequence[Network] = ()) -> None:
+        self._calls = _Calls()
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(networks, self._calls)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def get(
+        self, url: str, headers: dict[str, str], deadline: float, most_bytes: int
+    ) -> tuple[int, bytes]:
+        """The status and the body of what is at ``url``; the body only if the status is 200.
+
+        ``deadline`` is on the clock of ``time.monotonic``. Raises ``OutgoingError``.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise OutgoingError("was too slow")
+        try:
+            with (
+                self._calls.until(deadline),
+                self._session.get(
+                    url, headers=headers, timeout=left, stream=True, allow_redirects=False
+                ) as response,
+            ):
+                body = bytearray()
+                while response.status_code == 200:
+                    chunk = response.raw.read1(CHUNK, decode_content=True)
+                    body += chunk
+                    if len(body) > most_bytes:
+                        raise OutgoingError("sent too much")
+                    if not chunk or time.monotonic() > deadline:
+                        break
+            if time.monotonic() > deadline:  # also if it was cut, and looks like an end
+                raise OutgoingError("was too slow")
+            return response.status_code, bytes(body)
+        except requests.exceptions.SSLError:
+            raise OutgoingError("has no certificate that holds") from None
+        except OutgoingError:
+            raise
+        except Exception as error:
+            late = time.monotonic() >= deadline or isinstance(error, requests.Timeout)
+            if not late and not isinstance(error, requests.RequestException | OSError):
+                log.warning("a call failed with %s", type(error).__name__)
+            raise OutgoingError("was too slow" if late else "could not be reached") from None
+
+
+# --- where they go ------------------------------------------------------------------------------
+
+
+class _Adapter(HTTPAdapter):
+    """What ``requests`` sends through: connections that check where they go."""
+
+    def __init__(self, networks: Sequence[Network], calls: _Calls) -> None:
+        self._networks, self._calls = networks, calls
+        super().__init__(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        networks, calls = self._networks, self._calls
+
+        class Plain(_Checked, HTTPConnection):
+            pass
+
+        class Secure(_Checked, HTTPSConnection):
+            pass
+
+        for kind in (Plain, Secure):
+            kind.networks, kind.calls = networks, calls
+        pools = {
+            "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": Plain}),
+            "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": Secure}),
+        }
+        super().init_poolmanager(*args, **options)
+        manager: PoolManager = self.poolmanager
+        manager.pool_classes_by_scheme = pools
+
+
+class _Checked:
+    """A connection that resolves its name itself, and goes only where it may."""
+
+    networks: Sequence[Network]
+    calls: _Calls
+
+    def _new_conn(self: Any) -> socket.socket:
+        host, port = self._dns_host.strip("[]"), self.port or self.default_port
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise NewConnectionError(self, "the name could not be resolved") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        here = is_loopback(host)
+        allowed = [each for each in addresses if here or may_go_to(each, self.networks)]
+        if not allowed:
+            log.warning("a call was refused: its host is in a network that is not listed")
+        for address in allowed:
+            try:
+                return create_connection(
+                    (address, port), self.timeout, self.source_address, self.socket_options
+                )
+            except OSError:
+                continue
+        raise NewConnectionError(self, "no address of it could be connected to")
+
+    def request(self: Any, *args: Any, **options: Any) -> Any:
+        self.calls.use(self)
+        return super().request(*args, **options)  # type: ignore[misc]
+
+
+# --- that they end ------------------------------------------------------------------------------
+
+
+class _Call:
+    """A call under way: until when, and over which connection."""
+
+    __slots__ = ("connection", "deadline")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.connection: Any = None
+
+
+class _Calls:
+    """The calls under way in this process; one that is past its deadline is cut."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._under_way: set[_Call] = set()
+        self._reaper: threading.Thread | None = None
+        self._process = 0
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        call = self._own.call = _Call(deadline)
+        with self._lock:
+            self._under_way.add(call)
+            if self._reaper is None or self._process != os.getpid():
+                self._process = os.getpid()  # a thread does not live on in a fork
+                self._reaper = threading.Thread(target=self._reap, daemon=True)
+                self._reaper.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.discard(call)
+            self._own.call = None
+
+    def use(self, connection: Any) -> None:
+        call = getattr(self._own, "call", None)
+        if call is not None:
+            call.connection = connection
+
+    def _reap(self) -> None:
+        while True:
+            time.sleep(REAP_EVERY)
+            now = time.monotonic()
+            with self._lock:
+                for call in self._under_way:
+                    if now > call.deadline and call.connection is not None:
+                        _cut(call.connection)
+                if not self._under_way:
+                    self._reaper = None
+                    return
+
+
+def _cut(connection: Any) -> None:
+    sock = getattr(connection, "sock", None)
+    if sock is not None:
+        with suppress(OSError):  # it ended by itself
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def origin_of(url: str) -> tuple[str, str]:
+    """Scheme and host with port, as they stand."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc

@@ -1,0 +1,280 @@
+"""Calls to elsewhere: nobody is contacted who must not be, and every call ends in time."""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from cds_service.outgoing import Outgoing, OutgoingError, is_loopback, may_go_to
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Listener:
+    """A socket that notes who connects, and plays what it is told to."""
+
+    def __init__(self, play: Callable[[socket.socket], None] | bytes = OK) -> None:
+        self.play = play
+        self.connections = 0
+
+    def serve(self, server: socket.socket) -> None:
+        while True:
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._answer, args=(peer,), daemon=True).start()
+
+    def _answer(self, peer: socket.socket) -> None:
+        try:
+            with peer:
+                if callable(self.play):
+                    self.play(peer)
+                else:
+                    peer.recv(65536)
+                    peer.sendall(self.play)
+        except OSError:
+            pass
+
+
+@contextmanager
+def listening(listener: Listener, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    with socket.create_server((address, port)) as server:
+        thread = threading.Thread(target=listener.serve, args=(server,), daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def get(url: str, outgoing: Outgoing | None = None, seconds: float = 1.0) -> tuple[int, bytes]:
+    return (outgoing or Outgoing()).get(url, {}, time.monotonic() + seconds, 1_000_000)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_is_called_when_it_is_named(host: str) -> None:
+    with listening(Listener()) as port:
+        assert get(f"http://{host}:{port}/") == (200, b"{}")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "0.0.0.0",
+        "[::ffff:127.0.0.1]",
+        "localhost.",
+        "LOCALHOST.localdomain",
+        socket.gethostname(),
+    ],
+)
+def test_no_other_way_to_write_it_is_let_through(host: str) -> None:
+    listener = Listener()
+    with listening(listener, "0.0.0.0") as port, pytest.raises(OutgoingError, match="reached"):
+        get(f"http://{host}:{port}/")
+    assert listener.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("127.0.0.1", False),
+        ("0.0.0.0", False),
+        ("10.0.0.8", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),  # where clouds keep their metadata
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fc00::1", False),
+        ("fd00:ec2::254", False),
+        ("ff02::1", False),
+        ("::ffff:10.0.0.8", False),
+        ("::ffff:169.254.169.254", False),
+        ("64:ff9b::a00:8", False),  # 10.0.0.8 by NAT64
+        ("64:ff9b::5db8:d822", True),
+        ("2002:a00:8::1", False),  # 10.0.0.8 by 6to4
+    ],
+)
+def test_which_addresses_are_on_the_open_internet(address: str, allowed: bool) -> None:
+    assert may_go_to(address, []) is allowed
+
+
+def test_a_private_network_is_called_if_it_is_listed() -> None:
+    listed = [ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")]
+    assert may_go_to("10.1.2.3", listed)
+    assert may_go_to("::ffff:10.1.2.3", listed)
+    assert may_go_to("fd00::1", listed)
+    assert not may_go_to("10.2.0.1", listed)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"])
+def test_what_names_this_machine(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", [None, "", "localhost.", "127.1", "2130706433", "example.org"])
+def test_what_does_not(host: str | None) -> None:
+    assert not is_loopback(host)
+
+
+def test_dns_that_changes_its_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer is in a listed network; whatever comes later would be this machine."""
+    answers = iter(["127.0.0.2", *["127.0.0.1"] * 10])
+    real = socket.getaddrinfo
+
+    def resolve(host: str, port: Any, *args: Any, **options: Any) -> Any:
+        return real(next(answers) if host == "rebind.example.org" else host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    listed, inside = Listener(), Listener()
+    outgoing = Outgoing([ipaddress.ip_network("127.0.0.2/32")])
+    with listening(listed, "127.0.0.2") as port, listening(inside, "127.0.0.1", port):
+        assert get(f"http://rebind.example.org:{port}/", outgoing)[0] == 200
+        with pytest.raises(OutgoingError):
+            get(f"http://rebind.example.org:{port}/again", Outgoing())
+    assert (listed.connections, inside.connections) == (1, 0)
+
+
+def test_a_redirect_is_an_answer_and_nothing_more() -> None:
+    inside = Listener()
+    with listening(inside) as port:
+        moved = (
+            f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n"
+        )
+        with listening(Listener(moved.encode())) as outside:
+            assert get(f"http://127.0.0.1:{outside}/") == (302, b"")
+    assert inside.connections == 0
+
+
+# --- they end -----------------------------------------------------------------------------------
+
+
+def drip(before: bytes, seconds: float = 0.05) -> Callable[[socket.socket], None]:
+    """Send ``before``, then a byte at a time without end."""
+
+    def play(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(before)
+        while True:
+            time.sleep(seconds)
+            peer.sendall(b"a")
+
+    return play
+
+
+def silent(peer: socket.socket) -> None:
+    time.sleep(30)
+
+
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        silent,
+        drip(b""),
+        drip(b"HTTP/1.1 200 OK\r\nX-Long: "),
+        drip(LONG),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n"),
+    ],
+    ids=["silent", "in the status line", "in a header", "in the body", "in a chunk"],
+)
+def test_a_byte_at_a_time_ends_at_the_deadline(play: Callable[[socket.socket], None]) -> None:
+    with listening(Listener(play)) as port:
+        started = time.monotonic()
+        with pytest.raises(OutgoingError, match="was too slow"):
+            get(f"http://127.0.0.1:{port}/", seconds=0.4)
+        assert time.monotonic() - started < 0.4 + 0.3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    ],
+)
+def test_an_answer_that_is_no_http_is_a_failure(answer: bytes) -> None:
+    with (
+        listening(Listener(answer)) as port,
+        pytest.raises(OutgoingError, match="could not be reached"),
+    ):
+        get(f"http://127.0.0.1:{port}/")
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(b"0" * 50_000_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    with (
+        listening(Listener(head.encode() + bomb)) as port,
+        pytest.raises(OutgoingError, match="sent too much"),
+    ):
+        get(f"http://127.0.0.1:{port}/", seconds=5)
+
+
+def test_a_certificate_that_does_not_hold_is_told(tmp_path: Any) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def play(peer: socket.socket) -> None:
+        with context.wrap_socket(peer, server_side=True) as secure:
+            secure.recv(65536)
+            secure.sendall(OK)
+
+    with (
+        listening(Listener(play)) as port,
+        pytest.raises(OutgoingError, match="has no certificate that holds"),
+    ):
+        get(f"https://127.0.0.1:{port}/")
+
+
+def self_signed(directory: Any) -> tuple[str, str]:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    (directory / "c.pem").write_bytes(certificate.public_bytes(pem))
+    (directory / "k.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return str(directory / "c.pem"), str(directory / "k.pem")
