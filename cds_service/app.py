@@ -23,6 +23,7 @@ from .outgoing import Outgoing
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
 from .settings import Settings
+from .telemetry import add_health, mark, note, watch
 
 log = logging.getLogger("cds_service")
 
@@ -48,6 +49,8 @@ def create_app(
 
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    watch(app, settings.metrics)
+    add_health(app, lambda: {"database": callers.can_tell()}, content.version)
     _answer_errors_in_fhir(app)
     _allow_origins(app, settings.origins | callers.origins)
 
@@ -61,16 +64,24 @@ def create_app(
     def call_service(service_id: str) -> Response:
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
+        note(service=service_id)
         client = callers.identify(request.headers.get("Authorization"), request.path)
+        mark("caller")
+        note(client=client.issuer if client is not None else None)
         _must_accept_json()
         if request.mimetype != "application/json":
             raise Refusal(415, "The body must be application/json.", "not-supported")
         hook, context = read_request(_body(), HOOKS[service_id])
+        mark("request")
         if hook.fhir_server is not None:
             callers.may_read(client, hook.fhir_server)
         chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
+        mark("gather")
         setting = Setting.of(hook.hook, context)
-        return _json(evaluation.answer(chart, setting, clock(), context.judged_orders))
+        answered = evaluation.answer(chart, setting, clock(), context.judged_orders)
+        mark("evaluate")
+        note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
+        return _json(answered.body)
 
     return app
 

@@ -90,6 +90,10 @@ class Callers:
         """The browser origins of all clients."""
         return {origin for client in self._clients.values() for origin in client.origins}
 
+    def can_tell(self) -> bool:
+        """Whether it can be told which tokens were used before: the database answers."""
+        return self.database is None or self.database.is_ready()
+
     def identify(self, authorization: str | None, path: str) -> Client | None:
         """The client that calls ``path``; ``None`` if the service is open.
 

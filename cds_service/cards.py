@@ -197,6 +197,7 @@ def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[s
             built.append((_rank(made, data_needed), data_needed, made))
     built.sort(key=lambda ranked: ranked[0])
     cards = [made for _, _, made in built[:MOST_CARDS]]
+    case.shown = [card.id for _, card, _ in built[:MOST_CARDS]]
     if cards and withheld:
         cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
     if len(built) > MOST_CARDS:

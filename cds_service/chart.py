@@ -9,7 +9,7 @@ Flask, the network or the clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -203,6 +203,13 @@ class Chart:
     def referenced(self, reference: Any) -> Resource | None:
         """A resource of the chart by its relative reference, such as a Medication."""
         return self._by_reference.get(reference) if isinstance(reference, str) else None
+
+    def ways(self, sent: Collection[str]) -> dict[str, int]:
+        """How many prefetch keys were sent, were fetched, and could not be had."""
+        missing = len(self.unavailable)
+        absent = sum(key not in sent for key in self.answers)
+        fetched = sum(key not in sent for key in self.answers.keys() - self.unavailable)
+        return {"sent": len(self.answers) - absent, "fetched": fetched, "missing": missing}
 
     def state(self, key: str) -> State:
         """How a prefetch key came back."""

@@ -24,6 +24,7 @@ import click
 import orjson
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger as GunicornLogger
 from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markdown import Markdown
@@ -62,6 +63,7 @@ from .outgoing import is_loopback
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
 from .settings import Settings
+from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
@@ -103,7 +105,8 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     CDS_OPEN_BEYOND_LOOPBACK=true says that more is meant.
     """
     _must_mean_it(host)
-    run_under_gunicorn(create_app, host, port, workers, threads)
+    write_logs_as_json()
+    run_under_gunicorn(create_app, host, port, workers, threads, logger_class=_JsonLogger)
 
 
 @main.command()
@@ -128,7 +131,12 @@ def _must_mean_it(host: str) -> None:
 
 
 def run_under_gunicorn(
-    make: Callable[[], Flask], host: str, port: int, workers: int, threads: int
+    make: Callable[[], Flask],
+    host: str,
+    port: int,
+    workers: int,
+    threads: int,
+    logger_class: type[GunicornLogger] = GunicornLogger,
 ) -> None:
     """Serve what ``make`` gives until a signal ends it.
 
@@ -146,6 +154,7 @@ def run_under_gunicorn(
         "threads": threads,
         "worker_class": "gthread",
         "control_socket_disable": True,
+        "logger_class": logger_class,
     }
     # The content never changes: the collector need not look at it, nor a fork copy its pages.
     # What a request leaves behind is freed without it, so that it may come seldom.
@@ -164,6 +173,15 @@ def _share_memory_among_threads() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(-8, 2)
+
+
+class _JsonLogger(GunicornLogger):  # type: ignore[misc]
+    """gunicorn's own lines, written as all others are."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

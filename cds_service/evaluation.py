@@ -9,6 +9,7 @@ the time of evaluation is an argument, so that a vignette is a plain function te
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,15 @@ from .facts import read_facts
 from .feeds import FeedIndex
 from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A response as JSON, the ids of its cards, and how many rules could not be evaluated."""
+
+    body: bytes
+    cards: list[str]
+    faults: int
 
 
 class Evaluation:
@@ -59,20 +69,21 @@ class Evaluation:
 
     def answer(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
-    ) -> bytes:
-        """The response for a chart as of ``now``, which must carry an offset, as JSON.
+    ) -> Answered:
+        """The response for a chart as of ``now``, which must carry an offset.
 
         ``orders`` are those that the hook is about, if it is one of orders.
 
         Raises ``NothingEvaluated`` if no card could be judged.
         """
         case = self.case(chart, now, orders)
-        return orjson.dumps({"cards": compose(case, setting, self._printed)})
+        cards = compose(case, setting, self._printed)
+        return Answered(orjson.dumps({"cards": cards}), case.shown, len(case.faults))
 
     def cards(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
     ) -> list[dict[str, Any]]:
         """The cards of the same response, to look at."""
-        answer = orjson.loads(self.answer(chart, setting, now, orders))
+        answer = orjson.loads(self.answer(chart, setting, now, orders).body)
         cards: list[dict[str, Any]] = answer["cards"]
         return cards

@@ -76,6 +76,7 @@ class MotherCase:
         self.jurisdiction = jurisdiction
         self.now = now
         self.faults: dict[str, str] = {}
+        self.shown: list[str] = []  # the ids of the cards that were composed
         self._findings: dict[str, Truth] = {}
         self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
         self._uuid_start, self._uuids = str(uuid.uuid4())[:-4], 0

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
     letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
     separated by commas, to which calls may go although they are not on the open internet.
+    ``metrics`` publishes Prometheus metrics at ``/metrics``.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///lactation-cds.sqlite3"
     private_networks: str = ""
     open_beyond_loopback: bool = False
+    metrics: bool = False
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     deadline_ms: int = Field(default=400, gt=0)

@@ -198,14 +198,16 @@ def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 @contextmanager
-def started(*arguments: str, port: int, **environment: str) -> Iterator[str]:
-    """``cds-service`` as a process of its own, until it answers."""
+def started(
+    *arguments: str, port: int, log: Path | None = None, **environment: str
+) -> Iterator[str]:
+    """``cds-service`` as a process of its own, once it answers; what it says goes into ``log``."""
+    said = log.open("w") if log is not None else subprocess.DEVNULL
     process = subprocess.Popen(
         [sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
+        stdout=said,
         stderr=subprocess.STDOUT,
-        text=True,
     )
     address = f"http://127.0.0.1:{port}"
     try:

@@ -1,0 +1,176 @@
+"""What an operator sees: a line of log for each call, metrics, and whether the service is well.
+
+Nothing of a patient and no token is in any of it: a line says which service was called, by which
+issuer, with what status, after how long, and which cards were shown, by id. The request id is that
+of the caller's ``X-Request-ID``, or made here, and goes back with the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import structlog
+from flask import Flask, Response, g, request
+
+REQUEST_ID = "X-Request-ID"
+_OWN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+
+log = structlog.get_logger("cds_service.calls")
+
+
+def write_logs_as_json() -> None:
+    """Each line of every log is JSON, with time, level and the request id. For a whole process."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(serializer=_dump),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def _dump(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def watch(app: Flask, with_metrics: bool) -> None:
+    """Write a line for each call of ``app`` and, if wanted, count it at ``/metrics``."""
+    metrics = _Metrics() if with_metrics else None
+    if metrics is not None:
+        app.add_url_rule("/metrics", view_func=metrics.show)
+
+    @app.before_request
+    def begin() -> None:
+        sent = request.headers.get(REQUEST_ID, "")
+        g.request_id = sent if _OWN_ID.match(sent) else str(uuid.uuid4())
+        g.started = g.marked = time.perf_counter()
+        g.stages, g.about = {}, {}
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        took = time.perf_counter() - g.started
+        response.headers[REQUEST_ID] = g.request_id
+        rule = request.url_rule.rule if request.url_rule is not None else "unknown"
+        if rule.startswith("/cds-services") or response.status_code >= 400:
+            about = {"service": rule, **g.about}
+            status, ms = response.status_code, round(took * 1000, 1)
+            log.info("answered", method=request.method, status=status, ms=ms, **about)
+            if metrics is not None:
+                metrics.count(status, took, g.stages, about)
+        structlog.contextvars.clear_contextvars()
+        return response
+
+
+def mark(stage: str) -> None:
+    """A stage of the way of a request ends here; the next begins."""
+    now = time.perf_counter()
+    g.stages[stage], g.marked = now - g.marked, now
+
+
+def note(**about: Any) -> None:
+    """Add to the line of this call. Never anything of a patient, and no token."""
+    g.about.update(about)
+
+
+class _Metrics:
+    """Prometheus metrics, of all workers together."""
+
+    def __init__(self) -> None:
+        # Must be set before the library is imported: workers write their counts there.
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="cds-metrics-")
+        import prometheus_client
+        from prometheus_client import multiprocess
+
+        self._client, self._multiprocess = prometheus_client, multiprocess
+        own = prometheus_client.CollectorRegistry()
+        buckets = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+        self._calls = prometheus_client.Histogram(
+            "cds_call_seconds", "Calls", ["service", "status"], registry=own, buckets=buckets
+        )
+        self._stages = prometheus_client.Histogram(
+            "cds_stage_seconds", "Stages", ["service", "stage"], registry=own, buckets=buckets
+        )
+        self._cards = prometheus_client.Counter("cds_cards", "Cards", ["card"], registry=own)
+        self._keys = prometheus_client.Counter(
+            "cds_prefetch_keys", "Prefetch keys by how they came", ["way"], registry=own
+        )
+        self._refused = prometheus_client.Counter(
+            "cds_callers_refused", "Calls without a token that holds", registry=own
+        )
+        self._faults = prometheus_client.Counter(
+            "cds_faults", "Rules and cards that could not be evaluated", registry=own
+        )
+
+    def count(
+        self, status: int, took: float, stages: dict[str, float], about: dict[str, Any]
+    ) -> None:
+        """Count one call."""
+        service = about["service"]
+        self._calls.labels(service, str(status)).observe(took)
+        for stage, seconds in stages.items():
+            self._stages.labels(service, stage).observe(seconds)
+        for card in about.get("cards", ()):
+            self._cards.labels(card).inc()
+        for way in ("sent", "fetched", "missing"):
+            if about.get(way):
+                self._keys.labels(way).inc(about[way])
+        if status == 401:
+            self._refused.inc()
+        if about.get("faults"):
+            self._faults.inc(about["faults"])
+
+    def show(self) -> Response:
+        """The counts of all workers, as Prometheus reads them."""
+        registry = self._client.CollectorRegistry()
+        self._multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        text = self._client.generate_latest(registry)
+        return Response(text, mimetype="text/plain")
+
+
+def add_health(app: Flask, is_ready: Callable[[], dict[str, bool]], version: str) -> None:
+    """``/health/live``: this process answers. ``/health/ready``: it can do its work.
+
+    ``is_ready`` says it part by part; one that is not makes the answer 503.
+    """
+
+    @app.get("/health/live")
+    def live() -> Response:
+        return _health({}, True, version)
+
+    @app.get("/health/ready")
+    def ready() -> Response:
+        parts = is_ready()
+        return _health(parts, all(parts.values()), version)
+
+
+def _health(parts: dict[str, bool], well: bool, version: str) -> Response:
+    checks = {name: "pass" if fine else "fail" for name, fine in parts.items()}
+    body = {"status": "pass" if well else "fail", "content": version, "checks": checks}
+    return Response(orjson.dumps(body), 200 if well else 503, mimetype="application/health+json")

@@ -1,0 +1,181 @@
+"""What an operator sees of real workers: logs, metrics, health; and no patient in any of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+import sqlalchemy
+from flask.testing import FlaskClient
+
+from cds_service.app import create_app
+from cds_service.content import Content
+from cds_service.demo.ehr import EXAMPLE_SERVER, prefetch_from
+from cds_service.demo.ehr import hook_request as ehr_request
+from cds_service.demo.fhir_store import FhirStore
+from cds_service.settings import Settings
+from cds_service.vignettes import vignettes
+
+from .mothers import NOW, hook_request
+from .test_caller import BASE, VIEW, clients_file
+from .test_command import free_port, started
+
+# Planted in requests; none of it may come out anywhere but in the cards.
+CANARY = "canary-7f3a"
+
+
+class Running(NamedTuple):
+    address: str
+    log: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    log = tmp_path_factory.mktemp("log") / "service.log"
+    settings = {"CDS_AUTH": "open", "CDS_METRICS": "true", "CDS_MAX_BODY_BYTES": "2000000"}
+    with started("serve", port=free_port(), log=log, **settings) as address:
+        yield Running(address, log)
+
+
+def present(content: Content) -> dict[str, Any]:
+    """The call for a mother with inhibited letdown, as of now."""
+    mother = next(mother for mother in vignettes() if mother.name == "inhibited-letdown")
+    store = FhirStore([mother], datetime.now(UTC))
+    sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
+    made = ehr_request(mother, "patient-view", EXAMPLE_SERVER, sent)
+    del made["fhirServer"]
+    return made
+
+
+def post(service: Running, request: Any, **headers: str) -> requests.Response:
+    return requests.post(f"{service.address}{VIEW}", json=request, headers=headers, timeout=5)
+
+
+def test_each_call_is_a_line_of_json_with_its_request_id(
+    service: Running, content: Content
+) -> None:
+    answer = post(service, present(content), **{"X-Request-ID": "from-ehr-1"})
+    assert answer.headers["X-Request-ID"] == "from-ehr-1"
+    (line,) = [line for line in service.lines() if line.get("request_id") == "from-ehr-1"]
+    assert line["event"] == "answered"
+    assert line["service"] == "lactation-patient-view"
+    assert line["status"] == 200
+    assert 0 < line["ms"] < 5000
+    shown = [card["source"]["topic"]["code"] for card in answer.json()["cards"]]
+    assert line["cards"] == shown == ["inhibited-letdown", "lactation-consult"]
+    assert (line["sent"], line["fetched"]) == (len(content.prefetch), 0)
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 65, "{evil}", "\xe4"])
+def test_a_request_id_that_is_odd_is_made_anew(
+    service: Running, content: Content, sent: str
+) -> None:
+    answer = post(
+        service, hook_request(content), **{"X-Request-ID": sent.encode("utf-8").decode("latin-1")}
+    )
+    made = answer.headers["X-Request-ID"]
+    assert made != sent
+    assert str(uuid.UUID(made)) == made
+
+
+def good_subject(request: dict[str, Any]) -> dict[str, str]:
+    return {"reference": f"Patient/{request['context']['patientId']}"}
+
+
+def test_no_patient_and_no_token_is_in_logs_metrics_or_errors(
+    service: Running, content: Content
+) -> None:
+    """Planted wherever an EHR can put it; each call that fails is answered without it too."""
+    named = {"display": CANARY, "reference": f"Patient/{CANARY}"}
+    token = {
+        "access_token": CANARY,
+        "token_type": "Bearer",
+        "expires_in": 300,
+        "scope": CANARY,
+        "subject": CANARY,
+    }
+    good = present(content) | {"extension": {CANARY: CANARY}}
+    for entry in good["prefetch"]["milkExpression"]["entry"]:
+        entry["resource"] |= {"note": [{"text": CANARY}], "performer": [named]}
+    drug = {"medicationCodeableConcept": {"text": f"Drug {CANARY}"}, "status": "active"}
+    drug |= {"resourceType": "MedicationRequest", "subject": good_subject(good)}
+    good["prefetch"]["medicationRequests"] = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": drug}],
+    }
+    good["prefetch"][CANARY] = {"resourceType": CANARY}
+    good |= {"fhirServer": "https://127.0.0.1:1/fhir", "fhirAuthorization": token}
+    answer = post(service, good, Authorization=f"Bearer {CANARY}")
+    assert f"Drug {CANARY}" in answer.text  # it was there to come out
+    broken = [
+        good | {"context": {"patientId": CANARY}},
+        good | {"context": good["context"] | {"patientId": f"{CANARY}/x"}},
+        good | {"hook": CANARY},
+        good | {"hookInstance": CANARY},
+        good | {"fhirServer": f"http://{CANARY}.example.org"},
+        good | {"fhirAuthorization": token | {"token_type": CANARY}},
+        good | {"fhirAuthorization": token | {"patient": CANARY}},
+        good | {"prefetch": {}},
+        {CANARY: CANARY},
+        [CANARY],
+    ]
+    for request in broken:
+        answer = post(service, request, **{"X-Request-ID": "broken"})
+        assert answer.status_code >= 400
+        assert CANARY not in answer.text
+    url = f"{service.address}/cds-services/{CANARY}?name={CANARY}"
+    for answer in (requests.get(url, timeout=5), requests.post(url, data=CANARY, timeout=5)):
+        assert CANARY not in answer.text
+    assert len([line for line in service.lines() if line.get("request_id") == "broken"]) >= 10
+    assert CANARY not in service.log.read_text()
+    assert CANARY not in requests.get(f"{service.address}/metrics", timeout=5).text
+
+
+def test_metrics_are_of_all_workers(service: Running, content: Content) -> None:
+    def count(name: str) -> float:
+        text = requests.get(f"{service.address}/metrics", timeout=5).text
+        return sum(float(value) for value in re.findall(rf"^{re.escape(name)} (\S+)$", text, re.M))
+
+    shown = 'cds_cards_total{card="inhibited-letdown"}'
+    calls = 'cds_call_seconds_count{service="lactation-patient-view",status="200"}'
+    before = count(shown), count(calls)
+    for _ in range(20):
+        post(service, present(content))
+    assert (count(shown), count(calls)) == (before[0] + 20, before[1] + 20)
+    for stage in ("caller", "request", "gather", "evaluate"):
+        name = f'cds_stage_seconds_count{{service="lactation-patient-view",stage="{stage}"}}'
+        assert count(name) >= 20
+
+
+def test_metrics_are_only_there_if_they_are_wanted(client: FlaskClient) -> None:
+    assert client.get("/metrics").status_code == 404
+
+
+def test_it_is_live_and_ready(service: Running, content: Content) -> None:
+    for kind in ("live", "ready"):
+        answer = requests.get(f"{service.address}/health/{kind}", timeout=5)
+        assert (answer.status_code, answer.json()["status"]) == (200, "pass")
+        assert answer.json()["content"] == content.version
+
+
+def test_it_is_not_ready_without_its_database(
+    content: Content, tmp_path: Path, database: str
+) -> None:
+    settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
+    client = create_app(settings, content, lambda: NOW).test_client()
+    assert client.get("/health/ready").get_json()["checks"] == {"database": "pass"}
+    with sqlalchemy.create_engine(database).begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'older'"))
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.get_json()["checks"]) == (503, {"database": "fail"})
+    assert client.get("/health/live").status_code == 200
