@@ -44,7 +44,7 @@ def create_app(
     outgoing = Outgoing(settings.networks)
     callers = Callers(settings, outgoing)
     evaluation = Evaluation(content, settings.jurisdiction)
-    reader = FhirReader(outgoing)
+    reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
     services = orjson.dumps(discovery(content))
 
     app = Flask("cds_service", static_folder=None)
@@ -67,7 +67,8 @@ def create_app(
         note(service=service_id)
         client = callers.identify(request.headers.get("Authorization"), request.path)
         mark("caller")
-        note(client=client.issuer if client is not None else None)
+        issuer = client.issuer if client is not None else None
+        note(client=issuer)
         _must_accept_json()
         if request.mimetype != "application/json":
             raise Refusal(415, "The body must be application/json.", "not-supported")
@@ -75,7 +76,7 @@ def create_app(
         mark("request")
         if hook.fhir_server is not None:
             callers.may_read(client, hook.fhir_server)
-        chart = gather(content, hook, context, reader, settings.deadline_ms / 1000)
+        chart = gather(content, hook, context, reader, settings.deadline_ms / 1000, issuer)
         mark("gather")
         setting = Setting.of(hook.hook, context)
         answered = evaluation.answer(chart, setting, clock(), context.judged_orders)

@@ -90,6 +90,10 @@ class Callers:
         """The browser origins of all clients."""
         return {origin for client in self._clients.values() for origin in client.origins}
 
+    def share(self, of: int) -> int:
+        """What one client may take of something: two thirds, or all if there is no other."""
+        return of if len(self._clients) < 2 else max(1, of * 2 // 3)
+
     def can_tell(self) -> bool:
         """Whether it can be told which tokens were used before: the database answers."""
         return self.database is None or self.database.is_ready()

@@ -2,13 +2,17 @@
 
 In parallel, over one pooled session, within one deadline for everything, with the token of the
 request and for that request only. ``next`` links are followed on the same origin only, and no
-redirect is. What cannot be had in time is an ``Answer`` that says so: nothing here raises.
+redirect is. What cannot be had in time is an ``Answer`` that says so.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from urllib.parse import urljoin
 
 import orjson
@@ -22,20 +26,64 @@ THREADS = 32
 ACCEPT = "application/fhir+json, application/json;q=0.9"
 
 
-class FhirReader:
-    """Reads for all requests of this process, over ``outgoing``."""
+class TooBusyError(Exception):
+    """No more can be read at once; ``of_one`` if it is one caller who asks for too much."""
 
-    def __init__(self, outgoing: Outgoing | None = None) -> None:
+    def __init__(self, of_one: bool) -> None:
+        super().__init__("no more can be read at once")
+        self.of_one = of_one
+
+
+class FhirReader:
+    """Reads for all requests of this process, over ``outgoing``.
+
+    While a slow server is read, a thread of the service waits for it. So no more than ``most``
+    requests read at once, and no more than ``most_of_one`` of one caller: the others are still
+    answered.
+    """
+
+    def __init__(
+        self, outgoing: Outgoing | None = None, most: int = THREADS, most_of_one: int = THREADS
+    ) -> None:
         self._outgoing = outgoing or Outgoing()
+        self._most, self._most_of_one = most, most_of_one
+        self._reading: Counter[str | None] = Counter()
+        self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fhir")
 
     def read(
-        self, server: str, token: str | None, wanted: dict[str, str], seconds: float
+        self,
+        server: str,
+        token: str | None,
+        wanted: dict[str, str],
+        seconds: float,
+        caller: str | None = None,
     ) -> dict[str, Answer]:
         """Read each of ``wanted`` (prefetch key to relative search, or absolute ``next`` link).
 
         Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed.
+        Raises ``TooBusyError`` if there is no room for ``caller``.
         """
+        with self._room_for(caller):
+            return self._read(server, token, wanted, seconds)
+
+    @contextmanager
+    def _room_for(self, caller: str | None) -> Iterator[None]:
+        with self._lock:
+            if self._reading.total() >= self._most:
+                raise TooBusyError(of_one=False)
+            if self._reading[caller] >= self._most_of_one:
+                raise TooBusyError(of_one=True)
+            self._reading[caller] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading[caller] -= 1
+
+    def _read(
+        self, server: str, token: str | None, wanted: dict[str, str], seconds: float
+    ) -> dict[str, Answer]:
         deadline = time.monotonic() + seconds
         base = server.rstrip("/") + "/"
         futures: dict[str, Future[Answer]] = {

@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
     letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
     separated by commas, to which calls may go although they are not on the open internet.
-    ``metrics`` publishes Prometheus metrics at ``/metrics``.
+    ``reading_at_once`` is how many requests of a worker may wait for FHIR servers; it should be
+    below the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     deadline_ms: int = Field(default=400, gt=0)
+    reading_at_once: int = Field(default=6, gt=0)
 
     @field_validator("base_url")
     @classmethod

@@ -1,0 +1,210 @@
+"""Whatever the FHIR server does: a truthful card, or 412; in time; and never "nothing found"."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.wrappers import Request, Response
+
+from cds_service.app import create_app
+from cds_service.content import Content
+from cds_service.prefetch import MOST_RESOURCES
+from cds_service.settings import Settings
+
+from .conftest import running
+from .fhir_servers import FhirServer, bundle, fhir
+from .mothers import NOW, hook_request, inhibited, observation
+from .test_outgoing import Listener, drip, listening, silent
+
+VIEW = "/cds-services/lactation-patient-view"
+Fault = Callable[[Request], Response]
+BOMB = gzip.compress(b"[" + b"0," * 30_000_000 + b"0]")
+
+
+def endless(request: Request) -> Response:
+    page = int(request.args.get("page", 1))
+    return fhir(bundle(observation("unknown"), following=f"{request.base_url}?page={page + 1}"))
+
+
+def of_another_patient(_: Request) -> Response:
+    another = {"subject": {"reference": "Patient/another"}}
+    return fhir(bundle(*(record | another for record in inhibited())))
+
+
+def status(code: int) -> Fault:
+    return lambda _: Response("Jane Doe is not for you", code, headers={"Retry-After": "9"})
+
+
+# What fails, and what the cards say of it: nothing at all where it is another patient's.
+FAULTS: dict[str, Fault] = {
+    **{str(code): status(code) for code in (400, 401, 403, 404, 410, 429, 500, 502, 503)},
+    "redirect": lambda _: Response(status=302, headers={"Location": "http://127.0.0.1:1/"}),
+    "html": lambda _: Response("<html>Sign in, Jane Doe</html>", mimetype="text/html"),
+    "empty": lambda _: Response("", mimetype="application/fhir+json"),
+    "truncated": lambda _: Response('{"resourceType": "Bundle", "entry": [{"resource":'),
+    "a list": lambda _: Response("[]", mimetype="application/fhir+json"),
+    "no resource": lambda _: Response('{"a": 1}', mimetype="application/fhir+json"),
+    "nested deeply": lambda _: Response("[" * 100_000, mimetype="application/fhir+json"),
+    "an outcome": lambda _: fhir({"resourceType": "OperationOutcome", "issue": []}),
+    "a bomb": lambda _: Response(BOMB, headers={"Content-Encoding": "gzip"}),
+    "not gzip": lambda _: Response("abc", headers={"Content-Encoding": "gzip"}),
+    "slow": lambda _: (time.sleep(3), fhir(bundle()))[1],
+}
+
+
+def request_for(content: Content, address: str, *, without: str | None) -> dict[str, Any]:
+    """All sent but one key, or nothing sent: what is not there is to be fetched."""
+    request = hook_request(content, *inhibited(), fhirServer=f"{address}/fhir")
+    if without is None:
+        del request["prefetch"]
+    else:
+        del request["prefetch"][without]
+    return request
+
+
+@pytest.fixture
+def hasty(content: Content, settings: Settings) -> FlaskClient:
+    quick = settings.model_copy(update={"deadline_ms": 400})
+    return create_app(quick, content, lambda: NOW).test_client()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_key_that_fails_is_told_on_the_cards(
+    hasty: FlaskClient, content: Content, fault: str
+) -> None:
+    with running(FhirServer({"Condition": FAULTS[fault]})) as address:
+        started = time.monotonic()
+        answer = hasty.post(VIEW, json=request_for(content, address, without="conditions"))
+        took = time.monotonic() - started
+    cards = answer.get_json()["cards"]
+    assert cards
+    assert all("Could not be read: conditions" in card["detail"] for card in cards)
+    assert "Jane Doe" not in answer.text
+    assert took < 0.4 + 0.15
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_if_all_fail_it_is_412_and_not_nothing(
+    hasty: FlaskClient, content: Content, fault: str
+) -> None:
+    kinds = {key.resource for key in content.prefetch.values()}
+    with running(FhirServer(dict.fromkeys(kinds, FAULTS[fault]))) as address:
+        answer = hasty.post(VIEW, json=request_for(content, address, without=None))
+    assert answer.status_code == 412
+    assert "milk expression" in answer.get_json()["issue"][0]["details"]["text"]
+    assert "Jane Doe" not in answer.text
+
+
+def test_pages_without_end_are_read_in_part_and_told(hasty: FlaskClient, content: Content) -> None:
+    with running(FhirServer({"Condition": endless})) as address:
+        answer = hasty.post(VIEW, json=request_for(content, address, without="conditions"))
+    for card in answer.get_json()["cards"]:
+        assert "Could not be read: conditions (only in part)" in card["detail"]
+
+
+def test_another_patients_records_are_never_hers(hasty: FlaskClient, content: Content) -> None:
+    with running(FhirServer({"Observation": of_another_patient})) as address:
+        answer = hasty.post(VIEW, json=request_for(content, address, without=None))
+    assert answer.get_json() == {"cards": []}
+
+
+@pytest.mark.parametrize(
+    "play",
+    [silent, drip(b""), drip(b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n")],
+    ids=["silent", "a byte at a time", "a body a byte at a time"],
+)
+def test_a_server_that_never_ends_costs_the_deadline_and_no_thread(
+    content: Content, settings: Settings, play: Callable[[Any], None]
+) -> None:
+    quick = settings.model_copy(update={"deadline_ms": 300})
+    client = create_app(quick, content, lambda: NOW).test_client()
+    with listening(Listener(play)) as port:
+        request = request_for(content, f"http://127.0.0.1:{port}", without=None)
+        for _ in range(8):  # 14 keys each: far more than there are threads to read with
+            started = time.monotonic()
+            assert client.post(VIEW, json=request).status_code == 412
+            assert time.monotonic() - started < 0.3 + 0.15
+    with running(FhirServer({"Observation": bundle(*inhibited())})) as address:
+        good = request_for(content, address, without=None)
+        assert client.post(VIEW, json=good).status_code == 200
+
+
+def test_nobody_there_is_412(hasty: FlaskClient, content: Content) -> None:
+    with running(FhirServer()) as address:
+        pass
+    request = request_for(content, address, without=None)
+    assert hasty.post(VIEW, json=request).status_code == 412
+
+
+def test_too_many_resources_are_413(client: FlaskClient, content: Content) -> None:
+    request = hook_request(content)
+    one = {"resource": {"resourceType": "Observation"}}
+    many = {"resourceType": "Bundle", "entry": [one] * (MOST_RESOURCES + 1)}
+    request["prefetch"]["milkExpression"] = many
+    answer = client.post(VIEW, json=request)
+    assert answer.status_code == 413
+    assert answer.get_json()["issue"][0]["code"] == "too-costly"
+
+
+def test_when_too_many_wait_the_next_is_told_to_come_again(
+    content: Content, settings: Settings
+) -> None:
+    few = settings.model_copy(update={"reading_at_once": 2, "deadline_ms": 1500})
+    client = create_app(few, content, lambda: NOW)
+    statuses: list[int] = []
+
+    def call(request: dict[str, Any]) -> None:
+        answer = client.test_client().post(VIEW, json=request)
+        statuses.append(answer.status_code)
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.get_json()["issue"][0]["code"] == "transient"
+
+    with running(FhirServer(delay=0.5)) as address:
+        request = request_for(content, address, without="conditions")
+        threads = [threading.Thread(target=call, args=(request,)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        # One that needs no reading is answered all the same.
+        assert client.test_client().post(VIEW, json=hook_request(content)).status_code == 200
+        for thread in threads:
+            thread.join()
+    assert sorted(statuses) == [200, 200, 503, 503, 503]
+
+
+def test_one_client_leaves_room_for_the_others(content: Content, tmp_path: Path) -> None:
+    from .test_caller import BASE, clients_file, signed
+
+    with running(FhirServer(delay=0.5)) as address:
+        path = clients_file(tmp_path / "clients.yaml", fhir_servers=[f"{address}/fhir"])
+        another = path.read_text().replace("https://ehr.example.org", "https://other.example.org")
+        path.write_text(path.read_text() + another.removeprefix("clients:\n"))
+        settings = Settings(
+            auth="required", base_url=BASE, clients=path, reading_at_once=3, deadline_ms=1500
+        )
+        app = create_app(settings, content, lambda: NOW)
+        request = request_for(content, address, without="conditions")
+        statuses: list[int] = []
+
+        def call(issuer: str) -> None:
+            answer = app.test_client().post(VIEW, json=request, headers=signed(iss=issuer))
+            statuses.append(answer.status_code)
+
+        greedy = [
+            threading.Thread(target=call, args=("https://ehr.example.org",)) for _ in range(3)
+        ]
+        for thread in greedy:
+            thread.start()
+        time.sleep(0.2)
+        call("https://other.example.org")
+        for thread in greedy:
+            thread.join()
+    assert sorted(statuses) == [200, 200, 200, 429]
