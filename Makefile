@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench fixtures clean
+.PHONY: run test check bench fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -17,6 +17,21 @@ check: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/cds-service content check > /dev/null
+	@$(MAKE) --no-print-directory audit
+
+# Known vulnerabilities of what is locked. Without a database to ask, it says so and goes on.
+UNREACHABLE := could not be audited|ConnectionError|Max retries|timed out|ServiceError|HTTPError
+audit: .venv-tools/ready
+	@if timeout 120 .venv-tools/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
+	   -r requirements.lock > .venv-tools/audit.log 2>&1; then echo "No known vulnerabilities."; \
+	elif grep -qE "$(UNREACHABLE)" .venv-tools/audit.log; then \
+	   echo "NOT AUDITED: no database of vulnerabilities that knows these packages can be reached."; \
+	else cat .venv-tools/audit.log >&2; exit 1; fi
+
+# What is in it, as CycloneDX, for those who run it.
+sbom: .venv-tools/ready
+	@.venv-tools/bin/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json
+	@echo "sbom.json: $$(.venv-tools/bin/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]))') components"
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks
@@ -33,5 +48,10 @@ fixtures: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.venv-tools/ready: tools.lock
+	@$(PYTHON) -m venv .venv-tools
+	@.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools.lock
+	@touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-tools build *.egg-info

@@ -107,7 +107,10 @@ def _body() -> bytes:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, mimetype="application/json")
+    response = Response(body, status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"  # it may be about a patient
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _answer_errors_in_fhir(app: Flask) -> None:

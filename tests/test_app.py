@@ -336,6 +336,16 @@ def test_an_open_service_reads_from_https_or_this_machine_only(
     outcome(client.post(VIEW, json=authorized(content, "http://fhir.example.org")), 403)
 
 
+def test_no_cache_keeps_an_answer(client: FlaskClient, content: Content) -> None:
+    for answer in (
+        client.post(VIEW, json=hook_request(content, *inhibited())),
+        client.post(VIEW, json={}),
+        client.get("/cds-services"),
+    ):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_an_open_service_that_others_can_call_does_not_read_from_this_machine(
     content: Content, settings: Settings
 ) -> None:

@@ -1,0 +1,29 @@
+# The service without the demo's tests: not as root, and with nothing to write but the data directory.
+#
+#   docker build -t lactation-cds .
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
+#     -v lactation-cds:/data -v "$PWD/clients.yaml:/etc/lactation-cds/clients.yaml:ro" \
+#     -e CDS_BASE_URL=https://cds.example.org -p 8000:8000 lactation-cds
+FROM python:3.11-slim AS built
+WORKDIR /build
+COPY requirements.lock .
+RUN python -m venv /opt/lactation-cds \
+ && /opt/lactation-cds/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+COPY . .
+RUN /opt/lactation-cds/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --no-create-home cds && install -d -o cds /data
+COPY --from=built /opt/lactation-cds /opt/lactation-cds
+COPY --from=built /build/cds_service /build/cds_service
+COPY --from=built /build/cards /build/cards
+COPY --from=built /build/fhir_fixtures /build/fhir_fixtures
+USER 10001
+WORKDIR /data
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    CDS_CLIENTS=/etc/lactation-cds/clients.yaml \
+    CDS_DATABASE_URL=sqlite:////data/lactation-cds.sqlite3
+EXPOSE 8000
+HEALTHCHECK CMD ["/opt/lactation-cds/bin/python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+ENTRYPOINT ["/opt/lactation-cds/bin/cds-service"]
+CMD ["serve", "--host", "0.0.0.0", "--workers", "2"]
