@@ -140,17 +140,19 @@ def report(
 @contextmanager
 def serving(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A server as a process of its own; ended by its id."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env={**os.environ, "CDS_AUTH": "open"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
+    with tempfile.TemporaryDirectory() as aside:
+        database = {"CDS_DATABASE_URL": f"sqlite:///{aside}/bench.sqlite3"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env={**os.environ, "CDS_AUTH": "open", **database},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def wait_for_answer(port: int, body: bytes) -> bytes:

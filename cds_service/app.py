@@ -13,11 +13,13 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .caller import Callers
+from .caller import Callers, Client
 from .cards import NothingEvaluated, Setting
 from .content import Content
 from .content_loader import load_content
+from .database import Database, DatabaseError
 from .evaluation import Evaluation
+from .feedback import read_feedback
 from .fhir_server import FhirReader
 from .outgoing import Outgoing
 from .prefetch import gather
@@ -42,7 +44,9 @@ def create_app(
     settings = settings or Settings()
     content = content or load_content(settings.content_dir)
     outgoing = Outgoing(settings.networks)
-    callers = Callers(settings, outgoing)
+    database = Database(settings.database_url)
+    database.upgrade()
+    callers = Callers(settings, outgoing, database)
     evaluation = Evaluation(content, settings.jurisdiction)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
     services = orjson.dumps(discovery(content))
@@ -50,7 +54,7 @@ def create_app(
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     watch(app, settings.metrics)
-    add_health(app, lambda: {"database": callers.can_tell()}, content.version)
+    add_health(app, lambda: {"database": database.is_ready()}, content.version)
     _answer_errors_in_fhir(app)
     _allow_origins(app, settings.origins | callers.origins)
 
@@ -60,18 +64,23 @@ def create_app(
         callers.identify(request.headers.get("Authorization"), request.path)
         return _json(services)
 
-    @app.post("/cds-services/<service_id>")
-    def call_service(service_id: str) -> Response:
+    def admitted(service_id: str, *paths: str) -> tuple[Client | None, str | None]:
+        """The client that posts JSON to a service, and its issuer. Raises ``Refusal``."""
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
         note(service=service_id)
-        client = callers.identify(request.headers.get("Authorization"), request.path)
-        mark("caller")
+        client = callers.identify(request.headers.get("Authorization"), *paths)
         issuer = client.issuer if client is not None else None
         note(client=issuer)
         _must_accept_json()
         if request.mimetype != "application/json":
             raise Refusal(415, "The body must be application/json.", "not-supported")
+        return client, issuer
+
+    @app.post("/cds-services/<service_id>")
+    def call_service(service_id: str) -> Response:
+        client, issuer = admitted(service_id, f"/cds-services/{service_id}")
+        mark("caller")
         hook, context = read_request(_body(), HOOKS[service_id])
         mark("request")
         if hook.fhir_server is not None:
@@ -83,6 +92,16 @@ def create_app(
         mark("evaluate")
         note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
         return _json(answered.body)
+
+    @app.post("/cds-services/<service_id>/feedback")
+    def take_feedback(service_id: str) -> Response:
+        service = f"/cds-services/{service_id}"
+        _, issuer = admitted(service_id, f"{service}/feedback", service)
+        items = read_feedback(_body())
+        rows = [item.row(issuer or "", service_id, settings.keep_comments) for item in items]
+        note(feedback=len(rows))
+        database.keep_feedback(rows, clock().timestamp())
+        return _json(b"{}")
 
     return app
 
@@ -135,6 +154,11 @@ def _answer_errors_in_fhir(app: Flask) -> None:
         if status == 405:
             response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", [])))
         return response
+
+    @app.errorhandler(DatabaseError)
+    def unsure(_: DatabaseError) -> Response:
+        reason = "The database cannot be asked now."
+        return refused(Refusal(503, reason, "transient", headers={"Retry-After": "1"}))
 
     @app.errorhandler(NothingEvaluated)
     def nothing_evaluated(error: NothingEvaluated) -> Response:

@@ -26,7 +26,7 @@ from joserfc.util import urlsafe_b64decode
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .client_keys import RemoteKeys, key_set_of
-from .database import Database, DatabaseError
+from .database import Database
 from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
 from .settings import Settings
@@ -72,16 +72,14 @@ class Client(BaseModel):
 class Callers:
     """Everyone who may call. With ``CDS_AUTH=open``, that is anyone."""
 
-    def __init__(self, settings: Settings, outgoing: Outgoing) -> None:
+    def __init__(self, settings: Settings, outgoing: Outgoing, database: Database) -> None:
         self._open = settings.auth == "open"
         self._beyond_loopback = settings.open_beyond_loopback
         self._base_url = settings.base_url
         self._clients = _read_clients(settings.clients, outgoing) if settings.clients else {}
         if not self._open and not self._clients:
             raise ClientsError("CDS_AUTH=required needs CDS_CLIENTS, a file that lists the clients")
-        self.database = None if self._open else Database(settings.database_url)
-        if self.database is not None:
-            self.database.upgrade()
+        self._database = database
         if self._open:
             log.warning("CDS_AUTH=open: anyone who can reach this service may call it")
 
@@ -94,15 +92,12 @@ class Callers:
         """What one client may take of something: two thirds, or all if there is no other."""
         return of if len(self._clients) < 2 else max(1, of * 2 // 3)
 
-    def can_tell(self) -> bool:
-        """Whether it can be told which tokens were used before: the database answers."""
-        return self.database is None or self.database.is_ready()
-
-    def identify(self, authorization: str | None, path: str) -> Client | None:
-        """The client that calls ``path``; ``None`` if the service is open.
+    def identify(self, authorization: str | None, *paths: str) -> Client | None:
+        """The client whose token is for one of ``paths``; ``None`` if the service is open.
 
         Raises ``Refusal``: 401 for a token that is missing or does not hold, 403 for a tenant that
-        is not on the client's list, 503 if it cannot be known whether the token was used before.
+        is not on the client's list; and ``DatabaseError`` if it cannot be known whether the token
+        was used before.
         """
         if self._open:
             return None
@@ -119,7 +114,7 @@ class Callers:
             _must_suit(keys, decoded.header)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise _unknown(type(error).__name__) from None
-        self._check(decoded.claims, f"{self._base_url}{path}")
+        self._check(decoded.claims, {f"{self._base_url}{path}" for path in paths})
         self._must_be_first(client, decoded.claims)
         tenant = decoded.claims.get("tenant")
         if client.tenants and tenant not in client.tenants:
@@ -131,24 +126,21 @@ class Callers:
         client = self._clients.get(issuer) if isinstance(issuer, str) else None
         if client is None:
             raise _unknown("its issuer is not a client")
+        if str(header.get("typ", "JWT")).upper() != "JWT":
+            raise _unknown("it is a token of another type")
         if "jku" in header and (client.jku is None or header["jku"] != client.jku):
             raise _unknown("its jku is not that of its issuer")
         return client
 
     def _must_be_first(self, client: Client, claims: dict[str, Any]) -> None:
         """Only a token that holds is noted, so that nobody can use up another's."""
-        assert self.database is not None
-        try:
-            first = self.database.sees_first(
-                client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
-            )
-        except DatabaseError:
-            reason = "Whether this token was used before cannot be known now."
-            raise Refusal(503, reason, "transient", headers={"Retry-After": "1"}) from None
+        first = self._database.sees_first(
+            client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
+        )
         if not first:
             raise _unknown("it was used before")
 
-    def _check(self, claims: dict[str, Any], url: str) -> None:
+    def _check(self, claims: dict[str, Any], urls: set[str]) -> None:
         now = time.time()
         expires, issued = claims.get("exp"), claims.get("iat")
         if not (_is_number(expires) and _is_number(issued)):
@@ -156,7 +148,8 @@ class Callers:
         if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
             raise _unknown("it is expired, not valid yet, or lives too long")
         audience = claims.get("aud")
-        if url not in (audience if isinstance(audience, list) else [audience]):
+        named = audience if isinstance(audience, list) else [audience]
+        if not any(isinstance(url, str) and url in urls for url in named):
             raise _unknown("it is for another address")
         if not isinstance(claims.get("jti"), str) or not claims["jti"]:
             raise _unknown("it has no jti")

@@ -1,7 +1,7 @@
 """The database: what must be known to all workers and machines alike.
 
-Now that is which tokens were seen. Any database that SQLAlchemy knows will do; SQLite is enough for
-one machine. No patient data is in it.
+Which tokens were seen, and what became of cards. SQLite is enough for one machine; several share a
+PostgreSQL. No patient is named in it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -32,6 +34,23 @@ _seen_tokens = sa.Table(
     sa.Column("token", sa.String(64), primary_key=True),
     sa.Column("expires", sa.BigInteger, nullable=False),
 )
+_feedback = sa.Table(
+    "feedback",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("card", sa.Text, nullable=False),
+    sa.Column("outcome", sa.String(10), nullable=False),
+    sa.Column("occurred", sa.BigInteger, nullable=False),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("suggestions", sa.Text, nullable=False),
+    sa.Column("reason_system", sa.Text),
+    sa.Column("reason_code", sa.Text),
+    sa.Column("commented", sa.Boolean, nullable=False),
+    sa.Column("comment", sa.Text),
+)
+_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class DatabaseError(Exception):
@@ -94,6 +113,26 @@ class Database:
             log.error("the database failed with %s", type(error).__name__)
             raise DatabaseError("the database failed") from None
         return True
+
+    def keep_feedback(self, rows: Sequence[dict[str, Any]], received: float) -> None:
+        """Keep rows of feedback, all or none; one of the same key replaces what was told before.
+
+        ``received`` is in seconds since 1970. When this returns, they are committed. Raises
+        ``DatabaseError`` if they are not.
+        """
+        latest = {row["key"]: {**row, "received": int(received * 1000)} for row in rows}
+        # Always in one order, so that two calls cannot wait for each other.
+        values = [latest[key] for key in sorted(latest)]
+        try:
+            with self.engine.begin() as connection:
+                insert: Any = _INSERTS[connection.dialect.name](_feedback)
+                new = {name: insert.excluded[name] for name in values[0] if name != "key"}
+                connection.execute(
+                    insert.on_conflict_do_update(index_elements=["key"], set_=new), values
+                )
+        except (SQLAlchemyError, KeyError) as error:
+            log.error("the database failed with %s", type(error).__name__)
+            raise DatabaseError("the database failed") from None
 
 
 def _config() -> Config:

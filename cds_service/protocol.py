@@ -212,20 +212,27 @@ class HookRequest(_Lenient):
         return self
 
 
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. Raises ``Refusal`` (400) if it is none.
+
+    What is nested more than 1,024 deep is no JSON to the parser.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Refusal(400, "The body is not JSON.", "structure") from None
+    if not isinstance(document, dict):
+        raise Refusal(400, "The body must be a JSON object.", "structure")
+    return document
+
+
 def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
     """Read the body of a call of a service of ``hook``.
 
     Raises ``Refusal`` (400) if it is not JSON, misses what is required, has a member of the wrong
     kind, is for another hook, or carries an authorization for another patient.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Refusal(400, "The body is not JSON.", "structure") from None
-    except RecursionError:
-        raise Refusal(400, "The body is nested too deeply.", "structure") from None
-    if not isinstance(document, dict):
-        raise Refusal(400, "The body must be a JSON object.", "structure")
+    document = read_object(body)
     if document.get("prefetch") is None:
         document["prefetch"] = {}  # null is as none sent
     if not isinstance(document["prefetch"], dict):
@@ -236,7 +243,7 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
             raise Refusal(400, f"This service answers the hook {hook} only.", "value", ["hook"])
         context = CONTEXTS[hook].model_validate(request.context)
     except ValidationError as error:
-        raise _refusal_of(error) from None
+        raise refusal_of(error) from None
     authorization = request.fhir_authorization
     if authorization and authorization.patient not in (None, context.patient_id):
         where = ["fhirAuthorization.patient"]
@@ -244,9 +251,10 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
     return request, context
 
 
-def _refusal_of(error: ValidationError) -> Refusal:
+def refusal_of(error: ValidationError, within: str = "") -> Refusal:
+    """The refusal (400) that names the first member that is not right, ``within`` another."""
     first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(step) for step in first["loc"])
+    where = ".".join(str(step) for step in ((within, *first["loc"]) if within else first["loc"]))
     what = "is missing" if first["type"] == "missing" else "is not what it must be"
     if first["type"] == "value_error" and not where:
         return Refusal(400, "fhirServer is required with fhirAuthorization.", "required")

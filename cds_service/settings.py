@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     separated by commas, to which calls may go although they are not on the open internet.
     ``reading_at_once`` is how many requests of a worker may wait for FHIR servers; it should be
     below the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``.
+    ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
     private_networks: str = ""
     open_beyond_loopback: bool = False
     metrics: bool = False
+    keep_comments: bool = False
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     deadline_ms: int = Field(default=400, gt=0)

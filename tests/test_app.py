@@ -415,7 +415,10 @@ def open_to_sandbox(content: Content, settings: Settings) -> FlaskClient:
     return create_app(own, content, lambda: NOW).test_client()
 
 
-@pytest.mark.parametrize(("path", "method"), [("/cds-services", "GET"), (VIEW, "POST")])
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [("/cds-services", "GET"), (VIEW, "POST"), (f"{VIEW}/feedback", "POST")],
+)
 def test_preflight_passes(open_to_sandbox: FlaskClient, path: str, method: str) -> None:
     answer = open_to_sandbox.options(
         path,
@@ -440,6 +443,7 @@ def test_answers_and_errors_alike_carry_the_origin(
         open_to_sandbox.post(VIEW, json=hook_request(content), headers=headers),
         open_to_sandbox.post(VIEW, data=b"{", headers=headers, content_type="application/json"),
         open_to_sandbox.post("/cds-services/none", json={}, headers=headers),
+        open_to_sandbox.post(f"{VIEW}/feedback", json={}, headers=headers),
     ):
         assert answer.headers["Access-Control-Allow-Origin"] == "https://sandbox.cds-hooks.org"
 

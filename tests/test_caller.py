@@ -162,6 +162,7 @@ REFUSED: dict[str, Callable[[], dict[str, str]]] = {
     "exp without end": lambda: signed(exp=float("inf")),
     "no jti": lambda: signed(jti=None),
     "an unknown kid": lambda: signed(key=ECKey.generate_key("P-384", {"kid": "ec-9"})),
+    "a token of another type": lambda: signed(headers={"typ": "at+jwt"}),
     "a foreign jku": lambda: signed(headers={"jku": "https://else.example/jwks"}),
     "an alg that its key is not for": lambda: signed(key=RSA_384, alg="RS256"),
     "a key that is not for signing": lambda: signed(key=FOR_ENCRYPTION),

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -203,9 +204,11 @@ def started(
 ) -> Iterator[str]:
     """``cds-service`` as a process of its own, once it answers; what it says goes into ``log``."""
     said = log.open("w") if log is not None else subprocess.DEVNULL
+    aside = tempfile.TemporaryDirectory()
+    own = {"CDS_DATABASE_URL": f"sqlite:///{aside.name}/service.sqlite3"}
     process = subprocess.Popen(
         [sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
-        env={**os.environ, **environment},
+        env={**os.environ, **own, **environment},
         stdout=said,
         stderr=subprocess.STDOUT,
     )
@@ -221,6 +224,7 @@ def started(
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
+        aside.cleanup()
 
 
 def free_port() -> int:

@@ -34,6 +34,7 @@ CANARY = "canary-7f3a"
 class Running(NamedTuple):
     address: str
     log: Path
+    database: Path
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -41,10 +42,12 @@ class Running(NamedTuple):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    log = tmp_path_factory.mktemp("log") / "service.log"
+    aside = tmp_path_factory.mktemp("service")
+    log, database = aside / "service.log", aside / "service.sqlite3"
     settings = {"CDS_AUTH": "open", "CDS_METRICS": "true", "CDS_MAX_BODY_BYTES": "2000000"}
+    settings["CDS_DATABASE_URL"] = f"sqlite:///{database}"
     with started("serve", port=free_port(), log=log, **settings) as address:
-        yield Running(address, log)
+        yield Running(address, log, database)
 
 
 def present(content: Content) -> dict[str, Any]:
@@ -133,11 +136,20 @@ def test_no_patient_and_no_token_is_in_logs_metrics_or_errors(
         answer = post(service, request, **{"X-Request-ID": "broken"})
         assert answer.status_code >= 400
         assert CANARY not in answer.text
+    told = {"card": "c", "outcome": "overridden", "outcomeTimestamp": "2026-01-15T11:59:00Z"}
+    told |= {"overrideReason": {"userComment": CANARY}, "patient": CANARY}
+    feedback = f"{service.address}{VIEW}/feedback"
+    for item, status in ((told, 200), (told | {"outcome": CANARY}, 400)):
+        answer = requests.post(feedback, json={"feedback": [item]}, timeout=5)
+        assert answer.status_code == status
+        assert CANARY not in answer.text
     url = f"{service.address}/cds-services/{CANARY}?name={CANARY}"
     for answer in (requests.get(url, timeout=5), requests.post(url, data=CANARY, timeout=5)):
         assert CANARY not in answer.text
     assert len([line for line in service.lines() if line.get("request_id") == "broken"]) >= 10
     assert CANARY not in service.log.read_text()
+    for stored in service.database.parent.glob("service.sqlite3*"):
+        assert CANARY.encode() not in stored.read_bytes()
     assert CANARY not in requests.get(f"{service.address}/metrics", timeout=5).text
 
 

@@ -7,6 +7,7 @@ what is written lives in memory until it is reset or the process ends.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -50,7 +51,9 @@ PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-
 def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
     """The demo as a WSGI application, known to its callers as ``base_url``."""
     content = load_content()
-    settings = Settings(base_url=base_url, auth="open", clients=None)
+    aside = tempfile.mkdtemp(prefix="lactation-cds-demo-")  # what the demo stores is not kept
+    database = f"sqlite:///{aside}/demo.sqlite3"
+    settings = Settings(base_url=base_url, auth="open", clients=None, database_url=database)
     if not settings.allowed_origins:
         settings.allowed_origins = SANDBOX_ORIGIN
     app = create_app(settings, content, clock)

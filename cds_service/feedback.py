@@ -1,0 +1,122 @@
+"""What became of a card: the feedback that an EHR sends after a clinician has acted.
+
+CDS Hooks 2.0.1, "Feedback". One call may tell of many cards, and of the same card again: the last
+word counts. Reasons and cards that are not known here are kept as they come, for a client may have
+its own; ignored cards are never told. A call is taken whole or, if anything in it is not feedback,
+not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from .protocol import Refusal, read_object, refusal_of
+
+MOST_ITEMS = 1000
+LONGEST_COMMENT = 1000  # characters that are kept; the rest is cut
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def _instant(text: Any) -> datetime:
+    if not isinstance(text, str) or not _INSTANT.fullmatch(text.upper()):
+        raise ValueError("must be a date and time with an offset (RFC 3339)")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time that there is") from None
+
+
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class AcceptedSuggestion(_Lenient):
+    """A suggestion that was taken, by its uuid on the card."""
+
+    id: Name
+
+
+class Reason(_Lenient):
+    """Why a card was not followed. Some clients leave out the system."""
+
+    code: Name
+    system: Name | None = None
+
+
+class OverrideReason(_Lenient):
+    """A reason from a list, or in the clinician's own words, or both."""
+
+    reason: Reason | None = None
+    comment: str | None = Field(default=None, alias="userComment")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> OverrideReason:
+        if self.reason is None and self.comment is None:
+            raise ValueError("needs a reason or a userComment")
+        return self
+
+
+class Feedback(_Lenient):
+    """What became of one card."""
+
+    card: Name
+    outcome: Literal["accepted", "overridden"]
+    occurred: Annotated[datetime, BeforeValidator(_instant)] = Field(alias="outcomeTimestamp")
+    accepted_suggestions: list[AcceptedSuggestion] = Field(
+        default_factory=list, alias="acceptedSuggestions", max_length=100
+    )
+    override_reason: OverrideReason | None = Field(default=None, alias="overrideReason")
+
+    @model_validator(mode="after")
+    def _names_what_was_accepted(self) -> Feedback:
+        if self.outcome == "accepted" and not self.accepted_suggestions:
+            raise ValueError("accepted needs acceptedSuggestions")
+        return self
+
+    def row(self, client: str, service: str, keep_comment: bool) -> dict[str, Any]:
+        """What is stored of it. The same card and time of the same client is the same row."""
+        same = f"{client}\0{service}\0{self.card}\0{self.occurred.isoformat()}"
+        why = self.override_reason or OverrideReason.model_construct()
+        return {
+            "key": hashlib.sha256(same.encode("utf-8", "replace")).hexdigest(),
+            "client": client,
+            "service": service,
+            "card": self.card,
+            "outcome": self.outcome,
+            "occurred": int(self.occurred.timestamp() * 1000),
+            "suggestions": " ".join(taken.id for taken in self.accepted_suggestions),
+            "reason_system": why.reason.system if why.reason else None,
+            "reason_code": why.reason.code if why.reason else None,
+            "commented": bool(why.comment),
+            "comment": _kept(why.comment) if keep_comment and why.comment else None,
+        }
+
+
+def read_feedback(body: bytes) -> list[Feedback]:
+    """The items of a call. Raises ``Refusal``: 400 if it is no feedback, 413 if it is too much."""
+    document = read_object(body)
+    items = document.get("feedback")
+    if not isinstance(items, list) or not items:
+        raise Refusal(400, "feedback must be a list of at least one item.", "value", ["feedback"])
+    if len(items) > MOST_ITEMS:
+        raise Refusal(413, f"There are more than {MOST_ITEMS} items of feedback.", "too-long")
+    read = []
+    for number, item in enumerate(items):
+        try:
+            read.append(Feedback.model_validate(item))
+        except ValidationError as error:
+            raise refusal_of(error, f"feedback[{number}]") from None
+    return read
+
+
+def _kept(comment: str) -> str:
+    return comment.replace("\0", "")[:LONGEST_COMMENT]  # no database keeps a NUL
