@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench fixtures audit sbom clean
+.PHONY: run test check bench docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -39,6 +39,10 @@ bench: .venv/ready
 # The requests beside the Bundles are made from them and from the content.
 fixtures: .venv/ready
 	@$(BIN)/python -m cds_service.demo.ehr
+
+# The table of CDS Hooks' rules is made from the tests that carry their names.
+docs: .venv/ready
+	@$(BIN)/python -m tests.conformance
 
 .venv/ready: requirements.lock pyproject.toml
 	@echo "Preparing .venv from requirements.lock (once) ..."

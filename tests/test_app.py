@@ -42,6 +42,7 @@ def outcome(answer: TestResponse, status: int, content_type: str = "application/
 # --- discovery ----------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("json", "discovery-path", "discovery-entry", "discovery-prefetch")
 def test_discovery_lists_the_services(client: FlaskClient, valid: Valid) -> None:
     answer = client.get("/cds-services")
     assert answer.status_code == 200
@@ -59,6 +60,7 @@ def test_discovery_lists_the_services(client: FlaskClient, valid: Valid) -> None
 # --- answers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("json", "status-200")
 def test_a_mother_in_need_gets_cards(client: FlaskClient, content: Content, valid: Valid) -> None:
     request = hook_request(content, *inhibited())
     valid("request", request)
@@ -70,6 +72,7 @@ def test_a_mother_in_need_gets_cards(client: FlaskClient, content: Content, vali
     assert codes == ["inhibited-letdown", "lactation-consult"]
 
 
+@pytest.mark.rule("status-200", "card-stale")
 def test_nothing_to_do_is_an_empty_list(client: FlaskClient, content: Content) -> None:
     answer = client.post(VIEW, json=hook_request(content, *average()))
     assert (answer.status_code, answer.get_json()) == (200, {"cards": []})
@@ -80,6 +83,7 @@ def test_encounter_start_answers_alike(client: FlaskClient, content: Content) ->
     assert len(client.post(START, json=request).get_json()["cards"]) == 2
 
 
+@pytest.mark.rule("unknown-members", "prefetch-extra")
 def test_unknown_members_and_extensions_are_ignored(client: FlaskClient, content: Content) -> None:
     request = hook_request(content, *average(), extension={"org.example": {"a": 1}}, future=[1])
     request["context"] |= {"extension": {}, "more": 3}
@@ -87,6 +91,7 @@ def test_unknown_members_and_extensions_are_ignored(client: FlaskClient, content
     assert client.post(VIEW, json=request).status_code == 200
 
 
+@pytest.mark.rule("call-instance")
 def test_a_charset_and_an_upper_case_hook_instance_are_fine(
     client: FlaskClient, content: Content
 ) -> None:
@@ -98,6 +103,7 @@ def test_a_charset_and_an_upper_case_hook_instance_are_fine(
     assert answer.status_code == 200
 
 
+@pytest.mark.rule("call-repeat")
 def test_the_same_hook_instance_may_come_again(client: FlaskClient, content: Content) -> None:
     request = hook_request(content, *inhibited())
     answers = [client.post(VIEW, json=request).get_json()["cards"] for _ in range(2)]
@@ -107,6 +113,7 @@ def test_the_same_hook_instance_may_come_again(client: FlaskClient, content: Con
 # --- refusals (checklist of status codes) -------------------------------------------------------
 
 
+@pytest.mark.rule("status-400", "status-outcome")
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b"[" * 100_000]
 )
@@ -180,6 +187,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.rule(
+    "call-hook",
+    "call-instance",
+    "call-server",
+    "call-required",
+    "call-context",
+    "authorization-members",
+    "authorization-patient",
+    "status-400",
+)
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_wrong_member_is_400_by_name(client: FlaskClient, content: Content, kind: str) -> None:
     members, named = WRONG[kind]
@@ -189,18 +206,21 @@ def test_a_wrong_member_is_400_by_name(client: FlaskClient, content: Content, ki
     assert named in issue["details"]["text"] + str(issue.get("expression"))
 
 
+@pytest.mark.rule("call-context")
 def test_encounter_start_needs_the_encounter(client: FlaskClient, content: Content) -> None:
     request = hook_request(content, hook="encounter-start")
     del request["context"]["encounterId"]
     assert "encounterId" in outcome(client.post(START, json=request), 400)["details"]["text"]
 
 
+@pytest.mark.rule("discovery-path", "status-404")
 def test_an_unknown_service_is_404(client: FlaskClient, content: Content) -> None:
     outcome(client.post("/cds-services/lactation", json=hook_request(content)), 404)
     outcome(client.get("/elsewhere"), 404)
     outcome(client.get("/cds-services/"), 404)
 
 
+@pytest.mark.rule("status-404")
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [("POST", "/cds-services", "GET"), ("GET", VIEW, "POST"), ("PUT", VIEW, "POST")],
@@ -213,12 +233,14 @@ def test_another_method_is_405_with_allow(
     assert allowed in answer.headers["Allow"]
 
 
+@pytest.mark.rule("status-media")
 @pytest.mark.parametrize("media", ["text/plain", "application/xml", "application/fhir+json", ""])
 def test_another_media_type_is_415(client: FlaskClient, content: Content, media: str) -> None:
     body = json.dumps(hook_request(content))
     outcome(client.post(VIEW, data=body, content_type=media), 415)
 
 
+@pytest.mark.rule("status-media")
 @pytest.mark.parametrize("accept", ["text/html", "application/xml;q=0.9", "application/json;q=0"])
 def test_what_cannot_be_accepted_is_406(client: FlaskClient, content: Content, accept: str) -> None:
     headers = {"Accept": accept}
@@ -236,12 +258,14 @@ def test_what_can_be_accepted_is_answered(
     assert client.post(VIEW, json=hook_request(content), headers=headers).status_code == 200
 
 
+@pytest.mark.rule("status-media")
 def test_a_body_over_the_limit_is_413(content: Content, settings: Settings) -> None:
     small = settings.model_copy(update={"max_body_bytes": 1000})
     client = create_app(small, content, lambda: NOW).test_client()
     outcome(client.post(VIEW, json=hook_request(content, *average())), 413)
 
 
+@pytest.mark.rule("status-412")
 def test_what_is_needed_and_cannot_be_had_is_412(client: FlaskClient, content: Content) -> None:
     request = hook_request(content)
     del request["prefetch"]
@@ -250,6 +274,7 @@ def test_what_is_needed_and_cannot_be_had_is_412(client: FlaskClient, content: C
     assert issue["expression"] == ["prefetch.milkExpression"]
 
 
+@pytest.mark.rule("status-outcome")
 def test_a_refusal_repeats_nothing_of_what_was_sent(client: FlaskClient, content: Content) -> None:
     request = hook_request(content) | {"hook": "Jane Doe", "hookInstance": "Jane Doe"}
     assert "Jane" not in client.post(VIEW, json=request).text
@@ -265,11 +290,19 @@ json_values = st.recursive(
 MEMBERS = ("hook", "hookInstance", "fhirServer", "fhirAuthorization", "context", "prefetch")
 
 
+@pytest.fixture(scope="module")
+def in_no_time(content: Content, tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    """A service that has no time to read."""
+    database = f"sqlite:///{tmp_path_factory.mktemp('service')}/service.sqlite3"
+    settings = Settings(auth="open", deadline_ms=1, database_url=database)
+    return create_app(settings, content, lambda: NOW).test_client()
+
+
 @given(st.dictionaries(st.sampled_from(MEMBERS), json_values, max_size=2))
-def test_no_request_makes_it_fail(content: Content, members: dict[str, Any]) -> None:
-    settings = Settings(auth="open", deadline_ms=1)
-    client = create_app(settings, content, lambda: NOW).test_client()
-    answer = client.post(VIEW, json=hook_request(content) | members)
+def test_no_request_makes_it_fail(
+    in_no_time: FlaskClient, content: Content, members: dict[str, Any]
+) -> None:
+    answer = in_no_time.post(VIEW, json=hook_request(content) | members)
     assert answer.status_code in (200, 400, 403, 412)
 
 
@@ -291,6 +324,7 @@ def authorized(content: Content, server: str, **members: Any) -> dict[str, Any]:
     return request
 
 
+@pytest.mark.rule("call-both-ways", "authorization-bearer")
 def test_what_was_not_sent_is_read_from_her_server(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
@@ -318,6 +352,7 @@ def test_a_failure_of_something_optional_is_said_on_the_card(
     assert all("Could not be read: conditions." in card["detail"] for card in cards)
 
 
+@pytest.mark.rule("call-half-second")
 def test_the_answer_comes_within_the_deadline(content: Content, settings: Settings) -> None:
     hasty = settings.model_copy(update={"deadline_ms": 300})
     client = create_app(hasty, content, lambda: NOW).test_client()
@@ -330,6 +365,7 @@ def test_the_answer_comes_within_the_deadline(content: Content, settings: Settin
     assert took < 0.5  # the budget of the specification
 
 
+@pytest.mark.rule("authorization-server")
 def test_an_open_service_reads_from_https_or_this_machine_only(
     client: FlaskClient, content: Content
 ) -> None:
@@ -359,6 +395,7 @@ def test_an_open_service_that_others_can_call_does_not_read_from_this_machine(
     assert server.seen == []
 
 
+@pytest.mark.rule("authorization-transient")
 def test_neither_token_nor_patient_reaches_the_log(
     client: FlaskClient, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -386,6 +423,7 @@ def test_one_broken_rule_is_told_on_a_card(
     assert "could not be evaluated" in answer.get_json()["cards"][1]["summary"]
 
 
+@pytest.mark.rule("status-500")
 def test_if_nothing_can_be_judged_it_is_500(content: Content, settings: Settings) -> None:
     broken = break_(content, "cards", *(c for c in content.cards if c != "data-needed"))
     client = create_app(settings, broken, lambda: NOW).test_client()
@@ -393,6 +431,7 @@ def test_if_nothing_can_be_judged_it_is_500(content: Content, settings: Settings
     assert "not an answer of no concern" in issue["details"]["text"]
 
 
+@pytest.mark.rule("status-500")
 def test_a_fault_anywhere_is_500_without_its_words(
     content: Content, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -415,6 +454,7 @@ def open_to_sandbox(content: Content, settings: Settings) -> FlaskClient:
     return create_app(own, content, lambda: NOW).test_client()
 
 
+@pytest.mark.rule("cors")
 @pytest.mark.parametrize(
     ("path", "method"),
     [("/cds-services", "GET"), (VIEW, "POST"), (f"{VIEW}/feedback", "POST")],
@@ -434,6 +474,7 @@ def test_preflight_passes(open_to_sandbox: FlaskClient, path: str, method: str) 
     assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
 
 
+@pytest.mark.rule("cors")
 def test_answers_and_errors_alike_carry_the_origin(
     open_to_sandbox: FlaskClient, content: Content
 ) -> None:
@@ -448,6 +489,7 @@ def test_answers_and_errors_alike_carry_the_origin(
         assert answer.headers["Access-Control-Allow-Origin"] == "https://sandbox.cds-hooks.org"
 
 
+@pytest.mark.rule("cors")
 def test_another_origin_gets_nothing(open_to_sandbox: FlaskClient, client: FlaskClient) -> None:
     headers = {"Origin": "https://evil.example"}
     for each in (open_to_sandbox, client):

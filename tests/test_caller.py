@@ -103,6 +103,7 @@ def guarded(content: Content, tmp_path: Path) -> FlaskClient:
     return create_app(settings, content, lambda: NOW).test_client()
 
 
+@pytest.mark.rule("token-algorithms", "discovery-auth")
 @pytest.mark.parametrize(("key", "alg"), [(EC, "ES384"), (RSA, "RS384"), (RSA, "RS256")])
 def test_a_token_that_holds_is_let_in(
     guarded: FlaskClient, content: Content, key: Any, alg: str
@@ -113,9 +114,17 @@ def test_a_token_that_holds_is_let_in(
     assert guarded.get("/cds-services", headers=discovery).status_code == 200
 
 
+@pytest.mark.rule("token-audience")
 def test_an_audience_may_be_one_of_several(guarded: FlaskClient, content: Content) -> None:
     headers = signed(aud=["https://else.example", f"{BASE}{VIEW}"])
     assert guarded.post(VIEW, json=hook_request(content), headers=headers).status_code == 200
+
+
+@pytest.mark.rule("discovery-auth", "token-audience")
+def test_discovery_has_an_audience_of_its_own(guarded: FlaskClient) -> None:
+    for headers in ({}, signed(VIEW), signed("/cds-services/")):
+        answer = guarded.get("/cds-services", headers=headers)
+        assert (answer.status_code, answer.data) == (401, b"")
 
 
 def none_token() -> dict[str, str]:
@@ -173,6 +182,14 @@ REFUSED: dict[str, Callable[[], dict[str, str]]] = {
 }
 
 
+@pytest.mark.rule(
+    "token-algorithms",
+    "token-header",
+    "token-audience",
+    "token-times",
+    "token-issuer",
+    "status-401",
+)
 @pytest.mark.parametrize("kind", REFUSED)
 def test_every_other_token_gets_the_same_bare_401(
     guarded: FlaskClient, content: Content, kind: str
@@ -182,6 +199,7 @@ def test_every_other_token_gets_the_same_bare_401(
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.rule("token-tenant", "status-403")
 def test_a_tenant_that_is_not_listed_is_403(content: Content, tmp_path: Path) -> None:
     clients = clients_file(tmp_path / "c.yaml", tenants=["ward-1"])
     settings = Settings(auth="required", base_url=BASE, clients=clients)
@@ -192,6 +210,7 @@ def test_a_tenant_that_is_not_listed_is_403(content: Content, tmp_path: Path) ->
     assert client.post(VIEW, json=request, headers=signed()).status_code == 403
 
 
+@pytest.mark.rule("authorization-server", "status-403")
 def test_a_server_that_is_not_the_callers_is_not_read(
     guarded: FlaskClient, content: Content
 ) -> None:
@@ -203,6 +222,7 @@ def test_a_server_that_is_not_the_callers_is_not_read(
     assert server.seen == []
 
 
+@pytest.mark.rule("token-secret")
 def test_the_reason_is_in_the_log_and_the_token_is_not(
     guarded: FlaskClient, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -250,6 +270,7 @@ def test_required_without_clients_does_not_start(content: Content) -> None:
 # --- used once ----------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("token-once")
 def test_a_token_is_let_in_once_by_all_workers(
     guarded: FlaskClient, content: Content, tmp_path: Path
 ) -> None:
@@ -263,6 +284,7 @@ def test_a_token_is_let_in_once_by_all_workers(
     assert another.post(VIEW, json=request, headers=signed()).status_code == 200
 
 
+@pytest.mark.rule("token-once")
 def test_a_token_that_does_not_hold_uses_up_no_jti(guarded: FlaskClient, content: Content) -> None:
     request = hook_request(content)
     forged = signed(key=STRANGER, jti="mine")
@@ -310,6 +332,7 @@ def client_by_jku(content: Content, path: Path, jku: str) -> FlaskClient:
     return create_app(settings, content, lambda: NOW).test_client()
 
 
+@pytest.mark.rule("token-issuer", "token-keys")
 def test_keys_can_come_from_the_clients_jku(content: Content, tmp_path: Path) -> None:
     server = KeyServer(EC)
     with running(server) as address:
@@ -327,6 +350,7 @@ def test_keys_can_come_from_the_clients_jku(content: Content, tmp_path: Path) ->
         assert server.asked == 1  # an unknown key is asked for at most every half minute
 
 
+@pytest.mark.rule("token-issuer")
 def test_a_jku_that_redirects_is_not_followed(content: Content, tmp_path: Path) -> None:
     elsewhere, server = KeyServer(EC), KeyServer()
     with running(elsewhere) as other, running(server) as address:

@@ -159,6 +159,7 @@ def test_what_she_does_already_is_not_offered(
     assert intervention not in why(card)["interventions"]
 
 
+@pytest.mark.rule("prefetch-absence")
 @pytest.mark.parametrize(
     "intervention",
     ["double-pumping", "breast-massage", "warmth-while-pumping", "hands-on-pumping", "relaxation"],
@@ -299,6 +300,7 @@ def consult(**members: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.rule("call-again")
 @pytest.mark.parametrize("status", ["draft", "active", "completed", "on-hold"])
 def test_a_consult_asked_for_or_done_is_not_offered_again(content: Content, status: str) -> None:
     cards = cards_of(content, *inhibited(), consult(status=status))
@@ -332,6 +334,7 @@ def test_a_consult_is_not_offered_as_new_if_requests_could_not_be_read(content: 
     assert "lactation-consult" not in cards
 
 
+@pytest.mark.rule("call-again")
 def test_everything_accepted_is_silence(content: Content) -> None:
     cards = cards_of(content, *inhibited())
     written = [
@@ -365,6 +368,7 @@ def all_cards(content: Content) -> list[dict[str, Any]]:
     return [*shown, *cards_of(content, *average(), *risks).values()]
 
 
+@pytest.mark.rule("embedded-fhir", "card-draft")
 def test_every_suggestion_is_valid_fhir_for_this_patient_and_encounter(content: Content) -> None:
     kinds = set()
     for card in all_cards(content):
@@ -381,6 +385,7 @@ def test_every_suggestion_is_valid_fhir_for_this_patient_and_encounter(content: 
     assert kinds == {"ServiceRequest", "DeviceRequest", "CommunicationRequest"}
 
 
+@pytest.mark.rule("call-optional")
 def test_without_an_encounter_and_with_a_patient_as_user(content: Content) -> None:
     setting = Setting(HER, f"Patient/{HER}")
     records = [*inhibited(), observation("pump-type", "manual")]
@@ -434,6 +439,7 @@ def test_a_record_that_did_not_count_is_named_in_because(content: Content) -> No
     ]
 
 
+@pytest.mark.rule("card-detail")
 def test_details_are_markdown_without_html(content: Content) -> None:
     renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
     for card in all_cards(content):
@@ -443,6 +449,7 @@ def test_details_are_markdown_without_html(content: Content) -> None:
         assert "{" not in card["detail"]
 
 
+@pytest.mark.rule("card-uuid")
 def test_uuids_are_never_the_same(content: Content) -> None:
     seen = [card["uuid"] for _ in range(3) for card in all_cards(content)]
     assert len(set(seen)) == len(seen)

@@ -28,6 +28,7 @@ def outcome(severity: str, code: str = "timeout") -> dict[str, Any]:
 NEXT = {"link": [{"relation": "next", "url": "https://fhir.example.org/r4?page=2"}]}
 
 
+@pytest.mark.rule("prefetch-empty", "prefetch-failed")
 @pytest.mark.parametrize(
     ("value", "state", "held"),
     [

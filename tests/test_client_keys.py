@@ -22,6 +22,7 @@ class Clock:
         return self.now
 
 
+@pytest.mark.rule("token-keys")
 def test_they_are_fetched_anew_when_they_are_old_or_one_is_unknown() -> None:
     clock, server = Clock(), KeyServer(EC)
     with running(server) as address:
@@ -39,6 +40,7 @@ def test_they_are_fetched_anew_when_they_are_old_or_one_is_unknown() -> None:
         assert server.asked == 3
 
 
+@pytest.mark.rule("token-keys")
 def test_unknown_keys_do_not_make_it_ask_without_end() -> None:
     clock, server = Clock(), KeyServer(EC)
     with running(server) as address:
@@ -51,6 +53,7 @@ def test_unknown_keys_do_not_make_it_ask_without_end() -> None:
         assert server.asked == 2
 
 
+@pytest.mark.rule("token-keys")
 def test_while_they_cannot_be_fetched_the_last_ones_hold_for_a_day() -> None:
     clock, server = Clock(), KeyServer(EC)
     with running(server) as address:

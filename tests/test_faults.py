@@ -75,6 +75,7 @@ def hasty(content: Content, settings: Settings) -> FlaskClient:
     return create_app(quick, content, lambda: NOW).test_client()
 
 
+@pytest.mark.rule("prefetch-failed", "prefetch-partial")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_key_that_fails_is_told_on_the_cards(
     hasty: FlaskClient, content: Content, fault: str
@@ -90,6 +91,7 @@ def test_one_key_that_fails_is_told_on_the_cards(
     assert took < 0.4 + 0.15
 
 
+@pytest.mark.rule("prefetch-needed", "status-412")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_if_all_fail_it_is_412_and_not_nothing(
     hasty: FlaskClient, content: Content, fault: str
@@ -115,6 +117,7 @@ def test_another_patients_records_are_never_hers(hasty: FlaskClient, content: Co
     assert answer.get_json() == {"cards": []}
 
 
+@pytest.mark.rule("call-half-second")
 @pytest.mark.parametrize(
     "play",
     [silent, drip(b""), drip(b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n")],
@@ -153,6 +156,7 @@ def test_too_many_resources_are_413(client: FlaskClient, content: Content) -> No
     assert answer.get_json()["issue"][0]["code"] == "too-costly"
 
 
+@pytest.mark.rule("status-busy")
 def test_when_too_many_wait_the_next_is_told_to_come_again(
     content: Content, settings: Settings
 ) -> None:
@@ -180,6 +184,7 @@ def test_when_too_many_wait_the_next_is_told_to_come_again(
     assert sorted(statuses) == [200, 200, 503, 503, 503]
 
 
+@pytest.mark.rule("status-busy")
 def test_one_client_leaves_room_for_the_others(content: Content, tmp_path: Path) -> None:
     from .test_caller import BASE, clients_file, signed
 

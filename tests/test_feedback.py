@@ -51,6 +51,7 @@ def kept(database: str) -> list[Any]:
         return list(rows)
 
 
+@pytest.mark.rule("feedback-path", "feedback-item")
 def test_what_became_of_a_card_that_was_shown_is_kept(
     client: FlaskClient, content: Content, database: str
 ) -> None:
@@ -71,12 +72,14 @@ def test_what_became_of_a_card_that_was_shown_is_kept(
     assert rows[cards[1]["uuid"]].received == NOW.timestamp() * 1000
 
 
+@pytest.mark.rule("feedback-batch")
 def test_a_repeat_is_taken_and_counts_once(client: FlaskClient, database: str) -> None:
     for _ in range(3):
         assert send(client, accepted(), accepted()).status_code == 200
     assert len(kept(database)) == 1
 
 
+@pytest.mark.rule("feedback-batch", "feedback-override")
 def test_the_last_word_on_a_card_at_a_time_counts(client: FlaskClient, database: str) -> None:
     why = {"reason": {"code": "patient-refuses", "system": "urn:reasons"}}
     assert send(client, overridden(), overridden(overrideReason=why)).status_code == 200
@@ -86,6 +89,7 @@ def test_the_last_word_on_a_card_at_a_time_counts(client: FlaskClient, database:
     assert [row.outcome for row in kept(database)] == ["overridden", "accepted"]
 
 
+@pytest.mark.rule("feedback-unknown")
 def test_an_unknown_card_and_a_reason_of_the_clients_own_are_kept(
     client: FlaskClient, database: str
 ) -> None:
@@ -95,6 +99,7 @@ def test_an_unknown_card_and_a_reason_of_the_clients_own_are_kept(
     assert (row.card, row.reason_code, row.reason_system) == ("never-shown", "local-7", None)
 
 
+@pytest.mark.rule("feedback-item")
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [
@@ -145,6 +150,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.rule("feedback-committed", "feedback-item", "feedback-override")
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_call_with_anything_wrong_keeps_nothing(
     client: FlaskClient, database: str, kind: str
@@ -185,6 +191,7 @@ def test_it_is_refused_like_any_call(client: FlaskClient) -> None:
 WORDS = "Jane Doe says no"
 
 
+@pytest.mark.rule("feedback-comment")
 def test_a_comment_is_not_kept_unless_it_is_wanted(
     client: FlaskClient, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -195,6 +202,7 @@ def test_a_comment_is_not_kept_unless_it_is_wanted(
     assert "Jane" not in caplog.text + answer.text
 
 
+@pytest.mark.rule("feedback-comment")
 def test_a_comment_that_is_wanted_is_kept_up_to_a_thousand_characters(
     content: Content, settings: Settings, database: str
 ) -> None:
@@ -209,6 +217,7 @@ def test_a_comment_that_is_wanted_is_kept_up_to_a_thousand_characters(
 # --- who may send it ----------------------------------------------------------------------------
 
 
+@pytest.mark.rule("feedback-auth")
 def test_a_token_is_for_the_address_of_feedback_or_of_its_service(guarded: FlaskClient) -> None:
     body = {"feedback": [overridden()]}
     for path in (FEEDBACK, VIEW):
@@ -240,6 +249,7 @@ def test_two_clients_do_not_overwrite_each_other(
     ]
 
 
+@pytest.mark.rule("feedback-committed")
 def test_without_its_database_nothing_is_acknowledged(
     client: FlaskClient, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,6 +23,7 @@ def read(server: FhirServer, seconds: float = 2.0, **wanted: str) -> dict[str, A
         return FhirReader().read(f"{address}/fhir", "a-token", wanted or KEYS, seconds)
 
 
+@pytest.mark.rule("authorization-bearer")
 def test_each_key_is_read_with_the_token() -> None:
     server = FhirServer({"Observation": bundle(milk(10, 1))})
     answers = read(server)
@@ -40,6 +41,7 @@ def test_keys_are_read_at_the_same_time() -> None:
     assert time.monotonic() - started < 0.3 * 2.5
 
 
+@pytest.mark.rule("prefetch-page")
 def test_next_links_are_followed() -> None:
     def pages(request: Request) -> Response:
         page = int(request.args.get("page", 1))
@@ -51,6 +53,7 @@ def test_next_links_are_followed() -> None:
     assert len(answer.resources) == 3
 
 
+@pytest.mark.rule("prefetch-page", "authorization-bearer")
 def test_a_next_link_to_another_origin_is_not_followed() -> None:
     elsewhere = FhirServer()
     with running(elsewhere) as other:
@@ -63,6 +66,7 @@ def test_a_next_link_to_another_origin_is_not_followed() -> None:
     assert answer.reason == "its next page is on another server"
 
 
+@pytest.mark.rule("authorization-server")
 def test_a_redirect_is_not_followed() -> None:
     elsewhere = FhirServer()
     with running(elsewhere) as other:
@@ -115,6 +119,7 @@ def test_nobody_there_is_a_failure() -> None:
     assert {answer.state for answer in answers.values()} == {State.FAILED}
 
 
+@pytest.mark.rule("call-half-second")
 def test_a_slow_server_costs_no_more_than_the_deadline() -> None:
     slow = FhirServer({"Condition": lambda _: (time.sleep(2), fhir(bundle()))[1]})
     with running(slow) as address:
@@ -126,6 +131,7 @@ def test_a_slow_server_costs_no_more_than_the_deadline() -> None:
     assert answers["Observation"].state is State.EMPTY
 
 
+@pytest.mark.rule("call-server")
 def test_no_token_is_sent_where_none_was_given() -> None:
     server = FhirServer()
     with running(server) as address:

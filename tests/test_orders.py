@@ -69,6 +69,7 @@ def told(cards: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(c["source"]["topic"]["code"], c["summary"].partition(":")[0]) for c in cards]
 
 
+@pytest.mark.rule("card-delete")
 def test_an_order_that_lowers_supply_is_named_and_can_be_taken_back(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
@@ -89,6 +90,7 @@ def test_an_order_that_lowers_supply_is_named_and_can_be_taken_back(
     assert why(card)["because"][0]["references"] == ["MedicationRequest/draft-7"]
 
 
+@pytest.mark.rule("call-selections")
 def test_order_select_looks_at_what_was_selected_and_order_sign_at_all(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
@@ -104,6 +106,7 @@ def test_order_select_looks_at_what_was_selected_and_order_sign_at_all(
     ]
 
 
+@pytest.mark.rule("call-orders")
 @pytest.mark.parametrize(
     "order",
     [
@@ -194,6 +197,7 @@ def test_other_feeds_and_those_with_a_reason_are_passed_over(
     assert fire(client, request, valid) == []
 
 
+@pytest.mark.rule("call-orders")
 @pytest.mark.parametrize("status", ["active", "on-hold", None])
 def test_an_order_need_not_be_a_draft(
     client: FlaskClient, content: Content, valid: Valid, status: str | None
@@ -202,6 +206,7 @@ def test_an_order_need_not_be_a_draft(
     assert len(fire(client, request, valid)) == 1
 
 
+@pytest.mark.rule("call-orders")
 @pytest.mark.parametrize("bundle", [{}, {"entry": None}, {"entry": [3, {}, {"resource": []}]}])
 def test_a_strange_bundle_of_orders_has_no_orders(
     client: FlaskClient, content: Content, valid: Valid, bundle: dict[str, Any]
@@ -211,6 +216,7 @@ def test_a_strange_bundle_of_orders_has_no_orders(
     assert fire(client, request, valid) == []
 
 
+@pytest.mark.rule("call-context", "call-required")
 @pytest.mark.parametrize(
     ("hook", "context"),
     [

@@ -26,6 +26,14 @@ def gathered(content: Content, request: dict[str, Any], reader: FhirReader | Non
     return gather(content, hook, context, reader, 2.0)
 
 
+@pytest.mark.rule(
+    "prefetch-absent",
+    "prefetch-null",
+    "prefetch-empty",
+    "prefetch-failed",
+    "prefetch-page",
+    "prefetch-partial",
+)
 def test_the_six_states_of_a_key(content: Content) -> None:
     """CDS Hooks 2.0.1, Prefetch Template; the absent key alone is asked for at the server."""
     server = FhirServer({"ServiceRequest": bundle()})
@@ -50,6 +58,7 @@ def test_the_six_states_of_a_key(content: Content) -> None:
     assert paths == ["/fhir/Procedure", "/fhir/ServiceRequest"]
 
 
+@pytest.mark.rule("prefetch-needed")
 def test_what_is_needed_and_absent_is_412_by_name(content: Content) -> None:
     request = hook_request(content)
     del request["prefetch"]["milkExpression"]
@@ -60,6 +69,7 @@ def test_what_is_needed_and_absent_is_412_by_name(content: Content) -> None:
     assert caught.value.expression == ["prefetch.milkExpression"]
 
 
+@pytest.mark.rule("prefetch-needed", "prefetch-failed")
 def test_what_is_needed_and_failed_is_412(content: Content) -> None:
     request = hook_request(content)
     request["prefetch"]["milkExpression"] = FAILED
@@ -69,17 +79,20 @@ def test_what_is_needed_and_failed_is_412(content: Content) -> None:
     assert "timeout" in caught.value.reason
 
 
+@pytest.mark.rule("prefetch-null")
 def test_null_is_known_empty_and_no_412(content: Content) -> None:
     chart = gathered(content, hook_request(content))
     assert chart.state("milkExpression") is State.NULL
 
 
+@pytest.mark.rule("prefetch-page")
 def test_a_page_without_a_server_stays_partial(content: Content) -> None:
     request = hook_request(content)
     request["prefetch"]["milkExpression"] = bundle(milk(1, 1), following="https://x.example/next")
     assert gathered(content, request).state("milkExpression") is State.PARTIAL
 
 
+@pytest.mark.rule("prefetch-extra")
 def test_extra_keys_are_ignored(content: Content) -> None:
     request = hook_request(content)
     request["prefetch"]["anything"] = bundle(milk(1, 1))
@@ -100,6 +113,7 @@ def test_a_token_cannot_change_the_search() -> None:
     )
 
 
+@pytest.mark.rule("prefetch-templates", "prefetch-tokens", "prefetch-subset")
 def test_the_templates_ask_only_what_every_client_can(content: Content) -> None:
     """CDS Hooks 2.0.1, "Prefetch query restrictions"."""
     for key in content.prefetch.values():

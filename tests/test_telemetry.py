@@ -95,6 +95,7 @@ def good_subject(request: dict[str, Any]) -> dict[str, str]:
     return {"reference": f"Patient/{request['context']['patientId']}"}
 
 
+@pytest.mark.rule("authorization-transient", "status-outcome")
 def test_no_patient_and_no_token_is_in_logs_metrics_or_errors(
     service: Running, content: Content
 ) -> None:

@@ -99,6 +99,7 @@ def test_her_bundle_is_a_valid_transaction_and_says_that_it_is_synthetic(mother:
 OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
 
 
+@pytest.mark.rule("prefetch-absence")
 @pytest.mark.parametrize(
     "mother",
     [mother for mother in MOTHERS if not mother.expected.cards and not mother.expected.orders],
