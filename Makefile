@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench docs fixtures audit sbom clean
+.PHONY: run test check bench fuzz docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -35,6 +35,10 @@ sbom: .venv-tools/ready
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks
+
+# Broken requests by the ten thousand; SEED=... sends the same again.
+fuzz: .venv/ready
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
 
 # The requests beside the Bundles are made from them and from the content.
 fixtures: .venv/ready

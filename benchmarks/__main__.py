@@ -25,6 +25,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from .load import Measured, measure
+from .processes import children, resident
 from .requests import CARDS, SERVICE, build_request
 
 SIZES = (50, 500, 5000)
@@ -175,20 +176,6 @@ def check(answer: bytes) -> None:
     codes = [card["source"]["topic"]["code"] for card in orjson.loads(answer)["cards"]]
     if codes != CARDS:
         raise SystemExit(f"wrong cards: {codes}")
-
-
-def children(process: int) -> list[int]:
-    """The workers of a gunicorn."""
-    return [
-        int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    ]
-
-
-def resident(process: int) -> float:
-    """Resident memory in MB."""
-    status = Path(f"/proc/{process}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

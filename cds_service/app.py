@@ -6,14 +6,15 @@ HTTP -> caller -> hook request -> chart -> facts -> findings -> interventions ->
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .caller import Callers, Client
+from .caller import Callers, Client, issuer_of
 from .cards import NothingEvaluated, Setting
 from .content import Content
 from .content_loader import load_content
@@ -21,9 +22,11 @@ from .database import Database, DatabaseError
 from .evaluation import Evaluation
 from .feedback import read_feedback
 from .fhir_server import FhirReader
+from .openapi import describe
 from .outgoing import Outgoing
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
+from .room import Room, TooBusyError
 from .settings import Settings
 from .telemetry import add_health, mark, note, watch
 
@@ -49,7 +52,10 @@ def create_app(
     callers = Callers(settings, outgoing, database)
     evaluation = Evaluation(content, settings.jurisdiction)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
+    for_all = Room(settings.at_once)
+    for_each = Room(settings.at_once, callers.share(settings.at_once))
     services = orjson.dumps(discovery(content))
+    description = describe(settings.base_url, content.version, settings.auth == "required")
 
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -58,50 +64,58 @@ def create_app(
     _answer_errors_in_fhir(app)
     _allow_origins(app, settings.origins | callers.origins)
 
+    @app.get("/openapi.json")
+    def show_description() -> Response:
+        return _json(orjson.dumps(description))
+
     @app.get("/cds-services")
     def list_services() -> Response:
         _must_accept_json()
         callers.identify(request.headers.get("Authorization"), request.path)
         return _json(services)
 
-    def admitted(service_id: str, *paths: str) -> tuple[Client | None, str | None]:
-        """The client that posts JSON to a service, and its issuer. Raises ``Refusal``."""
+    @contextmanager
+    def admitted(service_id: str, *paths: str) -> Iterator[Client | None]:
+        """The client that posts JSON to a service. Raises ``Refusal`` or ``TooBusyError``."""
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
         note(service=service_id)
-        client = callers.identify(request.headers.get("Authorization"), *paths)
-        issuer = client.issuer if client is not None else None
-        note(client=issuer)
-        _must_accept_json()
-        if request.mimetype != "application/json":
-            raise Refusal(415, "The body must be application/json.", "not-supported")
-        return client, issuer
+        with for_all.taken_by(None):
+            client = callers.identify(request.headers.get("Authorization"), *paths)
+            note(client=issuer_of(client))
+            _must_accept_json()
+            if request.mimetype != "application/json":
+                raise Refusal(415, "The body must be application/json.", "not-supported")
+            with for_each.taken_by(issuer_of(client)):
+                yield client
 
     @app.post("/cds-services/<service_id>")
     def call_service(service_id: str) -> Response:
-        client, issuer = admitted(service_id, f"/cds-services/{service_id}")
-        mark("caller")
-        hook, context = read_request(_body(), HOOKS[service_id])
-        mark("request")
-        if hook.fhir_server is not None:
-            callers.may_read(client, hook.fhir_server)
-        chart = gather(content, hook, context, reader, settings.deadline_ms / 1000, issuer)
-        mark("gather")
-        setting = Setting.of(hook.hook, context)
-        answered = evaluation.answer(chart, setting, clock(), context.judged_orders)
-        mark("evaluate")
-        note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
-        return _json(answered.body)
+        with admitted(service_id, f"/cds-services/{service_id}") as client:
+            mark("caller")
+            hook, context = read_request(_body(), HOOKS[service_id])
+            mark("request")
+            if hook.fhir_server is not None:
+                callers.may_read(client, hook.fhir_server)
+            seconds = settings.deadline_ms / 1000
+            chart = gather(content, hook, context, reader, seconds, issuer_of(client))
+            mark("gather")
+            setting = Setting.of(hook.hook, context)
+            answered = evaluation.answer(chart, setting, clock(), context.judged_orders)
+            mark("evaluate")
+            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
+            return _json(answered.body)
 
     @app.post("/cds-services/<service_id>/feedback")
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
-        _, issuer = admitted(service_id, f"{service}/feedback", service)
-        items = read_feedback(_body())
-        rows = [item.row(issuer or "", service_id, settings.keep_comments) for item in items]
-        note(feedback=len(rows))
-        database.keep_feedback(rows, clock().timestamp())
-        return _json(b"{}")
+        with admitted(service_id, f"{service}/feedback", service) as client:
+            items = read_feedback(_body())
+            note(feedback=len(items))
+            sender = issuer_of(client) or ""
+            rows = [item.row(sender, service_id, settings.keep_comments) for item in items]
+            database.keep_feedback(rows, clock().timestamp())
+            return _json(b"{}")
 
     return app
 
@@ -125,6 +139,14 @@ def _body() -> bytes:
     return body
 
 
+def _read_to_the_end() -> None:
+    """Read what is left of a body that is refused: else its connection cannot be used again."""
+    with suppress(HTTPException):  # longer than the limit, or cut
+        stream = request.stream
+        while stream.read(64 * 1024):
+            pass
+
+
 def _json(body: bytes, status: int = 200) -> Response:
     response = Response(body, status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"  # it may be about a patient
@@ -134,6 +156,12 @@ def _json(body: bytes, status: int = 200) -> Response:
 
 def _answer_errors_in_fhir(app: Flask) -> None:
     """Every refusal and fault is an OperationOutcome with the right status; none says too much."""
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        if response.status_code >= 400:
+            _read_to_the_end()
+        return response
 
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
@@ -159,6 +187,12 @@ def _answer_errors_in_fhir(app: Flask) -> None:
     def unsure(_: DatabaseError) -> Response:
         reason = "The database cannot be asked now."
         return refused(Refusal(503, reason, "transient", headers={"Retry-After": "1"}))
+
+    @app.errorhandler(TooBusyError)
+    def too_busy(busy: TooBusyError) -> Response:
+        status, code = (429, "throttled") if busy.of_one else (503, "transient")
+        reason = "Too many requests are being answered. Come again."
+        return refused(Refusal(status, reason, code, headers={"Retry-After": "1"}))
 
     @app.errorhandler(NothingEvaluated)
     def nothing_evaluated(error: NothingEvaluated) -> Response:

@@ -170,6 +170,11 @@ class Callers:
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
+def issuer_of(client: Client | None) -> str | None:
+    """By what name a client is known; ``None`` if anyone may call."""
+    return client.issuer if client is not None else None
+
+
 def _unknown(why: str) -> Refusal:
     log.warning("a caller was refused: %s", why)
     return Refusal(401, "", headers={"WWW-Authenticate": "Bearer"})

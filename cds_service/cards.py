@@ -534,10 +534,10 @@ def _make_order(
             summary, [guard.short.say(case) for guard in guards[True] or guards[None]]
         )
     made = _frame(card, case, printed, summary, paragraphs)
-    made["suggestions"] = [
-        _take_back(order.name, reference, case) for reference in order.references
-    ]
-    made["selectionBehavior"] = "any"
+    drafts = [draft for draft in dict.fromkeys(order.references) if not draft.endswith("/?")]
+    if drafts:  # one without an id cannot be pointed at
+        made["suggestions"] = [_take_back(order.name, draft, case) for draft in drafts]
+        made["selectionBehavior"] = "any"
     links = {medicine.lactmed.url: printed.lactmed[medicine.lactmed.url]} if medicine else {}
     _add_links(made, card, links | _links_of(evidence, printed))
     entry = {

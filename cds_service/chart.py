@@ -104,6 +104,16 @@ def _say_outcome(outcome: Resource) -> str:
     return "the record system reported a failure"
 
 
+_ID = re.compile(r"[^/\s]{1,64}")
+
+
+def reference_to(resource: Resource) -> str:
+    """The relative reference to a resource; with ``?`` if it has no id that FHIR would allow."""
+    identifier = resource.get("id")
+    known = isinstance(identifier, str) and _ID.fullmatch(identifier)
+    return f"{resource['resourceType']}/{identifier if known else '?'}"
+
+
 _PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")
 
 

@@ -97,7 +97,7 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True)
 @click.option("--workers", default=2, show_default=True, help="Processes.")
-@click.option("--threads", default=8, show_default=True, help="Threads a process.")
+@click.option("--threads", default=24, show_default=True, help="Threads a process.")
 def serve(host: str, port: int, workers: int, threads: int) -> None:
     """Run the service under gunicorn. Settings come from the environment (CDS_...).
 
@@ -154,6 +154,7 @@ def run_under_gunicorn(
         "threads": threads,
         "worker_class": "gthread",
         "control_socket_disable": True,
+        "graceful_timeout": 5,  # no call takes longer than the deadline
         "logger_class": logger_class,
     }
     # The content never changes: the collector need not look at it, nor a fork copy its pages.

@@ -16,12 +16,14 @@ Nothing here knows the network, Flask or the clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+from .chart import reference_to
 from .times import DAY, HOUR, MINUTE, Moment, parse_moment
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
+
+_CODE = re.compile(r"[a-z-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +171,11 @@ def collect_readings(
         for spec in specs:
             if not _concerns(spec, hers, resource, chart):
                 continue
-            reference = f"{kind}/{resource.get('id', '?')}"
+            reference = reference_to(resource)
             try:
                 reading = _READERS[kind](content, spec, resource, part, zone)
             except Unusable as unusable:
-                withdrawn = resource.get("status") in WITHDRAWN_STATUSES
+                withdrawn = _status_of(resource) in WITHDRAWN_STATUSES
                 problem = Problem(str(unusable), reference, withdrawn)
                 problems.setdefault(spec.id, []).append(problem)
             except (TypeError, ValueError, AttributeError, KeyError, IndexError):
@@ -234,10 +238,16 @@ def _concerns(spec: FactSpec, hers: bool, resource: Resource, chart: Chart) -> b
     return "focus" not in resource or not chart.names_someone_else(resource["focus"])
 
 
+def _status_of(resource: Resource) -> str | None:
+    """The status of a record; ``None`` if there is none, or it is no code."""
+    status = resource.get("status")
+    return status if isinstance(status, str) and _CODE.fullmatch(status) else None
+
+
 def _read_observation(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
-    status = resource.get("status")
+    status = _status_of(resource)
     if status not in COUNTED_STATUSES:
         raise Unusable(f"the record is {status or 'without a status'}")
     if part.get("dataAbsentReason"):
@@ -263,7 +273,7 @@ def _read_condition(
 def _read_procedure(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
-    status = resource.get("status")
+    status = _status_of(resource)
     if status != "completed":
         raise Unusable(f"the record is {status or 'without a status'}")
     return _read_presence(spec, resource, ("performedDateTime", "performedPeriod"), zone)
@@ -272,7 +282,7 @@ def _read_procedure(
 def _read_encounter(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
-    status = resource.get("status")
+    status = _status_of(resource)
     if status in ("entered-in-error", "cancelled", "planned", None):
         raise Unusable(f"the record is {status or 'without a status'}")
     return _read_presence(spec, resource, ("period",), zone)

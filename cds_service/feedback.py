@@ -55,6 +55,10 @@ class Reason(_Lenient):
 class OverrideReason(_Lenient):
     """A reason from a list, or in the clinician's own words, or both."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["reason"]}, {"required": ["userComment"]}]}
+    )
+
     reason: Reason | None = None
     comment: str | None = Field(default=None, alias="userComment")
 
@@ -67,6 +71,16 @@ class OverrideReason(_Lenient):
 
 class Feedback(_Lenient):
     """What became of one card."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"outcome": {"const": "accepted"}}},
+            "then": {
+                "required": ["acceptedSuggestions"],
+                "properties": {"acceptedSuggestions": {"minItems": 1}},
+            },
+        }
+    )
 
     card: Name
     outcome: Literal["accepted", "overridden"]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from .chart import reference_to
 from .content import VALUE_SET
 from .names import Names
 
@@ -65,7 +66,7 @@ class FeedIndex:
                 continue
             if not (chart.is_hers(order) or chart.is_her_infants(order)):
                 continue
-            reference = f"NutritionOrder/{order.get('id', '?')}"
+            reference = reference_to(order)
             for feed in self._recognise(order):
                 known = found.setdefault(feed.feed.id, feed)
                 if reference not in known.references:

@@ -7,31 +7,20 @@ redirect is. What cannot be had in time is an ``Answer`` that says so.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from urllib.parse import urljoin
 
 import orjson
 
 from .chart import Answer, State, read_answer
 from .outgoing import Outgoing, OutgoingError, origin_of
+from .room import Room
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
 THREADS = 32
 ACCEPT = "application/fhir+json, application/json;q=0.9"
-
-
-class TooBusyError(Exception):
-    """No more can be read at once; ``of_one`` if it is one caller who asks for too much."""
-
-    def __init__(self, of_one: bool) -> None:
-        super().__init__("no more can be read at once")
-        self.of_one = of_one
 
 
 class FhirReader:
@@ -46,9 +35,7 @@ class FhirReader:
         self, outgoing: Outgoing | None = None, most: int = THREADS, most_of_one: int = THREADS
     ) -> None:
         self._outgoing = outgoing or Outgoing()
-        self._most, self._most_of_one = most, most_of_one
-        self._reading: Counter[str | None] = Counter()
-        self._lock = threading.Lock()
+        self._room = Room(most, most_of_one)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fhir")
 
     def read(
@@ -64,22 +51,8 @@ class FhirReader:
         Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed.
         Raises ``TooBusyError`` if there is no room for ``caller``.
         """
-        with self._room_for(caller):
+        with self._room.taken_by(caller):
             return self._read(server, token, wanted, seconds)
-
-    @contextmanager
-    def _room_for(self, caller: str | None) -> Iterator[None]:
-        with self._lock:
-            if self._reading.total() >= self._most:
-                raise TooBusyError(of_one=False)
-            if self._reading[caller] >= self._most_of_one:
-                raise TooBusyError(of_one=True)
-            self._reading[caller] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reading[caller] -= 1
 
     def _read(
         self, server: str, token: str | None, wanted: dict[str, str], seconds: float

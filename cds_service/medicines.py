@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
+from .chart import reference_to
 from .content import VALUE_SET
-from .names import Names
+from .names import LONGEST_TEXT, Names
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
@@ -107,7 +108,7 @@ class MedicineIndex:
                     or resource.get("doNotPerform") is True
                 ):
                     continue
-                reference = f"{kind}/{resource.get('id', '?')}"
+                reference = reference_to(resource)
                 for medicine in self._recognise(_concept_of(resource, chart)):
                     known = found.setdefault(medicine.key, medicine)
                     known.references.append(reference)
@@ -122,7 +123,7 @@ class MedicineIndex:
         for order in orders:
             if order.get("resourceType") != "MedicationRequest" or not chart.is_hers(order):
                 continue
-            reference = f"MedicationRequest/{order.get('id', '?')}"
+            reference = reference_to(order)
             for medicine in self._recognise(_concept_of(order, chart)):
                 known = found.setdefault(medicine.key, medicine)
                 known.references.append(reference)
@@ -204,7 +205,7 @@ def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:
 
 def plain(text: str, longest: int = LONGEST_NAME) -> str:
     """A text from elsewhere, made safe to stand in a table of Markdown, and not too long."""
-    text = " ".join(re.sub(r"[|<>`*_\[\]()#\\]", " ", text).split())
+    text = " ".join(re.sub(r"[|<>`*_\[\]()#\\]", " ", text[:LONGEST_TEXT]).split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 
 Meant = TypeVar("Meant")
 
+LONGEST_TEXT = 1000  # characters of a text from elsewhere: no name is longer
+
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -29,8 +31,11 @@ class Names(Generic[Meant]):
         self._longest = max(self._longest, len(words))
 
     def find(self, text: str) -> list[list[Meant]]:
-        """What stands in a text, in its order: for each name in it, all that the name means."""
-        words = tuple(_WORD.findall(text.lower()))
+        """What stands in a text, in its order: for each name in it, all that the name means.
+
+        Only its first ``LONGEST_TEXT`` characters are looked at.
+        """
+        words = tuple(_WORD.findall(text[:LONGEST_TEXT].lower()))
         found: list[list[Meant]] = []
         start = 0
         while start < len(words):

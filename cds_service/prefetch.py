@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from .chart import Answer, Chart, State, read_answer
 from .content import Content
-from .fhir_server import FhirReader, TooBusyError
+from .fhir_server import FhirReader
 from .protocol import Context, HookRequest, Refusal
 
 MOST_RESOURCES = 50_000
@@ -29,8 +29,8 @@ def gather(
     """The chart for one request, within ``seconds`` of reading.
 
     ``reader`` is ``None`` if nothing may be fetched. Raises ``Refusal``: 412 that names what is
-    needed and could not be had, 413 if there is too much, 429 or 503 if no more can be read at once
-    for this ``caller``, or for all.
+    needed and could not be had, 413 if there is too much; and ``TooBusyError`` if no more can be
+    read at once, for this ``caller`` or for all.
     """
     answers: dict[str, Answer] = {}
     wanted: dict[str, str] = {}
@@ -47,12 +47,7 @@ def gather(
     if wanted and reader is not None and request.fhir_server is not None:
         authorization = request.fhir_authorization
         token = authorization.access_token if authorization is not None else None
-        try:
-            fetched = reader.read(request.fhir_server, token, wanted, seconds, caller)
-        except TooBusyError as busy:
-            status, reason = (429, "throttled") if busy.of_one else (503, "transient")
-            text = "Too many requests wait for a record system."
-            raise Refusal(status, text, reason, headers={"Retry-After": "1"}) from None
+        fetched = reader.read(request.fhir_server, token, wanted, seconds, caller)
         for name, answer in fetched.items():
             answers[name] = _join(answers[name], answer)
     for key in content.prefetch.values():

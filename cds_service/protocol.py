@@ -97,13 +97,7 @@ def operation_outcome(
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
-def _bare_id(text: str) -> str:
-    if "/" in text or any(letter.isspace() for letter in text):
-        raise ValueError("must be a bare id, without a slash")
-    return text
-
-
-BareId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_bare_id)]
+BareId = Annotated[str, Field(max_length=255, pattern=r"^[^/\s]+$")]
 
 
 class _Lenient(BaseModel):
@@ -198,8 +192,14 @@ def _uuid(text: str) -> str:
 class HookRequest(_Lenient):
     """A service call. ``prefetch`` stays as it came: it is read key by key later."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"dependentRequired": {"fhirAuthorization": ["fhirServer"]}}
+    )
+
     hook: str
-    hook_instance: Annotated[str, AfterValidator(_uuid)] = Field(alias="hookInstance")
+    hook_instance: Annotated[str, AfterValidator(_uuid)] = Field(
+        alias="hookInstance", json_schema_extra={"format": "uuid"}
+    )
     fhir_server: str | None = Field(default=None, alias="fhirServer", pattern=r"^https?://[^\s]+$")
     fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
     context: dict[str, Any]

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from cds_service.content import Content
 from cds_service.vignettes import SHIPPED
 
 from .mothers import hook_request, inhibited
+from .processes import free_port, started
 
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
@@ -198,47 +195,12 @@ def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:
 # --- under gunicorn -----------------------------------------------------------------------------
 
 
-@contextmanager
-def started(
-    *arguments: str, port: int, log: Path | None = None, **environment: str
-) -> Iterator[str]:
-    """``cds-service`` as a process of its own, once it answers; what it says goes into ``log``."""
-    said = log.open("w") if log is not None else subprocess.DEVNULL
-    aside = tempfile.TemporaryDirectory()
-    own = {"CDS_DATABASE_URL": f"sqlite:///{aside.name}/service.sqlite3"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
-        env={**os.environ, **own, **environment},
-        stdout=said,
-        stderr=subprocess.STDOUT,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(100):
-            try:
-                requests.get(f"{address}/cds-services", timeout=1)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
-        aside.cleanup()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     with started(
         "serve", port=free_port(), CDS_AUTH="open", CDS_MAX_BODY_BYTES="200000"
-    ) as address:
-        yield address
+    ) as service:
+        yield service.address
 
 
 def test_serve_answers_a_hook(served: str) -> None:
@@ -263,6 +225,21 @@ def test_a_body_over_the_limit_is_413_also_in_chunks(served: str) -> None:
         )
         assert answer.status_code == 413
         assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+def test_a_connection_can_be_used_again_after_a_refusal(served: str) -> None:
+    """A body that nobody read would be in the way of the next request, now and then."""
+    good = Path(REQUEST).read_bytes()
+    with requests.Session() as connection:
+        for number in range(200):
+            media = "text/plain" if number % 2 else "application/json"
+            answer = connection.post(
+                f"{served}/cds-services/lactation-patient-view",
+                data=b"x" * 150_000 if number % 2 else good,
+                headers={"Content-Type": media},
+                timeout=5,
+            )
+            assert answer.status_code == (415 if number % 2 else 200)
 
 
 @pytest.mark.parametrize(

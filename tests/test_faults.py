@@ -185,6 +185,29 @@ def test_when_too_many_wait_the_next_is_told_to_come_again(
 
 
 @pytest.mark.rule("status-busy")
+def test_no_more_are_answered_at_once_than_there_is_room_for(
+    content: Content, settings: Settings
+) -> None:
+    few = settings.model_copy(update={"at_once": 2, "deadline_ms": 1500})
+    app = create_app(few, content, lambda: NOW)
+    with running(FhirServer(delay=0.5)) as address:
+        request = request_for(content, address, without="conditions")
+        threads = [
+            threading.Thread(target=app.test_client().post, args=(VIEW,), kwargs={"json": request})
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        refused = app.test_client().post(VIEW, json=hook_request(content))
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert app.test_client().get("/health/live").status_code == 200
+        for thread in threads:
+            thread.join()
+    assert app.test_client().post(VIEW, json=hook_request(content)).status_code == 200
+
+
+@pytest.mark.rule("status-busy")
 def test_one_client_leaves_room_for_the_others(content: Content, tmp_path: Path) -> None:
     from .test_caller import BASE, clients_file, signed
 

@@ -90,6 +90,25 @@ def test_an_order_that_lowers_supply_is_named_and_can_be_taken_back(
     assert why(card)["because"][0]["references"] == ["MedicationRequest/draft-7"]
 
 
+@pytest.mark.rule("card-delete")
+def test_an_order_without_an_id_is_named_and_cannot_be_taken_back(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    for odd in (None, 7, "a/b", "x" * 100_000):
+        (card,) = fire(client, order_request(content, draft("pseudoephedrine", id=odd)), valid)
+        assert card["summary"].startswith("Pseudoephedrine")
+        assert "suggestions" not in card
+        assert "selectionBehavior" not in card
+
+
+def test_an_order_that_stands_twice_is_taken_back_once(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    order = draft("pseudoephedrine")
+    (card,) = fire(client, order_request(content, order, order), valid)
+    assert len(card["suggestions"]) == 1
+
+
 @pytest.mark.rule("call-selections")
 def test_order_select_looks_at_what_was_selected_and_order_sign_at_all(
     client: FlaskClient, content: Content, valid: Valid

@@ -24,8 +24,8 @@ from cds_service.settings import Settings
 from cds_service.vignettes import vignettes
 
 from .mothers import NOW, hook_request
+from .processes import free_port, started
 from .test_caller import BASE, VIEW, clients_file
-from .test_command import free_port, started
 
 # Planted in requests; none of it may come out anywhere but in the cards.
 CANARY = "canary-7f3a"
@@ -46,8 +46,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     log, database = aside / "service.log", aside / "service.sqlite3"
     settings = {"CDS_AUTH": "open", "CDS_METRICS": "true", "CDS_MAX_BODY_BYTES": "2000000"}
     settings["CDS_DATABASE_URL"] = f"sqlite:///{database}"
-    with started("serve", port=free_port(), log=log, **settings) as address:
-        yield Running(address, log, database)
+    with started("serve", port=free_port(), log=log, **settings) as service:
+        yield Running(service.address, log, database)
 
 
 def present(content: Content) -> dict[str, Any]:
