@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from .caller import Callers, Client, issuer_of
 from .cards import NothingEvaluated, Setting
@@ -26,6 +26,7 @@ from .openapi import describe
 from .outgoing import Outgoing
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
+from .request_body import discard_body, read_body
 from .room import Room, TooBusyError
 from .settings import Settings
 from .telemetry import add_health, mark, note, watch
@@ -61,7 +62,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     watch(app, settings.metrics)
     add_health(app, lambda: {"database": database.is_ready()}, content.version)
-    _answer_errors_in_fhir(app)
+    patience = settings.body_ms / 1000
+    _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
 
     @app.get("/openapi.json")
@@ -93,7 +95,7 @@ def create_app(
     def call_service(service_id: str) -> Response:
         with admitted(service_id, f"/cds-services/{service_id}") as client:
             mark("caller")
-            hook, context = read_request(_body(), HOOKS[service_id])
+            hook, context = read_request(read_body(patience), HOOKS[service_id])
             mark("request")
             if hook.fhir_server is not None:
                 callers.may_read(client, hook.fhir_server)
@@ -110,7 +112,7 @@ def create_app(
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
         with admitted(service_id, f"{service}/feedback", service) as client:
-            items = read_feedback(_body())
+            items = read_feedback(read_body(patience))
             note(feedback=len(items))
             sender = issuer_of(client) or ""
             rows = [item.row(sender, service_id, settings.keep_comments) for item in items]
@@ -129,24 +131,6 @@ def _must_accept_json() -> None:
         raise Refusal(406, "Answers are application/json.", "not-supported")
 
 
-def _body() -> bytes:
-    """The body of the request, up to the limit. Raises ``RequestEntityTooLarge`` (413)."""
-    body = request.get_data(cache=False)
-    limit = request.max_content_length
-    # A body in chunks has no length beforehand, and is cut at the limit without an error.
-    if request.content_length is None and limit is not None and len(body) >= limit:
-        raise RequestEntityTooLarge
-    return body
-
-
-def _read_to_the_end() -> None:
-    """Read what is left of a body that is refused: else its connection cannot be used again."""
-    with suppress(HTTPException):  # longer than the limit, or cut
-        stream = request.stream
-        while stream.read(64 * 1024):
-            pass
-
-
 def _json(body: bytes, status: int = 200) -> Response:
     response = Response(body, status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"  # it may be about a patient
@@ -154,13 +138,13 @@ def _json(body: bytes, status: int = 200) -> Response:
     return response
 
 
-def _answer_errors_in_fhir(app: Flask) -> None:
+def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
     """Every refusal and fault is an OperationOutcome with the right status; none says too much."""
 
     @app.after_request
     def finish(response: Response) -> Response:
         if response.status_code >= 400:
-            _read_to_the_end()
+            discard_body(patience)
         return response
 
     @app.errorhandler(Refusal)

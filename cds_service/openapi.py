@@ -85,7 +85,7 @@ def _call(service: str, hook: str) -> dict[str, Any]:
         "operationId": service,
         "summary": TITLES[hook],
         "requestBody": {"required": True, "content": _json(both)},
-        "responses": _responses("Cards", 400, 412, 413, 415, 429),
+        "responses": _responses("Cards", 400, 408, 412, 413, 415, 429),
     }
 
 
@@ -97,7 +97,7 @@ def _feedback(service: str) -> dict[str, Any]:
         "operationId": f"{service}-feedback",
         "summary": "What became of its cards",
         "requestBody": {"required": True, "content": _json(body)},
-        "responses": _responses("Nothing", 400, 413, 415),
+        "responses": _responses("Nothing", 400, 408, 413, 415),
     }
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,9 +28,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
+from .deadlines import until
+
 CHUNK = 64 * 1024
 CONNECTIONS = 32
-REAP_EVERY = 0.05  # seconds
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -78,11 +79,10 @@ class Outgoing:
     """The calls of one process. ``networks`` are private ones that calls may go to."""
 
     def __init__(self, networks: Sequence[Network] = ()) -> None:
-        self._calls = _Calls()
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(networks, self._calls)
+        adapter = _Adapter(networks)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -98,7 +98,7 @@ class Outgoing:
             raise OutgoingError("was too slow")
         try:
             with (
-                self._calls.until(deadline),
+                _call_until(deadline),
                 self._session.get(
                     url, headers=headers, timeout=left, stream=True, allow_redirects=False
                 ) as response,
@@ -125,18 +125,31 @@ class Outgoing:
             raise OutgoingError("was too slow" if late else "could not be reached") from None
 
 
-# --- where they go ------------------------------------------------------------------------------
+# --- that they end, and where they go -------------------------------------------------------------
+
+
+_own = threading.local()  # the call of this thread
+
+
+@contextmanager
+def _call_until(deadline: float) -> Iterator[None]:
+    with until(deadline) as call:
+        _own.call = call
+        try:
+            yield
+        finally:
+            _own.call = None
 
 
 class _Adapter(HTTPAdapter):
     """What ``requests`` sends through: connections that check where they go."""
 
-    def __init__(self, networks: Sequence[Network], calls: _Calls) -> None:
-        self._networks, self._calls = networks, calls
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = networks
         super().__init__(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        networks, calls = self._networks, self._calls
+        networks = self._networks
 
         class Plain(_Checked, HTTPConnection):
             pass
@@ -145,7 +158,7 @@ class _Adapter(HTTPAdapter):
             pass
 
         for kind in (Plain, Secure):
-            kind.networks, kind.calls = networks, calls
+            kind.networks = networks
         pools = {
             "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": Plain}),
             "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": Secure}),
@@ -159,7 +172,6 @@ class _Checked:
     """A connection that resolves its name itself, and goes only where it may."""
 
     networks: Sequence[Network]
-    calls: _Calls
 
     def _new_conn(self: Any) -> socket.socket:
         host, port = self._dns_host.strip("[]"), self.port or self.default_port
@@ -182,72 +194,16 @@ class _Checked:
         raise NewConnectionError(self, "no address of it could be connected to")
 
     def request(self: Any, *args: Any, **options: Any) -> Any:
-        self.calls.use(self)
-        return super().request(*args, **options)  # type: ignore[misc]
-
-
-# --- that they end ------------------------------------------------------------------------------
-
-
-class _Call:
-    """A call under way: until when, and over which connection."""
-
-    __slots__ = ("connection", "deadline")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.connection: Any = None
-
-
-class _Calls:
-    """The calls under way in this process; one that is past its deadline is cut."""
-
-    def __init__(self) -> None:
-        self._own = threading.local()
-        self._lock = threading.Lock()
-        self._under_way: set[_Call] = set()
-        self._reaper: threading.Thread | None = None
-        self._process = 0
-
-    @contextmanager
-    def until(self, deadline: float) -> Iterator[None]:
-        call = self._own.call = _Call(deadline)
-        with self._lock:
-            self._under_way.add(call)
-            if self._reaper is None or self._process != os.getpid():
-                self._process = os.getpid()  # a thread does not live on in a fork
-                self._reaper = threading.Thread(target=self._reap, daemon=True)
-                self._reaper.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._under_way.discard(call)
-            self._own.call = None
-
-    def use(self, connection: Any) -> None:
-        call = getattr(self._own, "call", None)
+        call = getattr(_own, "call", None)
         if call is not None:
-            call.connection = connection
-
-    def _reap(self) -> None:
-        while True:
-            time.sleep(REAP_EVERY)
-            now = time.monotonic()
-            with self._lock:
-                for call in self._under_way:
-                    if now > call.deadline and call.connection is not None:
-                        _cut(call.connection)
-                if not self._under_way:
-                    self._reaper = None
-                    return
+            call.cut = partial(_cut, self)
+        return super().request(*args, **options)  # type: ignore[misc]
 
 
 def _cut(connection: Any) -> None:
     sock = getattr(connection, "sock", None)
     if sock is not None:
-        with suppress(OSError):  # it ended by itself
-            sock.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def origin_of(url: str) -> tuple[str, str]:

@@ -18,9 +18,10 @@ class Settings(BaseSettings):
     may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
     letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
     separated by commas, to which calls may go although they are not on the open internet.
-    ``at_once`` is how many requests a worker answers at once, and ``reading_at_once`` how many of
-    them may wait for FHIR servers; the rest is told to come again. Both should be below the number
-    of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``.
+    ``body_ms`` is how long the body of a request may take, and ``deadline_ms`` all reading from
+    FHIR servers. ``at_once`` is how many requests a worker answers at once, and ``reading_at_once``
+    how many of them may wait for FHIR servers; the rest is told to come again. Both should be below
+    the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``.
     ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
     keep_comments: bool = False
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    body_ms: int = Field(default=5000, gt=0)
     deadline_ms: int = Field(default=400, gt=0)
     at_once: int = Field(default=16, gt=0)
     reading_at_once: int = Field(default=6, gt=0)

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import statistics
 import sys
 import tempfile
 import time
@@ -43,7 +44,8 @@ from .conftest import SCHEMAS
 from .processes import free_port, started
 
 MOST_BYTES = 200_000  # of an answer
-MOST_GROWTH = 0.03  # of memory in the second half of a run
+MOST_GROWTH = 0.03  # of memory from the second quarter of a run to its last
+MOMENTS = 20  # at which memory is looked at
 
 Shape = Callable[[random.Random], Any]
 
@@ -294,13 +296,14 @@ class Fuzzed:
     wrong: list[str]
     slowest: float
     largest: int
-    half_way_mb: float
-    end_mb: float
+    sizes_mb: list[float]  # of the workers together, at twenty moments
 
     @property
     def growth(self) -> float:
-        """By how much memory grew in the second half, as a fraction."""
-        return self.end_mb / self.half_way_mb - 1
+        """By how much memory grew from the second quarter to the last, as a fraction."""
+        quarter = len(self.sizes_mb) // 4
+        second = statistics.median(self.sizes_mb[quarter : 2 * quarter])
+        return statistics.median(self.sizes_mb[-quarter:]) / second - 1
 
 
 def fuzz(seed: int, count: int, show: Callable[[Iterator[Call]], Iterable[Call]]) -> Fuzzed:
@@ -316,13 +319,13 @@ def fuzz(seed: int, count: int, show: Callable[[Iterator[Call]], Iterable[Call]]
             sender = Sender(service.address, seen)
             for number, call in enumerate(show(calls(seed, count, now))):
                 sender.send(call)
-                if number in (count // 2, count - 1):
+                if (number + 1) % (count // MOMENTS) == 0:
                     sizes.append(memory_of(service.pid))
         seen.wrong += [f"the log says {line}" for line in log.open() if is_trouble(line)]
         started_workers = log.read_text().count("Booting worker")
         if started_workers != 2:
             seen.wrong.append(f"{started_workers} workers were started, not 2")
-    return Fuzzed(seed, seen.statuses, seen.wrong, seen.slowest, seen.largest, *sizes)
+    return Fuzzed(seed, seen.statuses, seen.wrong, seen.slowest, seen.largest, sizes)
 
 
 @click.command()
@@ -339,7 +342,8 @@ def main(count: int, seed: int | None) -> None:
         table.add_row(f"answered {status}", str(times))
     table.add_row("slowest, s", f"{result.slowest:.2f}")
     table.add_row("largest, bytes", str(result.largest))
-    table.add_row("workers, MB", f"{result.half_way_mb:.0f}, then {result.end_mb:.0f}")
+    sizes = " ".join(f"{size:.0f}" for size in result.sizes_mb[:: MOMENTS // 5])
+    table.add_row("workers, MB, over time", f"{sizes} ({result.growth:+.1%})")
     console.print(table)
     for problem in result.wrong[:20]:
         console.print(f"[red]{problem}[/]")

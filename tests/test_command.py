@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,7 @@ def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     with started(
-        "serve", port=free_port(), CDS_AUTH="open", CDS_MAX_BODY_BYTES="200000"
+        "serve", port=free_port(), CDS_AUTH="open", CDS_MAX_BODY_BYTES="200000", CDS_BODY_MS="700"
     ) as service:
         yield service.address
 
@@ -225,6 +227,24 @@ def test_a_body_over_the_limit_is_413_also_in_chunks(served: str) -> None:
         )
         assert answer.status_code == 413
         assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize(("media", "status"), [("application/json", 408), ("text/plain", 415)])
+def test_a_body_that_comes_a_byte_at_a_time_holds_nobody(
+    served: str, media: str, status: int
+) -> None:
+    host, _, port = served.removeprefix("http://").partition(":")
+    head = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: x\r\nContent-Type: {media}"
+    began = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=0.1) as slow:
+        slow.sendall(f"{head}\r\nContent-Length: 9999\r\n\r\n".encode())
+        answer = b""
+        while not answer and time.monotonic() - began < 5:
+            slow.sendall(b" ")
+            with suppress(TimeoutError):
+                answer = slow.recv(4096)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert time.monotonic() - began < 2
 
 
 def test_a_connection_can_be_used_again_after_a_refusal(served: str) -> None:
