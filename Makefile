@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench fuzz docs fixtures audit sbom clean
+.PHONY: run test check bench fuzz soak docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -35,6 +35,10 @@ sbom: .venv-tools/ready
 
 bench: .venv/ready
 	@$(BIN)/python -m benchmarks
+
+# Ten minutes of too many callers, good, bad and slow, then five of a few.
+soak: .venv/ready
+	@$(BIN)/python -m benchmarks.soak
 
 # Broken requests by the ten thousand; SEED=... sends the same again.
 fuzz: .venv/ready

@@ -6,14 +6,9 @@ are printed beside what was measured; only a wrong answer is a failure.
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from .load import Measured, measure
-from .processes import children, resident
+from .processes import children, resident, serving
 from .requests import CARDS, SERVICE, build_request
 
 SIZES = (50, 500, 5000)
@@ -36,7 +31,7 @@ GOALS = {"ratio": 0.6, "start": 2.0, "memory": 120.0}
 @click.option("--seconds", default=4.0, show_default=True, help="For each measurement.")
 @click.option("--rounds", default=3, show_default=True, help="Turns between service and floor.")
 @click.option("--workers", default=2, show_default=True)
-@click.option("--threads", default=8, show_default=True)
+@click.option("--threads", default=24, show_default=True)
 @click.option("--connections", default=8, show_default=True)
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
@@ -136,24 +131,6 @@ def report(
         "memory_mb": memory,
         "goals": GOALS,
     }
-
-
-@contextmanager
-def serving(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server as a process of its own; ended by its id."""
-    with tempfile.TemporaryDirectory() as aside:
-        database = {"CDS_DATABASE_URL": f"sqlite:///{aside}/bench.sqlite3"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            env={**os.environ, "CDS_AUTH": "open", **database},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 def wait_for_answer(port: int, body: bytes) -> bytes:

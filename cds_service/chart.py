@@ -104,14 +104,14 @@ def _say_outcome(outcome: Resource) -> str:
     return "the record system reported a failure"
 
 
-_ID = re.compile(r"[^/\s]{1,64}")
+LONGEST_ID = 64  # FHIR R4, "id"
 
 
 def reference_to(resource: Resource) -> str:
     """The relative reference to a resource; with ``?`` if it has no id that FHIR would allow."""
     identifier = resource.get("id")
-    known = isinstance(identifier, str) and _ID.fullmatch(identifier)
-    return f"{resource['resourceType']}/{identifier if known else '?'}"
+    known = isinstance(identifier, str) and 0 < len(identifier) <= LONGEST_ID
+    return f"{resource['resourceType']}/{identifier if known and '/' not in identifier else '?'}"
 
 
 _PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")

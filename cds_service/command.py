@@ -154,6 +154,7 @@ def run_under_gunicorn(
         "threads": threads,
         "worker_class": "gthread",
         "control_socket_disable": True,
+        "keepalive": 75,  # seconds: longer than a front keeps an idle connection
         "graceful_timeout": 5,  # no call takes longer than the deadline
         "logger_class": logger_class,
     }

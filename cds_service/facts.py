@@ -247,9 +247,8 @@ def _status_of(resource: Resource) -> str | None:
 def _read_observation(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
 ) -> Reading:
-    status = _status_of(resource)
-    if status not in COUNTED_STATUSES:
-        raise Unusable(f"the record is {status or 'without a status'}")
+    if resource.get("status") not in COUNTED_STATUSES:
+        raise Unusable(f"the record is {_status_of(resource) or 'without a status'}")
     if part.get("dataAbsentReason"):
         raise Unusable("the value is said to be absent")
     if spec.type == "time":
