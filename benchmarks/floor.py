@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 from flask import Flask, Response, request
 
-from cds_service.command import run_under_gunicorn
+from cds_service.server import Options, run_under_gunicorn
 
 
 def create_floor(answer: bytes) -> Flask:
@@ -30,5 +30,5 @@ if __name__ == "__main__":
     port, path, workers, threads = sys.argv[1:]
     body = Path(path).read_bytes()
     run_under_gunicorn(
-        lambda: create_floor(body), "127.0.0.1", int(port), int(workers), int(threads)
+        create_floor(body), Options("127.0.0.1", int(port), int(workers), int(threads))
     )

@@ -6,12 +6,13 @@ HTTP -> caller -> hook request -> chart -> facts -> findings -> interventions ->
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from .caller import Callers, Client, issuer_of
@@ -30,6 +31,9 @@ from .request_body import discard_body, read_body
 from .room import Room, TooBusyError
 from .settings import Settings
 from .telemetry import add_health, mark, note, watch
+from .tracing import trace_calls
+
+UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
 log = logging.getLogger("cds_service")
 
@@ -61,6 +65,8 @@ def create_app(
     app = Flask("cds_service", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     watch(app, settings.metrics)
+    if settings.traces:
+        trace_calls(app)
     add_health(app, lambda: {"database": database.is_ready()}, content.version)
     patience = settings.body_ms / 1000
     _answer_errors_in_fhir(app, patience)
@@ -150,6 +156,8 @@ def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
         if refusal.status == 401:
+            # As long for each reason, so that the time does not tell it either.
+            time.sleep(max(0.0, g.started + UNKNOWN_AFTER - time.perf_counter()))
             return Response(b"", 401, refusal.headers)
         outcome = operation_outcome(refusal.reason, refusal.code, refusal.expression)
         response = _json(orjson.dumps(outcome), refusal.status)

@@ -110,8 +110,9 @@ LONGEST_ID = 64  # FHIR R4, "id"
 def reference_to(resource: Resource) -> str:
     """The relative reference to a resource; with ``?`` if it has no id that FHIR would allow."""
     identifier = resource.get("id")
-    known = isinstance(identifier, str) and 0 < len(identifier) <= LONGEST_ID
-    return f"{resource['resourceType']}/{identifier if known and '/' not in identifier else '?'}"
+    if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST_ID:
+        identifier = "?"
+    return f"{resource['resourceType']}/{'?' if '/' in identifier else identifier}"
 
 
 _PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")

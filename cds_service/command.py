@@ -9,8 +9,6 @@ lactmed    lay the National Library's records beside it, and see what a new mont
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 import sys
 from collections import Counter
@@ -23,8 +21,6 @@ from typing import Any
 import click
 import orjson
 from flask import Flask
-from gunicorn.app.base import BaseApplication
-from gunicorn.glogging import Logger as GunicornLogger
 from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markdown import Markdown
@@ -62,9 +58,11 @@ from .mutations import mutations
 from .outgoing import is_loopback
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
+from .server import Options, run_under_gunicorn
 from .settings import Settings
 from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
+from .tracing import send_traces
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
@@ -106,7 +104,10 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     """
     _must_mean_it(host)
     write_logs_as_json()
-    run_under_gunicorn(create_app, host, port, workers, threads, logger_class=_JsonLogger)
+    if Settings().traces:
+        send_traces()
+    options = Options(host, port, workers, threads, json_logs=True)
+    run_under_gunicorn(_made(create_app), options)
 
 
 @main.command()
@@ -114,7 +115,18 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 def demo(port: int) -> None:
     """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
     click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
-    run_under_gunicorn(lambda: create_demo(f"http://127.0.0.1:{port}"), "127.0.0.1", port, 1, 32)
+    app = _made(lambda: create_demo(f"http://127.0.0.1:{port}"))
+    run_under_gunicorn(app, Options("127.0.0.1", port, workers=1, threads=32))
+
+
+def _made(make: Callable[[], Flask]) -> Flask:
+    """What ``make`` gives. Raises ``ClickException`` in words for an operator if it cannot be."""
+    try:
+        return make()
+    except (ContentError, ClientsError, DatabaseError) as error:
+        raise click.ClickException(str(error)) from None
+    except ValidationError as error:
+        raise click.ClickException(_say_settings(error)) from None
 
 
 def _must_mean_it(host: str) -> None:
@@ -128,78 +140,6 @@ def _must_mean_it(host: str) -> None:
             f"CDS_AUTH=open lets anyone in who reaches {host}. If that is meant, "
             "set CDS_OPEN_BEYOND_LOOPBACK=true as well."
         )
-
-
-def run_under_gunicorn(
-    make: Callable[[], Flask],
-    host: str,
-    port: int,
-    workers: int,
-    threads: int,
-    logger_class: type[GunicornLogger] = GunicornLogger,
-) -> None:
-    """Serve what ``make`` gives until a signal ends it.
-
-    Raises ``ClickException`` in words for an operator if it cannot be made.
-    """
-    try:
-        app = make()
-    except (ContentError, ClientsError, DatabaseError) as error:
-        raise click.ClickException(str(error)) from None
-    except ValidationError as error:
-        raise click.ClickException(_say_settings(error)) from None
-    options = {
-        "bind": f"{host}:{port}",
-        "workers": workers,
-        "threads": threads,
-        "worker_class": "gthread",
-        "control_socket_disable": True,
-        "keepalive": 75,  # seconds: longer than a front keeps an idle connection
-        "graceful_timeout": 5,  # no call takes longer than the deadline
-        "logger_class": logger_class,
-    }
-    # The content never changes: the collector need not look at it, nor a fork copy its pages.
-    # What a request leaves behind is freed without it, so that it may come seldom.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    _share_memory_among_threads()
-    _Server(app, options).run()
-
-
-def _share_memory_among_threads() -> None:
-    """Two pools of memory for all threads, not one each: a large request leaves less behind.
-
-    For glibc (mallopt with M_ARENA_MAX, malloc.h); elsewhere nothing is changed.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-8, 2)
-
-
-class _JsonLogger(GunicornLogger):  # type: ignore[misc]
-    """gunicorn's own lines, written as all others are."""
-
-    def setup(self, cfg: Any) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
-
-
-class _Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn, given an application that is loaded already: faults show before it forks."""
-
-    def __init__(self, app: Flask, options: dict[str, Any]) -> None:
-        self._app, self._options = app, options
-        super().__init__()
-
-    def load_config(self) -> None:
-        for name, value in self._options.items():
-            if name in self.cfg.settings:
-                self.cfg.set(name, value)
-
-    def load(self) -> Flask:
-        return self._app
 
 
 def _say_settings(error: ValidationError) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 
 import orjson
 
+from . import tracing
 from .chart import Answer, State, read_answer
 from .outgoing import Outgoing, OutgoingError, origin_of
 from .room import Room
@@ -58,10 +59,17 @@ class FhirReader:
         self, server: str, token: str | None, wanted: dict[str, str], seconds: float
     ) -> dict[str, Answer]:
         deadline = time.monotonic() + seconds
-        base = server.rstrip("/") + "/"
+        base, around = server.rstrip("/") + "/", tracing.here()
+
+        def read_key(key: str, search: str) -> Answer:
+            with tracing.reading(key, around) as span:
+                answer = self._read_all(base, token, search, deadline)
+                span.set_attribute("cds.state", answer.state.value)
+                span.set_attribute("cds.resources", len(answer.resources))
+                return answer
+
         futures: dict[str, Future[Answer]] = {
-            key: self._threads.submit(self._read_all, base, token, search, deadline)
-            for key, search in wanted.items()
+            key: self._threads.submit(read_key, key, search) for key, search in wanted.items()
         }
         wait(futures.values(), timeout=seconds)
         answers: dict[str, Answer] = {}
@@ -96,6 +104,7 @@ class FhirReader:
         headers = {"Accept": ACCEPT}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        tracing.pass_on(headers)
         try:
             status, body = self._outgoing.get(url, headers, deadline, MOST_BYTES)
             if status != 200:

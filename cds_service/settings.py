@@ -21,7 +21,8 @@ class Settings(BaseSettings):
     ``body_ms`` is how long the body of a request may take, and ``deadline_ms`` all reading from
     FHIR servers. ``at_once`` is how many requests a worker answers at once, and ``reading_at_once``
     how many of them may wait for FHIR servers; the rest is told to come again. Both should be below
-    the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``.
+    the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``, and
+    ``traces`` sends OpenTelemetry traces to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
     ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
     private_networks: str = ""
     open_beyond_loopback: bool = False
     metrics: bool = False
+    traces: bool = False
     keep_comments: bool = False
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)

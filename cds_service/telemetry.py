@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import re
+import sys
 import tempfile
 import time
 import uuid
@@ -34,6 +35,7 @@ def write_logs_as_json() -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _name_the_error_only,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -53,6 +55,16 @@ def write_logs_as_json() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+
+def _name_the_error_only(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Of an exception its type stays: its words, and those of its trace, may be a patient's."""
+    error = event.pop("exc_info", None)
+    if error:
+        found = error if isinstance(error, BaseException) else sys.exc_info()[1]
+        found = error[1] if isinstance(error, tuple) else found
+        event["error"] = type(found).__name__
+    return event
 
 
 def _dump(event: Any, **_: Any) -> str:

@@ -31,12 +31,14 @@ def bundle(*resources: dict[str, Any], following: str | None = None) -> dict[str
 class FhirServer:
     """Answers a search by resource type from ``answers``, an empty Bundle if there is none.
 
-    ``seen`` is every request: path with query, and the Authorization header.
+    ``seen`` is every request: path with query, and the Authorization header; ``headers`` are all
+    of its headers, by names in small letters.
     """
 
     answers: dict[str, Handler | dict[str, Any]] = field(default_factory=dict)
     delay: float = 0.0
     seen: list[tuple[str, str | None]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     most_at_once: int = 0
     _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,6 +47,7 @@ class FhirServer:
         request = Request(environ)
         with self._lock:
             self.seen.append((request.full_path, request.headers.get("Authorization")))
+            self.headers.append({name.lower(): value for name, value in request.headers})
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:

@@ -199,6 +199,25 @@ def test_every_other_token_gets_the_same_bare_401(
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.rule("status-401")
+def test_every_other_token_is_refused_after_the_same_time(
+    guarded: FlaskClient, content: Content
+) -> None:
+    """How long it takes does not say how far a token came, and so not which issuer is known."""
+    request = hook_request(content)
+    took = {}
+    for kind in ("nothing", "another issuer", "an unknown kid", "a stranger's key", "expired"):
+        make = next(REFUSED[name] for name in REFUSED if name.startswith(kind))
+        samples = []
+        for _ in range(7):
+            headers = make()
+            began = time.perf_counter()
+            guarded.post(VIEW, json=request, headers=headers)
+            samples.append(time.perf_counter() - began)
+        took[kind] = sorted(samples)[3]
+    assert max(took.values()) < 1.5 * min(took.values()), took
+
+
 @pytest.mark.rule("token-tenant", "status-403")
 def test_a_tenant_that_is_not_listed_is_403(content: Content, tmp_path: Path) -> None:
     clients = clients_file(tmp_path / "c.yaml", tenants=["ward-1"])

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,6 +156,48 @@ def test_no_patient_and_no_token_is_in_logs_metrics_or_errors(
     for stored in service.database.parent.glob("service.sqlite3*"):
         assert CANARY.encode() not in stored.read_bytes()
     assert CANARY not in requests.get(f"{service.address}/metrics", timeout=5).text
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (f"GET /cds-services?name={CANARY} of Jane HTTP/1.1\r\n\r\n", 400),
+        (f"{CANARY}\r\n\r\n", 400),
+        (f"GET /cds-services HTTP/1.1\r\nAuthorization : Bearer {CANARY}\r\n\r\n", 400),
+        (f"GET /cds-services HTTP/1.1\r\nX: {CANARY}\x01\r\n\r\n", 400),
+        (f"GET /{CANARY} HTTP/9.9\r\n\r\n", 400),
+        (f"GET /{CANARY * 1000} HTTP/1.1\r\n\r\n", 414),
+        (f"GET / HTTP/1.1\r\nAuthorization: Bearer {CANARY * 100_000}\r\n\r\n", 431),
+        (f"POST / HTTP/1.1\r\nTransfer-Encoding: {CANARY}\r\n\r\n", 501),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value),
+)
+def test_what_is_no_http_is_refused_and_not_repeated(
+    service: Running, sent: str, status: int
+) -> None:
+    host, _, port = service.address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with suppress(ConnectionError):  # it has heard enough
+            connection.sendall(sent.encode())
+        answer = connection.recv(4096).decode()
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert '"resourceType":"OperationOutcome"' in answer
+    assert CANARY not in answer
+    assert CANARY not in service.log.read_text()
+
+
+def test_of_an_exception_in_the_log_only_the_kind_is_told() -> None:
+    program = (
+        "import logging; from cds_service.telemetry import write_logs_as_json as w; w()\n"
+        "try: raise ValueError('Jane Doe')\n"
+        "except ValueError: logging.getLogger('gunicorn.error').exception('it failed')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (line["event"], line["error"], line["level"]) == ("it failed", "ValueError", "error")
+    assert "Jane" not in ended.stderr
 
 
 def test_metrics_are_of_all_workers(service: Running, content: Content) -> None:

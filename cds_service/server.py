@@ -1,0 +1,131 @@
+"""The server: gunicorn, as this service runs under it.
+
+What cannot be read as HTTP never reaches the application. It is answered here with an
+OperationOutcome, and told in the log by its kind alone: what was sent may name a patient, or hold a
+token.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from gunicorn.http import errors
+from gunicorn.util import write_nonblock
+from gunicorn.workers.gthread import ThreadWorker
+
+from .protocol import operation_outcome
+
+IDLE_SECONDS = 75  # longer than a front keeps an idle connection
+GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
+
+log = logging.getLogger("cds_service.server")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to listen, with how many processes, and threads in each."""
+
+    host: str
+    port: int
+    workers: int
+    threads: int
+    json_logs: bool = False
+
+
+def run_under_gunicorn(app: Flask, options: Options) -> None:
+    """Serve ``app`` until a signal ends it."""
+    # The content never changes: the collector need not look at it, nor a fork copy its pages.
+    # What a request leaves behind is freed without it, so that it may come seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    _share_memory_among_threads()
+    _Server(app, options).run()
+
+
+def _share_memory_among_threads() -> None:
+    """Two pools of memory for all threads, not one each: a large request leaves less behind.
+
+    For glibc (mallopt with M_ARENA_MAX, malloc.h); elsewhere nothing is changed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-8, 2)
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn, given an application that is loaded already: faults show before it forks."""
+
+    def __init__(self, app: Flask, options: Options) -> None:
+        self._app, self._options = app, options
+        super().__init__()
+
+    def load_config(self) -> None:
+        options = self._options
+        for name, value in {
+            "bind": f"{options.host}:{options.port}",
+            "workers": options.workers,
+            "threads": options.threads,
+            "worker_class": _Worker,
+            "logger_class": _JsonLogger if options.json_logs else Logger,
+            "keepalive": IDLE_SECONDS,
+            "graceful_timeout": GRACE_SECONDS,
+            "control_socket_disable": True,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._app
+
+
+class _JsonLogger(Logger):  # type: ignore[misc]
+    """gunicorn's own lines, written as all others are."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+# What cannot be read as HTTP, and how it is answered; anything else of the kind is 400.
+_STATUSES = {
+    errors.LimitRequestLine: (414, "URI Too Long", "too-long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "too-long"),
+    errors.ExpectationFailed: (417, "Expectation Failed", "not-supported"),
+    errors.UnsupportedTransferCoding: (501, "Not Implemented", "not-supported"),
+}
+_OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    """A worker that repeats nothing of what it could not read."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        theirs = isinstance(exc, errors.ParseException) and not isinstance(exc, _OURS)
+        if theirs:
+            found = (known for kind, known in _STATUSES.items() if isinstance(exc, kind))
+            status, reason, code = next(found, (400, "Bad Request", "structure"))
+            log.warning("what was sent is no HTTP: %s", type(exc).__name__)
+            outcome = operation_outcome(f"This is not HTTP that is served here: {reason}.", code)
+        else:
+            status, reason = 500, "Internal Server Error"
+            log.error("a request failed with %s", type(exc).__name__)
+            text = "The service failed. This is not an answer of no concern."
+            outcome = operation_outcome(text, "exception", severity="fatal")
+        body = orjson.dumps(outcome)
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nCache-Control: no-store\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        try:
+            write_nonblock(client, head.encode() + body)
+        except OSError:
+            log.warning("nobody was there for the answer")

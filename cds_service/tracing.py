@@ -1,0 +1,86 @@
+"""Traces: a span for each call, and one for each reading of a record system (OpenTelemetry).
+
+Off unless ``CDS_TRACES`` is set; where they go is told by OpenTelemetry's own variables, such as
+``OTEL_EXPORTER_OTLP_ENDPOINT``. A span has the service, the status, prefetch keys and counts, and
+nothing of a patient: no address, no body, no exception. A trace that an EHR has begun is gone on
+with, and goes on to its FHIR server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+
+from flask import Flask, Response, g, request
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+NAME = "lactation-cds"
+
+_tracer = trace.get_tracer(NAME)
+_words = TraceContextTextMapPropagator()
+
+
+def send_traces() -> None:
+    """Send the traces of this process to a collector. For a whole process."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": NAME}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def trace_calls(app: Flask) -> None:
+    """A span for each call of ``app``."""
+
+    @app.before_request
+    def begin() -> None:
+        rule = request.url_rule.rule if request.url_rule is not None else "unknown"
+        sent = {name.lower(): value for name, value in request.headers}
+        around = _words.extract(sent)
+        name = f"{request.method} {rule}"
+        g.span = _tracer.start_span(name, around, trace.SpanKind.SERVER)
+        g.span_before = context.attach(trace.set_span_in_context(g.span, around))
+
+    @app.after_request
+    def note_status(response: Response) -> Response:
+        g.span.set_attribute("http.response.status_code", response.status_code)
+        for name, value in g.about.items():
+            if value is not None:
+                g.span.set_attribute(f"cds.{name}", value)
+        return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        span = g.pop("span", None)
+        if span is not None:
+            context.detach(g.pop("span_before"))
+            span.end()
+
+
+def here() -> Context:
+    """Where the trace is now, to go on with it in another thread."""
+    return context.get_current()
+
+
+@contextmanager
+def reading(key: str, within: Context) -> Iterator[trace.Span]:
+    """A span for the reading of one prefetch key."""
+    with _tracer.start_as_current_span(
+        "read",
+        within,
+        trace.SpanKind.CLIENT,
+        {"cds.prefetch_key": key},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        yield span
+
+
+def pass_on(headers: MutableMapping[str, str]) -> None:
+    """Add to the headers of a call what its server needs to go on with the trace."""
+    _words.inject(headers)
