@@ -35,7 +35,7 @@ Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 LEEWAY = 60
 LONGEST_LIFE = 3600
-LONGEST_TOKEN = 16 * 1024
+LONGEST_TOKEN = 8 * 1024  # as much as a header may hold
 FIRST_PATIENCE = 2.0  # seconds for the keys of a client, at start
 
 log = logging.getLogger("cds_service.caller")

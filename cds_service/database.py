@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ _feedback = sa.Table(
     sa.Column("commented", sa.Boolean, nullable=False),
     sa.Column("comment", sa.Text),
 )
+_FIRST_IN_LINE = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
+}
+_upgrading = threading.Lock()  # Alembic knows one upgrade a process
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -76,11 +82,13 @@ class Database:
     def upgrade(self) -> None:
         """Bring its tables to what this version needs. Raises ``DatabaseError``."""
         try:
-            with self.engine.begin() as connection:
+            with _upgrading, self.engine.begin() as connection:
+                # Several may start at once: one goes first, and the others find it done.
+                connection.execute(sa.text(_FIRST_IN_LINE[connection.dialect.name]))
                 config = _config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, KeyError) as error:
             raise DatabaseError(f"the database cannot be used ({type(error).__name__})") from None
 
     def is_ready(self) -> bool:

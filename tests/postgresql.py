@@ -1,0 +1,71 @@
+"""A real PostgreSQL, started for the tests and ended with them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from .processes import free_port
+
+NEEDED = "PostgreSQL's server is needed (Debian: postgresql)"
+
+
+def programs() -> Path | None:
+    """Where ``initdb`` and ``pg_ctl`` are, if they are."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        found.append(Path(on_path))
+    return found[-1].parent if found else None
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """A server with nothing in it: the address of its first database.
+
+    Without the program, a test is skipped on a desk and fails in CI.
+    """
+    where = programs()
+    if where is None:
+        if os.environ.get("CI"):
+            pytest.fail(NEEDED)
+        pytest.skip(NEEDED)
+    # It does not run as root; Debian's package brings a user for it.
+    user = ["runuser", "-u", "postgres", "--"] if getpass.getuser() == "root" else []
+    port, home = free_port(), Path(tempfile.mkdtemp(prefix="postgresql-"))
+    if user:
+        shutil.chown(home, "postgres")
+    data = home / "data"
+
+    def run(*command: str) -> None:
+        subprocess.run([*user, *command], check=True, capture_output=True, cwd=home)
+
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home}"
+    run(str(where / "initdb"), "-D", str(data), "-A", "trust", "-U", "cds", "--no-sync")
+    control = (str(where / "pg_ctl"), "-D", str(data), "-w")
+    run(*control, "-l", str(home / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://cds@127.0.0.1:{port}/postgres"
+    finally:
+        run(*control, "-m", "immediate", "stop")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def new_database(server: str) -> str:
+    """The address of a database that is new on this server."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.rpartition("/")[0] + f"/{name}"

@@ -1,0 +1,159 @@
+"""The store, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from cds_service.database import Database, DatabaseError
+
+from .postgresql import new_database, postgresql_server
+
+KINDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    with postgresql_server() as address:
+        yield address
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind, with nothing in it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.sqlite3"
+    return new_database(request.getfixturevalue("server"))
+
+
+def upgraded(url: str) -> Database:
+    database = Database(url)
+    database.upgrade()
+    return database
+
+
+def rows(url: str, table: str) -> list[Any]:
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        found = list(connection.execute(sqlalchemy.text(f"SELECT * FROM {table}")))
+    engine.dispose()
+    return found
+
+
+def item(card: str, **members: Any) -> dict[str, Any]:
+    return {
+        "key": card,
+        "client": "https://ehr.example.org",
+        "service": "lactation-patient-view",
+        "card": card,
+        "outcome": "overridden",
+        "occurred": 1_768_478_340_000,
+        "suggestions": "",
+        "reason_system": None,
+        "reason_code": None,
+        "commented": False,
+        "comment": None,
+    } | members
+
+
+def at_once(count: int, do: Any) -> list[Any]:
+    """What ``do`` gives, called so many times at the same moment."""
+    gate, given = threading.Barrier(count), []
+
+    def call(number: int) -> None:
+        gate.wait()
+        given.append(do(number))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return given
+
+
+def test_a_new_database_is_made_ready_and_stays_so(url: str) -> None:
+    assert not Database(url).is_ready()
+    for _ in range(2):
+        assert upgraded(url).is_ready()
+
+
+def test_several_can_make_it_ready_at_once(url: str) -> None:
+    program = "import sys; from cds_service.database import Database as D; D(sys.argv[1]).upgrade()"
+    started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
+    assert [process.wait(30) for process in started] == [0, 0, 0, 0]
+    assert Database(url).is_ready()
+
+
+def test_one_token_sent_to_eight_machines_at_once_is_seen_first_by_one(url: str) -> None:
+    machines = [upgraded(url) for _ in range(8)]
+    for number in range(5):
+        first = at_once(
+            8, lambda n, jti=f"jti-{number}": machines[n].sees_first("i", jti, 9e9, 1e9)
+        )
+        assert sorted(first) == [False] * 7 + [True]
+
+
+def test_tokens_of_others_are_others(url: str) -> None:
+    database = upgraded(url)
+    assert database.sees_first("a", "1", 9e9, 1e9)
+    assert database.sees_first("b", "1", 9e9, 1e9)
+    assert not database.sees_first("a", "1", 9e9, 1e9)
+
+
+def test_what_has_expired_is_forgotten(url: str) -> None:
+    database = upgraded(url)
+    for number in range(300):
+        database.sees_first("a", str(number), 1000, 1000 + number)
+    assert len(rows(url, "seen_tokens")) < 60
+
+
+def test_feedback_is_kept_once_and_the_last_word_counts(url: str) -> None:
+    database = upgraded(url)
+    database.keep_feedback([item("a"), item("b"), item("b", reason_code="later")], 1e9)
+    database.keep_feedback([item("a", outcome="accepted", suggestions="s")], 2e9)
+    kept = {row.card: row for row in rows(url, "feedback")}
+    assert (kept["a"].outcome, kept["a"].received) == ("accepted", 2_000_000_000_000)
+    assert kept["b"].reason_code == "later"
+
+
+def test_many_can_send_the_same_feedback_at_once(url: str) -> None:
+    machines = [upgraded(url) for _ in range(6)]
+    items = [item(str(number)) for number in range(50)]
+    orders = [items, items[::-1], items[25:] + items[:25]] * 2
+    at_once(6, lambda n: machines[n].keep_feedback(orders[n], 1e9))
+    assert len(rows(url, "feedback")) == 50
+
+
+def test_one_that_is_gone_is_said_and_comes_back(server: str) -> None:
+    url = new_database(server)
+    database = upgraded(url)
+    assert database.sees_first("a", "1", 9e9, 1e9)
+    name = url.rpartition("/")[2]
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        assert not database.is_ready()
+        with pytest.raises(DatabaseError):
+            database.sees_first("a", "2", 9e9, 1e9)
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    database.upgrade()
+    assert database.is_ready()
+    assert database.sees_first("a", "2", 9e9, 1e9)
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "oracle://x", "postgresql+psycopg://cds:secret@127.0.0.1:1/x"]
+)
+def test_one_that_is_none_is_said_without_its_address(url: str) -> None:
+    with pytest.raises(DatabaseError) as error:
+        upgraded(url)
+    assert "secret" not in str(error.value)
