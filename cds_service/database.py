@@ -24,6 +24,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_MS = 2000
+CACHE_KB = 256  # of SQLite, a connection
+CONNECTIONS = 4  # a process
 PURGE_EVERY = 256  # tokens
 
 log = logging.getLogger("cds_service.database")
@@ -151,7 +153,14 @@ def _config() -> Config:
 
 def _engine_of(url: str) -> sa.Engine:
     try:
-        engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        # A few connections serve all threads: one call of the database takes less than a millisecond.
+        engine = sa.create_engine(
+            url,
+            pool_pre_ping=not url.startswith("sqlite"),
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=BUSY_MS / 1000,
+        )
     except (SQLAlchemyError, ImportError) as error:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
         raise DatabaseError(reason) from None
@@ -162,6 +171,7 @@ def _engine_of(url: str) -> sa.Engine:
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             cursor.execute("PRAGMA synchronous = NORMAL")
             cursor.close()
 
