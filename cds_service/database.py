@@ -153,7 +153,7 @@ def _config() -> Config:
 
 def _engine_of(url: str) -> sa.Engine:
     try:
-        # A few connections serve all threads: one call of the database takes less than a millisecond.
+        # A few connections serve all threads: a call takes the database less than a millisecond.
         engine = sa.create_engine(
             url,
             pool_pre_ping=not url.startswith("sqlite"),
@@ -161,7 +161,7 @@ def _engine_of(url: str) -> sa.Engine:
             max_overflow=0,
             pool_timeout=BUSY_MS / 1000,
         )
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, TypeError) as error:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
         raise DatabaseError(reason) from None
     if engine.dialect.name == "sqlite":
