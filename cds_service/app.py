@@ -23,6 +23,7 @@ from .database import Database, DatabaseError
 from .evaluation import Evaluation
 from .feedback import read_feedback
 from .fhir_server import FhirReader
+from .ledger import Ledger
 from .openapi import describe
 from .outgoing import Outgoing
 from .prefetch import gather
@@ -54,6 +55,8 @@ def create_app(
     outgoing = Outgoing(settings.networks)
     database = Database(settings.database_url)
     database.upgrade()
+    secret = settings.patient_key.get_secret_value()
+    ledger = Ledger(database, content, clock, secret, settings.quiet)
     callers = Callers(settings, outgoing, database)
     evaluation = Evaluation(content, settings.jurisdiction)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
@@ -67,7 +70,12 @@ def create_app(
     watch(app, settings.metrics)
     if settings.traces:
         trace_calls(app)
-    add_health(app, lambda: {"database": database.is_ready()}, content.version)
+    add_health(
+        app,
+        lambda: {"database": database.is_ready(), "ledger": ledger.is_well},
+        needed=() if settings.auth == "open" else ("database",),
+        version=content.version,
+    )
     patience = settings.body_ms / 1000
     _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
@@ -108,9 +116,14 @@ def create_app(
             seconds = settings.deadline_ms / 1000
             chart = gather(content, hook, context, reader, seconds, issuer_of(client))
             mark("gather")
-            setting = Setting.of(hook.hook, context)
-            answered = evaluation.answer(chart, setting, clock(), context.judged_orders)
+            setting, now = Setting.of(hook.hook, context), clock()
+            her = ledger.digest_of(issuer_of(client), context.patient_id)
+            quiet = ledger.quiet(her, now.timestamp())
+            answered = evaluation.answer(
+                chart, setting, now, context.judged_orders, quiet, settings.explain
+            )
             mark("evaluate")
+            ledger.keep(answered.shown, her, issuer_of(client), service_id, content.version, now)
             note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
             return _json(answered.body)
 

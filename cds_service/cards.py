@@ -16,6 +16,7 @@ import orjson
 from .conditions import Because, Truth
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
+from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
 from .times import HOUR, MINUTE, say_ago
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
@@ -36,7 +37,6 @@ MOST_REFERENCES = 20
 TOPIC_SYSTEM = "urn:lactation-cds:card"
 EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
-INDICATORS = ("critical", "warning", "info")
 
 # The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
 REQUESTERS = {
@@ -154,17 +154,29 @@ class NothingEvaluated(Exception):
     """No card could be judged. An empty answer would be read as "no concern"."""
 
 
-def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[str, Any]]:
+def compose(
+    case: MotherCase, setting: Setting, printed: Printed, quiet: Quiet = NOTHING_SAID
+) -> list[dict[str, Any]]:
     """The cards of one mother, the most urgent first, at most ``MOST_CARDS``.
 
-    They are ready for ``orjson``; parts of them are JSON already (``orjson.Fragment``).
+    They are ready for ``orjson``; parts of them are JSON already (``orjson.Fragment``). Which were
+    shown is in ``case.shown``, and which are held back by ``quiet`` in ``case.held_back``.
 
     Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
     the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
     """
     judged = False
     withheld: list[str] = []
-    built: list[tuple[tuple[int, int], Card, dict[str, Any]]] = []
+    built: list[tuple[tuple[int, int], Shown, str, dict[str, Any]]] = []
+
+    def build(card: Card, made: dict[str, Any]) -> None:
+        shown = _shown(card, made, case)
+        said = quiet.holds_back(shown)
+        if said is not None:
+            case.held_back[card.id] = said
+        else:
+            built.append((_rank(made, card), shown, card.title, made))
+
     data_needed: Card | None = None
     for card in case.content.cards.values():
         if card.body == "data-needed":
@@ -188,22 +200,46 @@ def compose(case: MotherCase, setting: Setting, printed: Printed) -> list[dict[s
             case.faults[name] = type(error).__name__
             continue
         judged = True
-        built += [(_rank(made, card), card, made) for made in made_of]
+        for made in made_of:
+            build(card, made)
     if case.faults and not judged:
         raise NothingEvaluated(", ".join(sorted(case.faults)))
     if data_needed is not None and (setting.hook in data_needed.hooks or case.faults):
-        made = _make_data_needed(data_needed, case, printed)
-        if made is not None:
-            built.append((_rank(made, data_needed), data_needed, made))
+        asked = _make_data_needed(data_needed, case, printed)
+        if asked is not None:
+            build(data_needed, asked)
     built.sort(key=lambda ranked: ranked[0])
-    cards = [made for _, _, made in built[:MOST_CARDS]]
-    case.shown = [card.id for _, card, _ in built[:MOST_CARDS]]
+    cards = [made for *_, made in built[:MOST_CARDS]]
+    case.shown = [shown for _, shown, *_ in built[:MOST_CARDS]]
     if cards and withheld:
         cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
     if len(built) > MOST_CARDS:
-        left_out = ", ".join(card.title for _, card, _ in built[MOST_CARDS:])
+        left_out = ", ".join(title for _, _, title, _ in built[MOST_CARDS:])
         cards[-1]["detail"] += f"\n\nNot shown, as less urgent: {left_out}."
     return cards
+
+
+def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
+    """What a card is, and what stands behind it, by what it carries for machines."""
+    why = made["extension"][EXTENSION]
+    because = [entry for entry in why.get("because", ()) if "problem" not in entry]
+    # Not the numbers: they are others each time. That they are worse, a finding says.
+    reasons = {
+        f"{entry['fact']} {entry.get('finding', '')} {value if isinstance(value, str) else ''}"
+        for entry in because
+        for value in (entry.get("value"),)
+    }
+    about = because[0]["value"] if card.body == "order" else ""
+    return Shown(
+        made["uuid"],
+        card.id,
+        about,
+        made["indicator"],
+        tuple(why.get("interventions", ())),
+        frozenset(reasons),
+        card.never_quiet
+        or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
+    )
 
 
 def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:

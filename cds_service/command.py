@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ from .conditions import Truth
 from .content import Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
-from .database import DatabaseError
+from .database import Database, DatabaseError
 from .demo.app import create_demo
 from .demo.ehr import example_request
 from .evaluation import Evaluation
@@ -62,6 +63,7 @@ from .server import Options, run_under_gunicorn
 from .settings import Settings
 from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
+from .times import DAY
 from .tracing import send_traces
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
@@ -148,6 +150,22 @@ def _say_settings(error: ValidationError) -> str:
         for problem in error.errors()
     ]
     return "\n".join(lines)
+
+
+@main.command()
+@click.option("--older-than", "days", type=int, help="Days; CDS_KEEP_DAYS if not given.")
+def forget(days: int | None) -> None:
+    """Delete what was shown and told longer ago than CDS_KEEP_DAYS from the database."""
+    settings = Settings()
+    keep = days if days is not None else settings.keep_days
+    try:
+        database = Database(settings.database_url)
+        database.upgrade()
+        deleted = database.forget_before(time.time() - keep * DAY)
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from None
+    told = ", ".join(f"{count} of {table}" for table, count in deleted.items())
+    click.echo(f"Deleted what is older than {keep} days: {told}.")
 
 
 @main.command()

@@ -356,6 +356,7 @@ class Card(Entry):
     interventions: list[Identifier] = Field(default_factory=list)
     # Shown also if there is only something to ask her, and nothing ordered.
     asks_alone: bool = False
+    never_quiet: bool = False  # shown again also if it was overridden
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
     review: Review
@@ -443,11 +444,17 @@ class Feed(Entry):
 
 
 class OverrideReason(Entry):
-    """A reason that a clinician can give for not following a card."""
+    """A reason that a clinician can give for not following a card, and what comes of it.
+
+    For ``quiet`` the card is held back. ``otherwise`` is the reason whose time holds if none was
+    given, or one that is not known here.
+    """
 
     id: Identifier
     system: str
     display: str
+    quiet: Seconds = 0.0
+    otherwise: bool = False
 
 
 SECTIONS: dict[str, type[Entry]] = {

@@ -57,6 +57,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _index(content)
     _check_references(content, files)
     _check_findings_have_no_cycle(content, files)
+    _check_reasons(content, files)
     _check_wording(content, files)
     _build_suggestions(content, files)
     if files.faults:
@@ -227,6 +228,13 @@ def _wrong_in(
                 yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
             if part.curve is not None and part.curve[0] not in content.curves:
                 yield f"there is no curve '{part.curve[0]}'"
+
+
+def _check_reasons(content: Content, files: ContentFiles) -> None:
+    otherwise = [reason.id for reason in content.override_reasons.values() if reason.otherwise]
+    for name in otherwise[1:]:
+        reason = f"'{otherwise[0]}' holds otherwise already"
+        files.fault("override-reasons", name, reason)
 
 
 def _check_findings_have_no_cycle(content: Content, files: ContentFiles) -> None:

@@ -53,6 +53,21 @@ _feedback = sa.Table(
     sa.Column("commented", sa.Boolean, nullable=False),
     sa.Column("comment", sa.Text),
 )
+_shown = sa.Table(
+    "shown",
+    _tables,
+    sa.Column("uuid", sa.String(64), primary_key=True),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("card", sa.Text, nullable=False),
+    sa.Column("about", sa.String(32), nullable=False),
+    sa.Column("patient", sa.String(32), nullable=False),
+    sa.Column("indicator", sa.String(8), nullable=False),
+    sa.Column("interventions", sa.Text, nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("shown", sa.BigInteger, nullable=False),
+)
 _FIRST_IN_LINE = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
@@ -120,8 +135,7 @@ class Database:
         except IntegrityError:
             return False
         except SQLAlchemyError as error:
-            log.error("the database failed with %s", type(error).__name__)
-            raise DatabaseError("the database failed") from None
+            raise _failed(error) from None
         return True
 
     def keep_feedback(self, rows: Sequence[dict[str, Any]], received: float) -> None:
@@ -141,8 +155,69 @@ class Database:
                     insert.on_conflict_do_update(index_elements=["key"], set_=new), values
                 )
         except (SQLAlchemyError, KeyError) as error:
-            log.error("the database failed with %s", type(error).__name__)
-            raise DatabaseError("the database failed") from None
+            raise _failed(error) from None
+
+    def keep_shown(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep rows of cards that were shown; those that are kept already stay as they are.
+
+        When this returns, they are committed. Raises ``DatabaseError`` if they are not.
+        """
+        try:
+            with self.engine.begin() as connection:
+                insert: Any = _INSERTS[connection.dialect.name](_shown)
+                connection.execute(insert.on_conflict_do_nothing(index_elements=["uuid"]), rows)
+        except (SQLAlchemyError, KeyError) as error:
+            raise _failed(error) from None
+
+    def said_since(self, moment: float) -> Sequence[Any]:
+        """Feedback received since ``moment`` (seconds since 1970) on cards shown to a patient.
+
+        Only by the client to whom the card was shown. The earliest first. Raises ``DatabaseError``.
+        """
+        wanted = (
+            sa.select(
+                _shown.c.patient,
+                _shown.c.card,
+                _shown.c.about,
+                _shown.c.uuid,
+                _shown.c.indicator,
+                _shown.c.reasons,
+                _feedback.c.outcome,
+                _feedback.c.occurred,
+                _feedback.c.received,
+                _feedback.c.reason_system,
+                _feedback.c.reason_code,
+            )
+            .join(_feedback, _feedback.c.card == _shown.c.uuid)
+            .where(_feedback.c.client == _shown.c.client)
+            .where(_feedback.c.received >= int(moment * 1000), _shown.c.patient != "")
+            .order_by(_feedback.c.occurred)
+        )
+        try:
+            with self.engine.connect() as connection:
+                return connection.execute(wanted).all()
+        except SQLAlchemyError as error:
+            raise _failed(error) from None
+
+    def forget_before(self, moment: float) -> dict[str, int]:
+        """Delete what was shown or told before ``moment``; how many of each.
+
+        Raises ``DatabaseError``.
+        """
+        earlier = int(moment * 1000)
+        try:
+            with self.engine.begin() as connection:
+                return {
+                    table.name: connection.execute(sa.delete(table).where(when < earlier)).rowcount
+                    for table, when in ((_shown, _shown.c.shown), (_feedback, _feedback.c.received))
+                }
+        except SQLAlchemyError as error:
+            raise _failed(error) from None
+
+
+def _failed(error: Exception) -> DatabaseError:
+    log.error("the database failed with %s", type(error).__name__)
+    return DatabaseError("the database failed")
 
 
 def _config() -> Config:

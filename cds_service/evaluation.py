@@ -10,27 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from .cards import Printed, Setting, compose
+from .cards import EXTENSION, Printed, Setting, compose
 from .chart import Chart, Resource
 from .content import Content
 from .facts import read_facts
 from .feeds import FeedIndex
 from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
+from .quiet import NOTHING_SAID, Overridden, Quiet, Shown
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A response as JSON, the ids of its cards, and how many rules could not be evaluated."""
+    """A response as JSON, its cards, and how many rules could not be evaluated."""
 
     body: bytes
-    cards: list[str]
+    shown: list[Shown]
     faults: int
+
+    @property
+    def cards(self) -> list[str]:
+        """The ids of its cards."""
+        return [shown.card for shown in self.shown]
 
 
 class Evaluation:
@@ -68,17 +74,26 @@ class Evaluation:
         }
 
     def answer(
-        self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
+        self,
+        chart: Chart,
+        setting: Setting,
+        now: datetime,
+        orders: Sequence[Resource] = (),
+        quiet: Quiet = NOTHING_SAID,
+        explain: bool = False,
     ) -> Answered:
         """The response for a chart as of ``now``, which must carry an offset.
 
-        ``orders`` are those that the hook is about, if it is one of orders.
+        ``orders`` are those that the hook is about, if it is one of orders. What ``quiet`` holds
+        back is not shown; if the response is to ``explain`` itself, it says which, and why.
 
         Raises ``NothingEvaluated`` if no card could be judged.
         """
         case = self.case(chart, now, orders)
-        cards = compose(case, setting, self._printed)
-        return Answered(orjson.dumps({"cards": cards}), case.shown, len(case.faults))
+        response: dict[str, Any] = {"cards": compose(case, setting, self._printed, quiet)}
+        if explain and case.held_back:
+            response["extension"] = {EXTENSION: {"quiet": _explain(case.held_back)}}
+        return Answered(orjson.dumps(response), case.shown, len(case.faults))
 
     def cards(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
@@ -87,3 +102,15 @@ class Evaluation:
         answer = orjson.loads(self.answer(chart, setting, now, orders).body)
         cards: list[dict[str, Any]] = answer["cards"]
         return cards
+
+
+def _explain(held_back: dict[str, Overridden]) -> list[dict[str, Any]]:
+    """Which cards are held back, until when, and by what reason of a clinician."""
+    return [
+        {
+            "card": card,
+            "until": datetime.fromtimestamp(said.until, UTC).isoformat(),
+            **({"reason": said.why} if said.why else {}),
+        }
+        for card, said in held_back.items()
+    ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .content import Assessment, Content, Finding
     from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine
+    from .quiet import Overridden, Shown
 
 # Requests that were withdrawn were not done; every other status means asked for, or done.
 WITHDRAWN = {"revoked", "entered-in-error", "cancelled", "rejected", "failed", "not-done"}
@@ -76,7 +77,8 @@ class MotherCase:
         self.jurisdiction = jurisdiction
         self.now = now
         self.faults: dict[str, str] = {}
-        self.shown: list[str] = []  # the ids of the cards that were composed
+        self.shown: list[Shown] = []  # the cards that were composed
+        self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
         self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
         self._uuid_start, self._uuids = str(uuid.uuid4())[:-4], 0

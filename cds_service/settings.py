@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``, and
     ``traces`` sends OpenTelemetry traces to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
     ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
+    ``patient_key`` is a secret, the same for all workers and machines, that makes the digests by
+    which a patient is known again; without it no card is ``quiet`` that was overridden. ``explain``
+    says in the answer which are. ``keep_days`` is for how long the ledger is kept.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
@@ -40,6 +43,10 @@ class Settings(BaseSettings):
     metrics: bool = False
     traces: bool = False
     keep_comments: bool = False
+    patient_key: SecretStr = SecretStr("")
+    quiet: bool = True
+    explain: bool = False
+    keep_days: int = Field(default=400, gt=0)
     allowed_origins: str = ""
     max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     body_ms: int = Field(default=5000, gt=0)

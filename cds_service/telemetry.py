@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -172,23 +172,27 @@ class _Metrics:
         return Response(text, mimetype="text/plain")
 
 
-def add_health(app: Flask, is_ready: Callable[[], dict[str, bool]], version: str) -> None:
+def add_health(
+    app: Flask, is_ready: Callable[[], dict[str, bool]], needed: Collection[str], version: str
+) -> None:
     """``/health/live``: this process answers. ``/health/ready``: it can do its work.
 
-    ``is_ready`` says it part by part; one that is not makes the answer 503.
+    ``is_ready`` says it part by part. One of the ``needed`` that is not makes the answer 503; of
+    another it is only told.
     """
 
     @app.get("/health/live")
     def live() -> Response:
-        return _health({}, True, version)
+        return _health({}, (), version)
 
     @app.get("/health/ready")
     def ready() -> Response:
-        parts = is_ready()
-        return _health(parts, all(parts.values()), version)
+        return _health(is_ready(), needed, version)
 
 
-def _health(parts: dict[str, bool], well: bool, version: str) -> Response:
+def _health(parts: dict[str, bool], needed: Collection[str], version: str) -> Response:
     checks = {name: "pass" if fine else "fail" for name, fine in parts.items()}
-    body = {"status": "pass" if well else "fail", "content": version, "checks": checks}
-    return Response(orjson.dumps(body), 200 if well else 503, mimetype="application/health+json")
+    able = all(parts[name] for name in needed)
+    status = "fail" if not able else "pass" if all(parts.values()) else "warn"
+    body = {"status": status, "content": version, "checks": checks}
+    return Response(orjson.dumps(body), 200 if able else 503, mimetype="application/health+json")

@@ -232,9 +232,9 @@ def test_it_is_not_ready_without_its_database(
 ) -> None:
     settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
     client = create_app(settings, content, lambda: NOW).test_client()
-    assert client.get("/health/ready").get_json()["checks"] == {"database": "pass"}
+    assert client.get("/health/ready").get_json()["checks"]["database"] == "pass"
     with sqlalchemy.create_engine(database).begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'older'"))
     answer = client.get("/health/ready")
-    assert (answer.status_code, answer.get_json()["checks"]) == (503, {"database": "fail"})
+    assert (answer.status_code, answer.get_json()["checks"]["database"]) == (503, "fail")
     assert client.get("/health/live").status_code == 200

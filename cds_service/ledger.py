@@ -1,0 +1,186 @@
+"""The ledger: which cards were shown, and which of them are to be quiet.
+
+It is kept off the way of an answer. What was shown waits in memory, and a thread of each worker
+writes it, in batches; the same thread reads what was overridden since. A database that is lost
+slows no card: what was shown waits, as long as there is room, and is written when it is back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from .content import Content
+from .database import Database, DatabaseError
+from .quiet import NOTHING_SAID, Digests, Overridden, Quiet, Shown
+
+WRITE_EVERY = 0.25  # seconds
+READ_EVERY = 1.0
+AGAIN_AFTER = 2.0  # once it has failed
+LATEST = 120.0  # seconds back that are read again: a card may be written after its feedback
+MOST_WAITING = 10_000  # cards
+BATCH = 500
+
+log = logging.getLogger("cds_service.ledger")
+
+
+class Ledger:
+    """What was shown and overridden, of all workers on one database.
+
+    Without a ``secret`` there are no digests of patients: what was shown is counted, and no card
+    is quiet. ``be_quiet`` is whether any is.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        content: Content,
+        clock: Callable[[], datetime],
+        secret: str = "",
+        be_quiet: bool = True,
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._digests = Digests(secret) if secret else None
+        self._be_quiet = be_quiet and bool(secret)
+        reasons = content.override_reasons.values()
+        self._times = {(r.system, r.id): r.quiet for r in reasons}
+        self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
+        self._longest = max([*self._times.values(), 0.0])
+        self._waiting: deque[tuple[Shown, str, str, str, str, float]] = deque()
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._well = True
+        self._process = 0
+        self._said: dict[str, dict[tuple[str, str], Overridden]] = {}
+        self._heard: dict[tuple[str, str, str], float] = {}
+        self._read_until = 0.0
+        if self._be_quiet:
+            self._well = self._read()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether all that was to be written and read could be, when it was last tried."""
+        return self._well
+
+    def digest_of(self, client: str | None, patient: str) -> str:
+        """Under what digest a patient of a client is known here; nothing without a secret."""
+        return self._digests.of(client or "", patient) if self._digests is not None else ""
+
+    def quiet(self, patient: str, now: float) -> Quiet:
+        """What was said of the cards of a patient (a digest), at ``now`` in seconds since 1970."""
+        self._see_to_it()
+        said = self._said.get(patient)
+        if not said or self._digests is None:
+            return NOTHING_SAID
+        return Quiet(self._digests, said, now)
+
+    def keep(
+        self,
+        shown: Iterable[Shown],
+        patient: str,
+        client: str | None,
+        service: str,
+        content: str,
+        now: datetime,
+    ) -> None:
+        """Note cards that were shown. They are written soon; too many to wait are only counted."""
+        self._see_to_it()
+        for card in shown:
+            if len(self._waiting) >= MOST_WAITING:
+                self._lost += 1
+            else:
+                self._waiting.append(
+                    (card, patient, client or "", service, content, now.timestamp())
+                )
+
+    def _see_to_it(self) -> None:
+        if self._process != os.getpid():
+            with self._lock:
+                if self._process != os.getpid():  # a thread does not live on in a fork
+                    self._process = os.getpid()
+                    threading.Thread(target=self._go_on, daemon=True, name="ledger").start()
+                    atexit.register(self.write)
+
+    def _go_on(self) -> None:
+        heard = 0.0
+        while True:
+            time.sleep(WRITE_EVERY if self._well else AGAIN_AFTER)
+            well = self.write()
+            if well and self._be_quiet and time.monotonic() - heard >= READ_EVERY:
+                well = self._read()
+                heard = time.monotonic()
+            self._well = well
+
+    def write(self) -> bool:
+        """Write what waits. What cannot be written waits on; whether all was."""
+        with self._lock:
+            while self._waiting:
+                batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+                try:
+                    self._database.keep_shown([self._row(*each) for each in batch])
+                except DatabaseError:
+                    return False
+                for _ in batch:
+                    self._waiting.popleft()
+            if self._lost:
+                log.error("%s cards that were shown could not be noted", self._lost)
+                self._lost = 0
+        return True
+
+    def _row(
+        self, shown: Shown, patient: str, client: str, service: str, content: str, now: float
+    ) -> dict[str, Any]:
+        digests = self._digests
+        return {
+            "uuid": shown.uuid,
+            "client": client,
+            "service": service,
+            "card": shown.card,
+            "about": digests.of(shown.about) if digests and shown.about else "",
+            "patient": patient,
+            "indicator": shown.indicator,
+            "interventions": " ".join(shown.interventions),
+            "reasons": " ".join(sorted(digests.reasons_of(shown))) if digests else "",
+            "content": content,
+            "shown": int(now * 1000),
+        }
+
+    def _read(self) -> bool:
+        """Hear what was said since, and forget what is over; whether it could be heard."""
+        now = self._clock().timestamp()
+        since = max(self._read_until - LATEST, now - self._longest)
+        try:
+            rows = self._database.said_since(since)
+        except DatabaseError:
+            return False
+        said = {
+            patient: {key: each for key, each in cards.items() if each.until > now}
+            for patient, cards in self._said.items()
+        }
+        for row in rows:
+            key = (row.card, row.about)
+            occurred = min(row.occurred, row.received) / 1000
+            if occurred < self._heard.get((row.patient, *key), 0.0):
+                continue  # something was said of it later
+            self._heard[row.patient, *key] = occurred
+            cards = said.setdefault(row.patient, {})
+            cards.pop(key, None)
+            known = self._times.get((row.reason_system, row.reason_code), self._otherwise)
+            if row.outcome == "overridden" and occurred + known > now:
+                reasons = frozenset(row.reasons.split())
+                cards[key] = Overridden(
+                    row.uuid, occurred + known, row.reason_code or "", row.indicator, reasons
+                )
+        self._heard = {
+            key: moment for key, moment in self._heard.items() if moment > now - self._longest
+        }
+        self._said = {patient: cards for patient, cards in said.items() if cards}
+        self._read_until = now
+        return True

@@ -1,0 +1,86 @@
+"""Being quiet: a card that a clinician has overridden is held back for a while.
+
+For how long, the reason decides (``quiet`` of the override reasons in ``cards/``). It comes back
+before, if things have become worse: a finding, an answer or a medicine behind it that was not
+there, or a more urgent indicator. A critical card, and one that is ``never-quiet``, is never held
+back.
+
+Of patients, and of what stood behind a card, only keyed digests are known here.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+INDICATORS = ("critical", "warning", "info")  # the most urgent first
+
+
+class Digests:
+    """Digests by a secret: equal for equal words, and nothing can be read from them."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    def of(self, *words: str) -> str:
+        """The digest of some words, 32 characters long."""
+        text = "\0".join(words).encode("utf-8", "replace")
+        return hmac.digest(self._secret, text, "sha256").hex()[:32]
+
+    def reasons_of(self, shown: Shown) -> set[str]:
+        """Those of what stands behind a card; those of another card are others."""
+        return {self.of(shown.uuid, reason) for reason in shown.reasons}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A card as it was shown, and what stood behind it."""
+
+    uuid: str
+    card: str
+    about: str  # the order that it is about, if it is about one
+    indicator: str
+    interventions: tuple[str, ...]
+    reasons: frozenset[str]  # facts, with what was found of them or answered
+    never_quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """A card that a clinician has overridden, and until when (seconds since 1970) it is quiet."""
+
+    uuid: str
+    until: float
+    why: str  # the code of the reason, if one was given
+    indicator: str
+    reasons: frozenset[str]  # digests
+
+
+class Quiet:
+    """What was said of the cards of one patient, by card and digest of what it is about."""
+
+    def __init__(
+        self, digests: Digests, said: Mapping[tuple[str, str], Overridden], now: float
+    ) -> None:
+        self._digests, self._said, self._now = digests, said, now
+
+    def holds_back(self, shown: Shown) -> Overridden | None:
+        """Why a card is not shown again yet; ``None`` if it is."""
+        if not self._said or shown.never_quiet or shown.indicator == "critical":
+            return None
+        about = self._digests.of(shown.about) if shown.about else ""
+        said = self._said.get((shown.card, about))
+        if said is None or self._now >= said.until:
+            return None
+        if INDICATORS.index(shown.indicator) < INDICATORS.index(said.indicator):
+            return None
+        if not self._known(said, shown.reasons):
+            return None
+        return said
+
+    def _known(self, said: Overridden, reasons: Collection[str]) -> bool:
+        return all(self._digests.of(said.uuid, reason) in said.reasons for reason in reasons)
+
+
+NOTHING_SAID = Quiet(Digests(""), {}, 0.0)

@@ -1,0 +1,291 @@
+"""Being quiet: what was overridden is held back for a while, unless things become worse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+
+from cds_service.app import create_app
+from cds_service.command import main
+from cds_service.content import Content
+from cds_service.settings import Settings
+
+from .mothers import HER, NOW, average, hook_request, medicine, observation
+from .test_app import VIEW
+from .test_command import run
+from .test_orders import draft, order_request
+
+assert main
+SIGN = "/cds-services/lactation-order-sign"
+REASONS = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
+SMOKER = observation("smoking-status", "smoker")
+PACIFIER = observation("pacifier-use", True)
+MASTITIS = [
+    observation("breast-redness", True),
+    observation("breast-pain", 6),
+    observation("body-temperature", (39.0, "Cel")),
+]
+
+
+@dataclass
+class Ward:
+    """An EHR and the service, and a clock that can be moved."""
+
+    content: Content
+    settings: Settings
+    database: str
+    now: datetime = NOW
+    client: FlaskClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = self.another_worker()
+
+    def another_worker(self) -> FlaskClient:
+        return create_app(self.settings, self.content, lambda: self.now).test_client()
+
+    def cards(self, *records: Any, client: FlaskClient | None = None) -> dict[str, dict[str, Any]]:
+        request = hook_request(self.content, *average(), *records)
+        answer = (client or self.client).post(VIEW, json=request).get_json()
+        return {card["source"]["topic"]["code"]: card for card in answer["cards"]}
+
+    def rows(self, table: str) -> list[Any]:
+        engine = sqlalchemy.create_engine(self.database)
+        with engine.connect() as connection:
+            found = list(connection.execute(sqlalchemy.text(f"SELECT * FROM {table}")))
+        engine.dispose()
+        return found
+
+    def override(self, card: dict[str, Any], code: str | None = "limited-time") -> None:
+        """Tell that a card was overridden, once the ledger has it."""
+        soon(lambda: any(row.uuid == card["uuid"] for row in self.rows("shown")))
+        self.tell({"card": card["uuid"], "outcome": "overridden"}, code)
+
+    def tell(self, told: dict[str, Any], code: str | None = None) -> None:
+        told["outcomeTimestamp"] = self.now.isoformat()
+        if code is not None:
+            told["overrideReason"] = {"reason": {"code": code, "system": REASONS}}
+        answer = self.client.post(f"{VIEW}/feedback", json={"feedback": [told]})
+        assert answer.status_code == 200
+
+
+def soon(holds: Callable[[], bool], within: float = 6) -> None:
+    """Wait until something holds; the ledger writes and reads a few times a second."""
+    until = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < until, "it did not come to hold"
+        time.sleep(0.05)
+
+
+def stays(holds: Callable[[], bool], for_: float = 1.6) -> None:
+    """See that something holds, and goes on to, for longer than the ledger needs to read."""
+    until = time.monotonic() + for_
+    while time.monotonic() < until:
+        assert holds()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def ward(content: Content, settings: Settings, database: str) -> Ward:
+    known = {"patient_key": SecretStr("a secret of the tests"), "explain": True}
+    return Ward(content, settings.model_copy(update=known), database)
+
+
+RISK = "supply-risk-factors"
+
+
+def test_a_card_that_was_overridden_is_held_back_and_comes_again(ward: Ward) -> None:
+    ward.override(ward.cards(SMOKER)[RISK])
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    ward.now = NOW + timedelta(hours=7.9)
+    assert RISK not in ward.cards(SMOKER)
+    ward.now = NOW + timedelta(hours=8.1)
+    assert RISK in ward.cards(SMOKER)
+
+
+@pytest.mark.parametrize(
+    ("code", "hours"),
+    [("patient-refuses", 7 * 24), ("action-completed", 3 * 24), ("unheard-of", 8), (None, 8)],
+)
+def test_the_reason_decides_for_how_long(ward: Ward, code: str | None, hours: float) -> None:
+    ward.override(ward.cards(SMOKER)[RISK], code)
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    ward.now = NOW + timedelta(hours=hours - 0.1)
+    assert RISK not in ward.cards(SMOKER)
+    ward.now = NOW + timedelta(hours=hours + 0.1)
+    assert RISK in ward.cards(SMOKER)
+
+
+def test_it_comes_again_if_there_is_a_new_reason_for_it(ward: Ward) -> None:
+    ward.override(ward.cards(SMOKER)[RISK], "patient-refuses")
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    assert RISK in ward.cards(SMOKER, PACIFIER)
+    assert RISK not in ward.cards(SMOKER)
+
+
+def test_it_stays_away_if_a_reason_for_it_is_gone(ward: Ward) -> None:
+    ward.override(ward.cards(SMOKER, PACIFIER)[RISK], "patient-refuses")
+    soon(lambda: RISK not in ward.cards(SMOKER, PACIFIER))
+    assert RISK not in ward.cards(SMOKER)
+
+
+def test_a_new_medicine_brings_the_card_of_medicines_again(ward: Ward) -> None:
+    one = medicine(medicationCodeableConcept={"text": "Ibuprofen"})
+    two = medicine(medicationCodeableConcept={"text": "Sertraline"})
+    ward.override(ward.cards(one)["medicines-and-milk"])
+    soon(lambda: "medicines-and-milk" not in ward.cards(one))
+    assert "medicines-and-milk" in ward.cards(one, two)
+
+
+def test_what_must_not_wait_is_never_quiet(ward: Ward) -> None:
+    card = ward.cards(*MASTITIS)["breast-infection"]
+    ward.override(card, "patient-ineligible")
+    stays(lambda: "breast-infection" in ward.cards(*MASTITIS))
+
+
+def test_only_this_card_of_this_patient_is_quiet(ward: Ward) -> None:
+    ibuprofen = medicine(medicationCodeableConcept={"text": "Ibuprofen"})
+    ward.override(ward.cards(SMOKER, ibuprofen)[RISK])
+    soon(lambda: RISK not in ward.cards(SMOKER, ibuprofen))
+    assert "medicines-and-milk" in ward.cards(SMOKER, ibuprofen)
+    text = SMOKER | {"subject": {"reference": "Patient/another"}}
+    request = hook_request(ward.content, text)
+    request["context"]["patientId"] = "another"
+    request["prefetch"]["deliveries"] = None
+    born = observation("delivery-time", None, 0.5, valueDateTime=NOW.isoformat())
+    born["subject"] = {"reference": "Patient/another"}
+    request["prefetch"]["milkExpression"] = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": record} for record in (text, born)],
+    }
+    cards = ward.client.post(VIEW, json=request).get_json()["cards"]
+    assert RISK in [card["source"]["topic"]["code"] for card in cards]
+
+
+def test_an_accepted_card_is_not_quiet_for_that(ward: Ward) -> None:
+    card = ward.cards(SMOKER)[RISK]
+    soon(lambda: any(row.uuid == card["uuid"] for row in ward.rows("shown")))
+    taken = [{"id": card["suggestions"][0]["uuid"]}] if "suggestions" in card else [{"id": "x"}]
+    ward.tell({"card": card["uuid"], "outcome": "accepted", "acceptedSuggestions": taken})
+    stays(lambda: RISK in ward.cards(SMOKER))
+
+
+def test_the_last_word_counts(ward: Ward) -> None:
+    card = ward.cards(SMOKER)[RISK]
+    ward.override(card, "patient-refuses")
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    ward.now = NOW + timedelta(minutes=1)
+    taken = [{"id": "x"}]
+    ward.tell({"card": card["uuid"], "outcome": "accepted", "acceptedSuggestions": taken})
+    soon(lambda: RISK in ward.cards(SMOKER))
+
+
+def test_an_order_that_was_confirmed_is_quiet_and_another_is_not(ward: Ward) -> None:
+    def fire(name: str) -> list[dict[str, Any]]:
+        request = order_request(ward.content, draft(name))
+        cards: list[dict[str, Any]] = ward.client.post(SIGN, json=request).get_json()["cards"]
+        return cards
+
+    (card,) = fire("pseudoephedrine")
+    ward.override(card)
+    soon(lambda: fire("pseudoephedrine") == [])
+    assert len(fire("cabergoline")) == 1
+
+
+def test_all_workers_hear_of_it_and_one_that_starts_later_too(ward: Ward) -> None:
+    second = ward.another_worker()
+    assert RISK in ward.cards(SMOKER, client=second)
+    ward.override(ward.cards(SMOKER)[RISK])
+    soon(lambda: RISK not in ward.cards(SMOKER, client=second))
+    assert RISK not in ward.cards(SMOKER, client=ward.another_worker())
+
+
+def test_the_answer_can_say_what_is_held_back(ward: Ward) -> None:
+    ward.override(ward.cards(SMOKER)[RISK], "patient-refuses")
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    request = hook_request(ward.content, *average(), SMOKER)
+    answer = ward.client.post(VIEW, json=request).get_json()
+    assert answer["extension"]["org.lactation-cds"]["quiet"] == [
+        {
+            "card": RISK,
+            "until": (NOW + timedelta(days=7)).isoformat(),
+            "reason": "patient-refuses",
+        }
+    ]
+    silent = Ward(ward.content, ward.settings.model_copy(update={"explain": False}), ward.database)
+    assert silent.client.post(VIEW, json=request).get_json() == {"cards": []}
+
+
+@pytest.mark.parametrize("off", [{"quiet": False}, {"patient_key": SecretStr("")}])
+def test_it_can_be_switched_off(ward: Ward, off: dict[str, Any]) -> None:
+    loud = Ward(ward.content, ward.settings.model_copy(update=off), ward.database)
+    loud.override(loud.cards(SMOKER)[RISK])
+    stays(lambda: RISK in loud.cards(SMOKER))
+
+
+# --- what is stored -----------------------------------------------------------------------------
+
+
+def test_of_the_patient_there_is_a_keyed_digest_and_no_more(ward: Ward) -> None:
+    card = ward.cards(SMOKER)[RISK]
+    soon(lambda: len(ward.rows("shown")) >= 1)
+    row = next(row for row in ward.rows("shown") if row.uuid == card["uuid"])
+    assert (row.card, row.service, row.indicator) == (RISK, "lactation-patient-view", "info")
+    assert row.content == ward.content.version
+    assert row.interventions == " ".join(card["extension"]["org.lactation-cds"]["interventions"])
+    assert row.shown == NOW.timestamp() * 1000
+    assert len(row.patient) == 32
+    assert HER not in str(ward.rows("shown"))
+    assert "smok" not in row.reasons
+    other = ward.settings.model_copy(update={"patient_key": SecretStr("another secret")})
+    elsewhere = Ward(ward.content, other, ward.database)
+    card = elsewhere.cards(SMOKER)[RISK]
+    soon(lambda: any(row.uuid == card["uuid"] for row in ward.rows("shown")))
+    (there,) = [row for row in ward.rows("shown") if row.uuid == card["uuid"]]
+    assert there.patient != row.patient
+
+
+def test_without_a_secret_there_is_nothing_of_a_patient(
+    content: Content, settings: Settings, database: str
+) -> None:
+    ward = Ward(content, settings, database)
+    ward.cards(SMOKER)
+    soon(lambda: len(ward.rows("shown")) >= 1)
+    assert {(row.patient, row.reasons) for row in ward.rows("shown")} == {("", "")}
+
+
+def test_a_database_that_is_lost_slows_no_card_and_what_was_shown_is_written_later(
+    ward: Ward,
+) -> None:
+    first = ward.cards(SMOKER)[RISK]["uuid"]
+    soon(lambda: any(row.uuid == first for row in ward.rows("shown")))
+    engine = sqlalchemy.create_engine(ward.database)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("ALTER TABLE shown RENAME TO gone"))
+    began = time.monotonic()
+    meanwhile = [ward.cards(SMOKER)[RISK]["uuid"] for _ in range(20)]
+    assert time.monotonic() - began < 2
+    soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["ledger"] == "fail")
+    ready = ward.client.get("/health/ready")
+    assert (ready.status_code, ready.get_json()["status"]) == (200, "warn")  # cards still come
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("ALTER TABLE gone RENAME TO shown"))
+    engine.dispose()
+    soon(lambda: {first, *meanwhile} <= {row.uuid for row in ward.rows("shown")})
+    soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["ledger"] == "pass")
+
+
+def test_what_is_old_can_be_forgotten(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.override(ward.cards(SMOKER)[RISK])
+    days = (datetime.now(NOW.tzinfo) - NOW).days
+    assert "0 of shown, 0 of feedback" in run("forget", "--older-than", str(days + 1))
+    assert len(ward.rows("shown")) >= 1
+    assert "1 of feedback" in run("forget", "--older-than", str(days - 1))
+    assert ward.rows("shown") == ward.rows("feedback") == []
