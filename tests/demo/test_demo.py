@@ -46,9 +46,12 @@ def demo(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shared_demo() -> Iterator[str]:
-    """One for all the tests that only read."""
+    """One for all the tests that only read. It is patient: the machine may have much to do."""
     port = free_port()
-    with running(create_demo(f"http://127.0.0.1:{port}", lambda: NOW), port) as address:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CDS_DEADLINE_MS", "4000")
+        app = create_demo(f"http://127.0.0.1:{port}", lambda: NOW)
+    with running(app, port) as address:
         yield address
 
 
