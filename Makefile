@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench fuzz soak docs fixtures audit sbom clean
+.PHONY: run test check bench fuzz soak nothing-lost docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -39,6 +39,10 @@ bench: .venv/ready
 # Ten minutes of too many callers, good, bad and slow, then five of a few.
 soak: .venv/ready
 	@$(BIN)/python -m benchmarks.soak
+
+# Ten thousand items of feedback while workers and a PostgreSQL die.
+nothing-lost: .venv/ready
+	@$(BIN)/python -m tests.nothing_lost
 
 # Broken requests by the ten thousand; SEED=... sends the same again.
 fuzz: .venv/ready

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import sqlalchemy
@@ -29,9 +30,16 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
+class Server(NamedTuple):
+    """A server that runs: the address of its first database, and how to have it start again."""
+
+    address: str
+    restart: Callable[[], None]
+
+
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """A server with nothing in it: the address of its first database.
+def postgresql_server() -> Iterator[Server]:
+    """A server with nothing in it.
 
     Without the program, a test is skipped on a desk and fails in CI.
     """
@@ -53,9 +61,11 @@ def postgresql_server() -> Iterator[str]:
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home}"
     run(str(where / "initdb"), "-D", str(data), "-A", "trust", "-U", "cds", "--no-sync")
     control = (str(where / "pg_ctl"), "-D", str(data), "-w")
-    run(*control, "-l", str(home / "log"), "-o", options, "start")
+    begin = (*control, "-l", str(home / "log"), "-o", options)
+    run(*begin, "start")
+    address = f"postgresql+psycopg://cds@127.0.0.1:{port}/postgres"
     try:
-        yield f"postgresql+psycopg://cds@127.0.0.1:{port}/postgres"
+        yield Server(address, lambda: run(*begin, "-m", "immediate", "restart"))
     finally:
         run(*control, "-m", "immediate", "stop")
         shutil.rmtree(home, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import sqlalchemy
 
 from cds_service.database import Database, DatabaseError
 
+from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
 
 KINDS = ("sqlite", "postgresql")
@@ -21,8 +23,8 @@ KINDS = ("sqlite", "postgresql")
 
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    with postgresql_server() as address:
-        yield address
+    with postgresql_server() as running:
+        yield running.address
 
 
 @pytest.fixture(params=KINDS)
@@ -157,3 +159,11 @@ def test_one_that_is_none_is_said_without_its_address(url: str) -> None:
     with pytest.raises(DatabaseError) as error:
         upgraded(url)
     assert "secret" not in str(error.value)
+
+
+def test_what_was_acknowledged_is_stored_once_whatever_dies() -> None:
+    told = lose_nothing(1500)
+    assert len(told.acknowledged) == 1500
+    assert told.stored == Counter(told.acknowledged)
+    assert told.killed >= 3
+    assert told.restarted >= 1
