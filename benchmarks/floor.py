@@ -30,5 +30,5 @@ if __name__ == "__main__":
     port, path, workers, threads = sys.argv[1:]
     body = Path(path).read_bytes()
     run_under_gunicorn(
-        create_floor(body), Options("127.0.0.1", int(port), int(workers), int(threads))
+        lambda: create_floor(body), Options("127.0.0.1", int(port), int(workers), int(threads))
     )

@@ -10,6 +10,8 @@ lactmed    lay the National Library's records beside it, and see what a new mont
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -104,12 +106,12 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     An open service (CDS_AUTH=open) listens on this machine only, unless
     CDS_OPEN_BEYOND_LOOPBACK=true says that more is meant.
     """
-    _must_mean_it(host)
+    settings = _must_mean_it(host)
     write_logs_as_json()
-    if Settings().traces:
+    if settings.traces:
         send_traces()
-    options = Options(host, port, workers, threads, json_logs=True)
-    run_under_gunicorn(_made(create_app), options)
+    options = Options(host, port, workers, threads, json_logs=True, pid_file=settings.pid_file)
+    _serve(create_app, options)
 
 
 @main.command()
@@ -117,22 +119,22 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 def demo(port: int) -> None:
     """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
     click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
-    app = _made(lambda: create_demo(f"http://127.0.0.1:{port}"))
-    run_under_gunicorn(app, Options("127.0.0.1", port, workers=1, threads=32))
+    options = Options("127.0.0.1", port, workers=1, threads=32)
+    _serve(lambda: create_demo(f"http://127.0.0.1:{port}"), options)
 
 
-def _made(make: Callable[[], Flask]) -> Flask:
-    """What ``make`` gives. Raises ``ClickException`` in words for an operator if it cannot be."""
+def _serve(make: Callable[[], Flask], options: Options) -> None:
+    """Serve what ``make`` gives. Raises ``ClickException`` in words for an operator if it fails."""
     try:
-        return make()
+        run_under_gunicorn(make, options)
     except (ContentError, ClientsError, DatabaseError) as error:
         raise click.ClickException(str(error)) from None
     except ValidationError as error:
         raise click.ClickException(_say_settings(error)) from None
 
 
-def _must_mean_it(host: str) -> None:
-    """Raises ``ClickException`` if an open service would listen beyond this machine unsaid."""
+def _must_mean_it(host: str) -> Settings:
+    """The settings. Raises ``ClickException`` if an open one would listen to others unsaid."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -142,6 +144,7 @@ def _must_mean_it(host: str) -> None:
             f"CDS_AUTH=open lets anyone in who reaches {host}. If that is meant, "
             "set CDS_OPEN_BEYOND_LOOPBACK=true as well."
         )
+    return settings
 
 
 def _say_settings(error: ValidationError) -> str:
@@ -287,6 +290,26 @@ OVERLAY = click.option(
 VIGNETTES = click.argument(
     "directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
+
+
+@content.command("reload")
+@click.option("--pid-file", type=click.Path(path_type=Path), help="CDS_PID_FILE if not given.")
+def reload(pid_file: Path | None) -> None:
+    """Have a running service load its content and clients anew.
+
+    The content is checked whole before. Each worker ends what it has begun, and one with the new
+    content takes its place, so that no answer mixes the two. /health/ready says what is served.
+    """
+    settings = Settings()
+    checked = _content()
+    path = pid_file or settings.pid_file
+    if path is None:
+        raise click.ClickException("set CDS_PID_FILE for the service, and here")
+    try:
+        os.kill(int(path.read_text()), signal.SIGHUP)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"no service runs by {path} ({type(error).__name__})") from None
+    click.echo(f"Content {checked.version} is checked. The workers change over to it.")
 
 
 @content.command("test")

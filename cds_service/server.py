@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,7 +23,11 @@ from gunicorn.http import errors
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
+from .caller import ClientsError
+from .content_files import ContentError
+from .database import DatabaseError
 from .protocol import operation_outcome
+from .telemetry import NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
@@ -38,17 +44,29 @@ class Options:
     workers: int
     threads: int
     json_logs: bool = False
+    pid_file: Path | None = None
 
 
-def run_under_gunicorn(app: Flask, options: Options) -> None:
-    """Serve ``app`` until a signal ends it."""
-    # The content never changes: the collector need not look at it, nor a fork copy its pages.
-    # What a request leaves behind is freed without it, so that it may come seldom.
+def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
+    """Serve what ``make`` gives until a signal ends it. Raises what ``make`` raises.
+
+    At a SIGHUP it is made anew, from the content and the clients as they are then. Each worker ends
+    what it has begun, and one with the new takes its place. If it cannot be made, all stays as it
+    is; the log says why, and ``/health/ready`` that it was so.
+    """
+    app = make()
+    _share_memory_among_threads()
+    _Server(app, make, options).run()
+
+
+def _set_aside() -> None:
+    """The content never changes: the collector need not look at it, nor a fork copy its pages.
+
+    What a request leaves behind is freed without it, so that it may come seldom.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    _share_memory_among_threads()
-    _Server(app, options).run()
 
 
 def _share_memory_among_threads() -> None:
@@ -64,9 +82,10 @@ def _share_memory_among_threads() -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn, given an application that is loaded already: faults show before it forks."""
 
-    def __init__(self, app: Flask, options: Options) -> None:
-        self._app, self._options = app, options
+    def __init__(self, app: Flask, make: Callable[[], Flask], options: Options) -> None:
+        self._app, self._make, self._options = app, make, options
         super().__init__()
+        _set_aside()
 
     def load_config(self) -> None:
         options = self._options
@@ -79,11 +98,25 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "keepalive": IDLE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
             "control_socket_disable": True,
+            "pidfile": str(options.pid_file) if options.pid_file else None,
         }.items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
         return self._app
+
+    def reload(self) -> None:
+        super().reload()
+        gc.unfreeze()
+        try:
+            self.callable = self._app = self._make()
+        except Exception as error:
+            known = isinstance(error, ContentError | ClientsError | DatabaseError)
+            log.error("nothing was loaded anew: %s", error if known else type(error).__name__)
+            self._app.config[NOT_LOADED] = True
+        else:
+            log.info("loaded anew: new workers take the place of the old ones")
+        _set_aside()
 
 
 class _JsonLogger(Logger):  # type: ignore[misc]

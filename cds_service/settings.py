@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     how many of them may wait for FHIR servers; the rest is told to come again. Both should be below
     the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``, and
     ``traces`` sends OpenTelemetry traces to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
+    ``pid_file`` is where ``serve`` writes its process id, for ``content reload`` to find it.
     ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
     ``patient_key`` is a secret, the same for all workers and machines, that makes the digests by
     which a patient is known again; without it no card is ``quiet`` that was overridden. ``explain``
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     auth: Literal["required", "open"] = "required"
     clients: Path | None = None
     content_dir: Path | None = None
+    pid_file: Path | None = None
     jurisdiction: str = Field(default="US", pattern=r"^[A-Z]{2}$")
     database_url: str = "sqlite:///lactation-cds.sqlite3"
     private_networks: str = ""

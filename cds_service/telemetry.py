@@ -23,6 +23,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 REQUEST_ID = "X-Request-ID"
+NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
 _OWN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
 log = structlog.get_logger("cds_service.calls")
@@ -187,7 +188,7 @@ def add_health(
 
     @app.get("/health/ready")
     def ready() -> Response:
-        return _health(is_ready(), needed, version)
+        return _health(is_ready() | {"content": NOT_LOADED not in app.config}, needed, version)
 
 
 def _health(parts: dict[str, bool], needed: Collection[str], version: str) -> Response:

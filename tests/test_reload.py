@@ -1,0 +1,125 @@
+"""New content without a restart: under load, whole, and only if it is right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+
+from cds_service.content import Content
+from cds_service.content_loader import load_content
+
+from .processes import free_port, started
+from .test_app import VIEW
+from .test_command import run
+from .test_quiet import soon
+from .test_telemetry import present
+
+
+class Serving(NamedTuple):
+    address: str
+    overlay: Path
+    pid_file: Path
+    log: Path
+
+    def ready(self) -> Any:
+        return requests.get(f"{self.address}/health/ready", timeout=5).json()
+
+    def versions(self) -> set[str]:
+        """What several connections are told: each worker has its turn."""
+        return {self.ready()["content"] for _ in range(12)}
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    overlay, log = tmp_path / "own", tmp_path / "service.log"
+    overlay.mkdir()
+    own = {"CDS_AUTH": "open", "CDS_CONTENT_DIR": str(overlay)}
+    own["CDS_PID_FILE"] = str(tmp_path / "service.pid")
+    with started("serve", "--workers", "3", port=free_port(), log=log, **own) as service:
+        yield Serving(service.address, overlay, tmp_path / "service.pid", log)
+
+
+def change(serving: Serving, title: str) -> str:
+    """Another title of a card; the version of the content with it."""
+    card = {"id": "lactation-consult", "title": title}
+    (serving.overlay / "own.yaml").write_text(json.dumps({"cards": [card]}))
+    return load_content(serving.overlay).version
+
+
+def test_it_changes_over_under_load_and_no_answer_is_lost_or_mixed(
+    serving: Serving, content: Content
+) -> None:
+    request, ended = present(content), threading.Event()
+    seen: list[tuple[int, frozenset[str]]] = []
+
+    def call() -> None:
+        with requests.Session() as session:
+            while not ended.is_set():
+                answer = session.post(f"{serving.address}{VIEW}", json=request, timeout=10)
+                cards = answer.json()["cards"]
+                assert len(cards) == 2
+                versions = {card["extension"]["org.lactation-cds"]["content"] for card in cards}
+                titles = {card["source"]["topic"]["display"] for card in cards}
+                seen.append((answer.status_code, frozenset(versions)))
+                assert ("Ask our consultant" in titles) == (content.version not in versions)
+
+    failed: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            call()
+        except BaseException as error:
+            failed.append(error)
+
+    callers = [threading.Thread(target=guarded) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    soon(lambda: len(seen) > 50)
+    new = change(serving, "Ask our consultant")
+    environment = {"CDS_CONTENT_DIR": str(serving.overlay)}
+    told = run("content", "reload", "--pid-file", str(serving.pid_file), **environment)
+    assert new in told
+    soon(lambda: serving.versions() == {new}, within=20)
+    before = len(seen)
+    soon(lambda: len(seen) > before + 50)
+    ended.set()
+    for caller in callers:
+        caller.join()
+    assert failed == []
+    assert {status for status, _ in seen} == {200}
+    assert {versions for _, versions in seen} == {
+        frozenset({content.version}),
+        frozenset({new}),
+    }
+
+
+def test_bad_content_changes_nothing_and_is_reported(serving: Serving, content: Content) -> None:
+    old = serving.ready()["content"]
+    (serving.overlay / "own.yaml").write_text('{"cards": [{"id": "lactation-consult", "when": 3}]}')
+    environment = {"CDS_CONTENT_DIR": str(serving.overlay)}
+    told = run("content", "reload", "--pid-file", str(serving.pid_file), code=1, **environment)
+    assert "own.yaml" in told
+    assert serving.ready()["checks"]["content"] == "pass"  # the service was not even told
+    os.kill(int(serving.pid_file.read_text()), signal.SIGHUP)
+    soon(lambda: serving.ready()["checks"]["content"] == "fail", within=20)
+    soon(lambda: "own.yaml" in serving.log.read_text())
+    assert serving.ready()["status"] == "warn"
+    assert serving.versions() == {old}
+    new = change(serving, "Ask our consultant")
+    os.kill(int(serving.pid_file.read_text()), signal.SIGHUP)
+    soon(lambda: serving.versions() == {new}, within=20)
+    assert serving.ready()["checks"]["content"] == "pass"
+
+
+def test_without_a_service_it_says_so(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.pid"
+    assert "no service runs by" in run("content", "reload", "--pid-file", str(gone), code=1)
+    assert "CDS_PID_FILE" in run("content", "reload", code=1)
