@@ -19,6 +19,7 @@ from .caller import Callers, Client, issuer_of
 from .cards import NothingEvaluated, Setting
 from .content import Content
 from .content_loader import load_content
+from .dashboard import dashboard
 from .database import Database, DatabaseError
 from .evaluation import Evaluation
 from .feedback import read_feedback
@@ -79,6 +80,8 @@ def create_app(
     patience = settings.body_ms / 1000
     _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
+    if password := settings.dashboard_password.get_secret_value():
+        app.register_blueprint(dashboard(database, content, password, clock))
 
     @app.get("/openapi.json")
     def show_description() -> Response:

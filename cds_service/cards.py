@@ -236,6 +236,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         about,
         made["indicator"],
         tuple(why.get("interventions", ())),
+        case.offered.get(made["uuid"], {}),
         frozenset(reasons),
         card.never_quiet
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
@@ -289,14 +290,18 @@ def _make_interventions(
     if card.summary_names:
         summary = _with_names(summary, [choice.intervention.short for choice in todo])
     made = _frame(card, case, printed, summary, paragraphs)
-    suggestions = [
-        _suggestion(printed.suggestions[choice.intervention.id], case, setting)
+    offered = {
+        case.new_uuid(): choice.intervention.id
         for choice in todo
         if choice.intervention.id in printed.suggestions
-    ]
-    if suggestions:
-        made["suggestions"] = suggestions
+    }
+    if offered:
+        made["suggestions"] = [
+            _suggestion(printed.suggestions[name], each, case, setting)
+            for each, name in offered.items()
+        ]
         made["selectionBehavior"] = "any"
+        case.offered[made["uuid"]] = offered
     links = _links_of(evidence, printed)
     for choice in shown:
         if choice.intervention.medicine is not None:
@@ -448,14 +453,14 @@ def _add_links(made: dict[str, Any], card: Card, links: dict[str, orjson.Fragmen
 
 
 def _suggestion(
-    print_: tuple[bytes, bytes, str], case: MotherCase, setting: Setting
+    print_: tuple[bytes, bytes, str], uuid: str, case: MotherCase, setting: Setting
 ) -> orjson.Fragment:
     before_uuid, before_hers, resource_type = print_
     hers = case.made_hers.get(resource_type)
     if hers is None:
         hers = case.made_hers[resource_type] = setting.members_of(resource_type, case.written_at)
-    uuid = case.new_uuid().encode()
-    return orjson.Fragment(b"".join((before_uuid, uuid, before_hers, hers, b"}}]}")))
+    parts = (before_uuid, uuid.encode(), before_hers, hers, b"}}]}")
+    return orjson.Fragment(b"".join(parts))
 
 
 # --- why ----------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ from .mutations import mutations
 from .outgoing import is_loopback
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
+from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
 from .settings import Settings
 from .telemetry import write_logs_as_json
@@ -153,6 +154,49 @@ def _say_settings(error: ValidationError) -> str:
         for problem in error.errors()
     ]
     return "\n".join(lines)
+
+
+@main.command()
+@click.option("--days", default=90, show_default=True, type=click.IntRange(min=1))
+@click.option("--csv", "as_text", is_flag=True, help="Print every figure as CSV.")
+@click.option("--fhir", is_flag=True, help="Print the figures by card as a MeasureReport.")
+def report(days: int, as_text: bool, fhir: bool) -> None:
+    """Show what the cards achieve: shown, accepted, overridden and why, as on the dashboard."""
+    loaded = _content()
+    try:
+        database = Database(Settings().database_url)
+        database.upgrade()
+        made = report_on(database, loaded, datetime.now(UTC), days)
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from None
+    if as_text:
+        click.echo(as_csv(made), nl=False)
+    elif fhir:
+        click.echo(orjson.dumps(as_measure_report(made), option=orjson.OPT_INDENT_2))
+    else:
+        console = Console()
+        for kind in ("card", "intervention"):
+            console.print(_report_table(kind, made))
+        console.print(f"[dim]The last {days} days. Counts below {FEWEST} are not told.[/]")
+
+
+def _report_table(kind: str, made: Report) -> Table:
+    """What came of each card, or intervention."""
+    table = Table(kind.capitalize(), title_justify="left")
+    columns = ["shown", "accepted"]
+    columns += ["overridden"] if kind == "card" else []
+    for column in columns:
+        table.add_column(column, justify="right")
+    if kind == "card":
+        table.add_column("why")
+    for line in made.lines[kind]:
+        cells = []
+        for column in columns:
+            count = getattr(line, column)
+            share = line.share(count) if column != "shown" else None
+            cells.append(say(count) + (f" [dim]{share:4.0%}[/]" if share is not None else ""))
+        table.add_row(line.label, *cells, *([say_reasons(line)] if kind == "card" else []))
+    return table
 
 
 @main.command()

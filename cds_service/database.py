@@ -64,6 +64,7 @@ _shown = sa.Table(
     sa.Column("patient", sa.String(32), nullable=False),
     sa.Column("indicator", sa.String(8), nullable=False),
     sa.Column("interventions", sa.Text, nullable=False),
+    sa.Column("offered", sa.Text, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("shown", sa.BigInteger, nullable=False),
@@ -193,6 +194,50 @@ class Database:
             .where(_feedback.c.received >= int(moment * 1000), _shown.c.patient != "")
             .order_by(_feedback.c.occurred)
         )
+        return self._all(wanted)
+
+    def what_came_of_cards(self, since: float) -> Sequence[Any]:
+        """What was shown since a moment (seconds since 1970), and the last word on it, counted.
+
+        Rows of ``card``, ``content``, ``client``, ``week`` (since 1970), ``outcome`` and
+        ``reason_code`` (none if nothing was told), and ``cards``. Raises ``DatabaseError``.
+        """
+        last = _last_words()
+        week = (_shown.c.shown // (7 * 24 * 3600 * 1000)).label("week")
+        of = (_shown.c.card, _shown.c.content, _shown.c.client, week)
+        told = (last.c.outcome, last.c.reason_code)
+        same = sa.and_(last.c.card == _shown.c.uuid, last.c.client == _shown.c.client)
+        wanted = (
+            sa.select(*of, *told, sa.func.count().label("cards"))
+            .select_from(sa.outerjoin(_shown, last, same))
+            .where(_shown.c.shown >= int(since * 1000))
+            .group_by(*of, *told)
+        )
+        return self._all(wanted)
+
+    def what_came_of_interventions(self, since: float) -> Sequence[Any]:
+        """The interventions that were shown since a moment, with those taken, by card.
+
+        Rows of ``interventions``, ``offered``, ``suggestions`` (none if none was accepted) and
+        ``cards``, how many are alike. Raises ``DatabaseError``.
+        """
+        last = _last_words()
+        same = sa.and_(
+            last.c.card == _shown.c.uuid,
+            last.c.client == _shown.c.client,
+            last.c.outcome == "accepted",
+        )
+        taken = sa.case((last.c.suggestions.is_(None), ""), else_=_shown.c.offered)
+        of = (_shown.c.interventions, taken.label("offered"), last.c.suggestions)
+        wanted = (
+            sa.select(*of, sa.func.count().label("cards"))
+            .select_from(sa.outerjoin(_shown, last, same))
+            .where(_shown.c.shown >= int(since * 1000), _shown.c.interventions != "")
+            .group_by(*of)
+        )
+        return self._all(wanted)
+
+    def _all(self, wanted: sa.Select[Any]) -> Sequence[Any]:
         try:
             with self.engine.connect() as connection:
                 return connection.execute(wanted).all()
@@ -213,6 +258,20 @@ class Database:
                 }
         except SQLAlchemyError as error:
             raise _failed(error) from None
+
+
+def _last_words() -> sa.Subquery:
+    """The last that each client told of each card."""
+    latest = (
+        sa.func.row_number()
+        .over(
+            partition_by=(_feedback.c.client, _feedback.c.card),
+            order_by=_feedback.c.occurred.desc(),
+        )
+        .label("back")
+    )
+    told = sa.select(_feedback, latest).subquery()
+    return sa.select(told).where(told.c.back == 1).subquery()
 
 
 def _failed(error: Exception) -> DatabaseError:

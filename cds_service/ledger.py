@@ -147,6 +147,7 @@ class Ledger:
             "patient": patient,
             "indicator": shown.indicator,
             "interventions": " ".join(shown.interventions),
+            "offered": " ".join(f"{uuid}={name}" for uuid, name in shown.offered.items()),
             "reasons": " ".join(sorted(digests.reasons_of(shown))) if digests else "",
             "content": content,
             "shown": int(now * 1000),

@@ -42,6 +42,7 @@ class Shown:
     about: str  # the order that it is about, if it is about one
     indicator: str
     interventions: tuple[str, ...]
+    offered: Mapping[str, str]  # interventions by the uuid of the suggestion
     reasons: frozenset[str]  # facts, with what was found of them or answered
     never_quiet: bool = False
 

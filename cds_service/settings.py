@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     ``patient_key`` is a secret, the same for all workers and machines, that makes the digests by
     which a patient is known again; without it no card is ``quiet`` that was overridden. ``explain``
     says in the answer which are. ``keep_days`` is for how long the ledger is kept.
+    ``dashboard_password`` opens ``/dashboard``, for whoever knows it.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     keep_comments: bool = False
     patient_key: SecretStr = SecretStr("")
     quiet: bool = True
+    dashboard_password: SecretStr = SecretStr("")
     explain: bool = False
     keep_days: int = Field(default=400, gt=0)
     allowed_origins: str = ""

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("patient", sa.String(32), nullable=False),  # a digest, or nothing
         sa.Column("indicator", sa.String(8), nullable=False),
         sa.Column("interventions", sa.Text, nullable=False),
+        sa.Column("offered", sa.Text, nullable=False),  # suggestion=intervention, each
         sa.Column("reasons", sa.Text, nullable=False),  # digests of what stood behind it
         sa.Column("content", sa.Text, nullable=False),  # its version
         sa.Column("shown", sa.BigInteger, nullable=False),  # milliseconds since 1970
