@@ -53,7 +53,7 @@ def create_app(
     """
     settings = settings or Settings()
     content = content or load_content(settings.content_dir)
-    outgoing = Outgoing(settings.networks)
+    outgoing = Outgoing(settings.networks, settings.ca_file)
     database = Database(settings.database_url)
     database.upgrade()
     secret = settings.patient_key.get_secret_value()

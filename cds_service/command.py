@@ -23,6 +23,7 @@ from typing import Any
 
 import click
 import orjson
+import requests
 from flask import Flask
 from pydantic import ValidationError
 from rich.console import Console, Group
@@ -154,6 +155,40 @@ def _say_settings(error: ValidationError) -> str:
         for problem in error.errors()
     ]
     return "\n".join(lines)
+
+
+@main.command()
+@click.argument("server", metavar="FHIR-SERVER")
+@click.option("--wait", default=0, show_default=True, help="Seconds to wait for it to answer.")
+def load(server: str, wait: int) -> None:
+    """Load the synthetic mothers into a FHIR R4 server, with their times moved to the present.
+
+    Each is a transaction; one that is there already is brought up to date.
+    """
+    base, now, until = server.rstrip("/"), datetime.now(UTC), time.monotonic() + wait
+    while not _answers(base):
+        if time.monotonic() > until:
+            raise click.ClickException(f"no FHIR server answers at {base}")
+        time.sleep(2)
+    mothers = vignettes()
+    for mother in track(mothers, "Loading", console=Console(stderr=True), transient=True):
+        answer = requests.post(
+            base,
+            data=orjson.dumps(mother.at(now)),
+            headers={"Content-Type": "application/fhir+json"},
+            timeout=60,
+        )
+        if answer.status_code != 200:
+            text = f"{base} answered {answer.status_code} to {mother.name}"
+            raise click.ClickException(text)
+    click.echo(f"Loaded {len(mothers)} synthetic mothers into {base}.")
+
+
+def _answers(base: str) -> bool:
+    try:
+        return requests.get(f"{base}/metadata", timeout=10).status_code == 200
+    except requests.RequestException:
+        return False
 
 
 @main.command()

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,11 +77,17 @@ def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4
 
 
 class Outgoing:
-    """The calls of one process. ``networks`` are private ones that calls may go to."""
+    """The calls of one process.
 
-    def __init__(self, networks: Sequence[Network] = ()) -> None:
+    ``networks`` are private ones that calls may go to. Certificates must be signed by an authority
+    of ``authorities``, a file in PEM, or if none is given by one that browsers trust.
+    """
+
+    def __init__(self, networks: Sequence[Network] = (), authorities: Path | None = None) -> None:
         self._session = requests.Session()
         self._session.trust_env = False
+        if authorities is not None:
+            self._session.verify = str(authorities)
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = _Adapter(networks)
         self._session.mount("http://", adapter)

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,7 +17,8 @@ class Settings(BaseSettings):
     built from it and never from request headers. ``allowed_origins`` are the browser origins that
     may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
     letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
-    separated by commas, to which calls may go although they are not on the open internet.
+    separated by commas, to which calls may go although they are not on the open internet, and
+    ``ca_file`` the authorities (PEM) that sign the certificates there.
     ``body_ms`` is how long the body of a request may take, and ``deadline_ms`` all reading from
     FHIR servers. ``at_once`` is how many requests a worker answers at once, and ``reading_at_once``
     how many of them may wait for FHIR servers; the rest is told to come again. Both should be below
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore", env_ignore_empty=True)
 
     base_url: str = "http://127.0.0.1:8000"
     auth: Literal["required", "open"] = "required"
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
     jurisdiction: str = Field(default="US", pattern=r"^[A-Z]{2}$")
     database_url: str = "sqlite:///lactation-cds.sqlite3"
     private_networks: str = ""
+    ca_file: FilePath | None = None
     open_beyond_loopback: bool = False
     metrics: bool = False
     traces: bool = False

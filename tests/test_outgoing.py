@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -251,6 +252,22 @@ def test_a_certificate_that_does_not_hold_is_told(tmp_path: Any) -> None:
         get(f"https://127.0.0.1:{port}/")
 
 
+def test_a_hospital_can_name_its_own_authority(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def play(peer: socket.socket) -> None:
+        with context.wrap_socket(peer, server_side=True) as secure:
+            secure.recv(65536)
+            secure.sendall(OK)
+
+    with listening(Listener(play)) as port:
+        calls = Outgoing(authorities=Path(certificate))
+        status, _ = calls.get(f"https://localhost:{port}/", {}, time.monotonic() + 2, 1000)
+    assert status == 200
+
+
 def self_signed(directory: Any) -> tuple[str, str]:
     from datetime import UTC, datetime, timedelta
 
@@ -260,6 +277,7 @@ def self_signed(directory: Any) -> tuple[str, str]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -269,6 +287,7 @@ def self_signed(directory: Any) -> tuple[str, str]:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

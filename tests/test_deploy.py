@@ -1,0 +1,257 @@
+"""What a hospital starts it with: the compose file, the front, Kubernetes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import requests
+import yaml
+from werkzeug.wrappers import Request, Response
+
+from cds_service.command import main
+from cds_service.content import Content
+from cds_service.settings import Settings
+from cds_service.vignettes import vignettes
+
+from .conftest import running
+from .processes import Started, free_port, started
+from .test_app import VIEW
+from .test_command import run
+from .test_quiet import soon
+from .test_telemetry import present
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+SETTINGS = {f"CDS_{name.upper()}" for name in Settings.model_fields}
+
+
+def needed(program: str, package: str) -> str:
+    """Where a program is; without it, a test is skipped on a desk and fails in CI."""
+    found = shutil.which(program)
+    if found is None:
+        reason = f"{program} is needed (Debian: {package})"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+# --- compose ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env", ["settings", "demo"])
+def test_the_compose_file_is_one(env: str, tmp_path: Path) -> None:
+    written = (DEPLOY / f"{env}.env").read_text()
+    filled = re.sub(r"^(CDS_\w+)=$", r"\1=secret", written, flags=re.M)
+    (tmp_path / "env").write_text(filled)
+    ended = subprocess.run(
+        [
+            *(needed("docker-compose", "docker-compose"), "--env-file", str(tmp_path / "env")),
+            *("--profile", "demo", "--profile", "metrics", "config", "--services"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert set(ended.stdout.split()) == set(COMPOSE["services"])
+
+
+def test_without_its_secrets_it_does_not_start() -> None:
+    program = needed("docker-compose", "docker-compose")
+    empty = {name: value for name, value in os.environ.items() if not name.startswith("CDS_")}
+    ended = subprocess.run(
+        [program, "config"], cwd=ROOT, env=empty, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert "write it into .env" in ended.stderr
+
+
+def test_every_setting_of_the_compose_file_is_one() -> None:
+    for service in ("service-1", "service-2"):
+        assert set(COMPOSE["services"][service]["environment"]) <= SETTINGS
+    text = (ROOT / "docker-compose.yml").read_text()
+    asked = set(re.findall(r"\$\{(CDS_\w+)", text))
+    own = {"CDS_DATABASE_PASSWORD", "CDS_CLIENTS_FILE", "CDS_PORT"}
+    assert asked <= SETTINGS | own
+    for name in ("settings", "demo"):
+        written = set(re.findall(r"^(CDS_\w+)=", (DEPLOY / f"{name}.env").read_text(), re.M))
+        assert written <= asked
+
+
+def test_every_command_of_the_compose_file_is_one() -> None:
+    (load,) = [
+        service["command"]
+        for service in COMPOSE["services"].values()
+        if service.get("command", [""])[0] == "load"
+    ]
+    command, *arguments = load
+    context = main.commands[command].make_context(command, list(arguments))
+    assert context.params == {"server": "http://fhir:8080/fhir", "wait": 300}
+    last = re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.M)[-1]
+    command, *arguments = yaml.safe_load(last)
+    assert main.commands[command].make_context(command, arguments).params["host"] == "0.0.0.0"
+
+
+def test_images_are_pinned_and_nothing_is_privileged() -> None:
+    for name, service in COMPOSE["services"].items():
+        image = service["image"]
+        assert re.search(r":v?\d+\.\d+\.?\d*|:local$", image), (name, image)
+        assert not service.get("privileged")
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), source
+    for name in ("service-1", "service-2", "front"):
+        service = COMPOSE["services"][name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_no_password_is_known_outside_the_demo() -> None:
+    for line in (DEPLOY / "settings.env").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name.endswith(("PASSWORD", "KEY")):
+            assert value == ""
+
+
+# --- the front ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def front(services: list[Started]) -> Iterator[tuple[str, str]]:
+    """A real nginx with the configuration of the compose file, before services of this machine.
+
+    Its address, and the certificate to believe.
+    """
+    program, port = needed("nginx", "nginx-light"), free_port()
+    home = Path(tempfile.mkdtemp(prefix="front-"))
+    home.chmod(0o755)
+    made = [sys.executable, str(DEPLOY / "certificate.py"), str(home), "localhost"]
+    subprocess.run(made, check=True)
+    text = (DEPLOY / "nginx.conf").read_text()
+    for number, service in enumerate(services, 1):
+        address = service.address.removeprefix("http://")
+        text = text.replace(f"service-{number}:8000", address)
+    text = text.replace("/tmp/", f"{home}/").replace("/certificate/", f"{home}/")
+    text = text.replace("listen 8443", f"listen 127.0.0.1:{port}")
+    (home / "nginx.conf").write_text(text)
+    arguments = ["-c", str(home / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
+    process = subprocess.Popen([program, *arguments], stderr=(home / "log").open("w"))
+    address, certificate = f"https://localhost:{port}", str(home / "certificate.pem")
+    try:
+        soon(lambda: ask(f"{address}/health/live", certificate) == 200)
+        yield address, certificate
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(10)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def ask(url: str, certificate: str) -> int:
+    try:
+        return requests.get(url, verify=certificate, timeout=5).status_code
+    except requests.RequestException:
+        return 0
+
+
+def test_behind_the_front_one_instance_can_end_and_no_call_is_lost(content: Content) -> None:
+    own, request = {"CDS_AUTH": "open"}, present(content)
+    statuses: list[int] = []
+    faults: list[BaseException] = []
+    ended = threading.Event()
+    with started("serve", port=free_port(), **own) as first:
+        second = started("serve", port=free_port(), **own)
+        with second as going, front([first, going]) as (address, certificate):
+
+            def call() -> None:
+                with requests.Session() as session:
+                    while not ended.is_set():
+                        try:
+                            url = f"{address}{VIEW}"
+                            answer = session.post(url, json=request, verify=certificate, timeout=10)
+                        except requests.RequestException as error:
+                            faults.append(error)
+                        else:
+                            statuses.append(answer.status_code)
+                        time.sleep(0.01)
+
+            callers = [threading.Thread(target=call) for _ in range(4)]
+            for caller in callers:
+                caller.start()
+            soon(lambda: len(statuses) > 50)
+            os.kill(going.pid, signal.SIGTERM)
+            time.sleep(2)
+            count = len(statuses)
+            soon(lambda: len(statuses) > count + 50)
+            ended.set()
+            for caller in callers:
+                caller.join()
+            assert faults == []
+            assert set(statuses) == {200}
+            assert ask(f"{address}/metrics", certificate) == 404
+
+
+# --- the synthetic mothers ----------------------------------------------------------------------
+
+
+def test_they_are_loaded_as_transactions_of_today() -> None:
+    sent: list[Any] = []
+
+    def server(environ: dict[str, Any], start_response: Any) -> Any:
+        request = Request(environ)
+        if request.method == "POST":
+            sent.append(json.loads(request.get_data()))
+        return Response("{}", mimetype="application/fhir+json")(environ, start_response)
+
+    with running(server) as address:
+        assert "synthetic mothers into" in run("load", f"{address}/fhir")
+    assert len(sent) == len(vignettes())
+    for bundle in sent:
+        assert bundle["type"] == "transaction"
+        age = datetime.now(UTC) - datetime.fromisoformat(bundle["timestamp"])
+        assert age < timedelta(minutes=1)
+
+
+def test_without_a_server_loading_says_so() -> None:
+    assert "no FHIR server answers" in run("load", f"http://127.0.0.1:{free_port()}/fhir", code=1)
+
+
+# --- Kubernetes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("manifest", KUBERNETES, ids=lambda manifest: manifest["kind"])
+def test_each_manifest_is_valid(manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, "1.30", strict=True)
+
+
+def test_the_deployment_runs_what_there_is() -> None:
+    kinds = [manifest["kind"] for manifest in KUBERNETES]
+    assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"]
+    (container,) = KUBERNETES[0]["spec"]["template"]["spec"]["containers"]
+    assert {each["name"] for each in container["env"]} <= SETTINGS
+    command, *arguments = container["args"]
+    assert main.commands[command].make_context(command, arguments).params["workers"] == 2
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["path"] in ("/health/live", "/health/ready")
+    assert container["resources"]["limits"]["memory"]
