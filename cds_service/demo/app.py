@@ -17,6 +17,7 @@ import orjson
 from flask import Blueprint, Flask, Response, abort, redirect, render_template, request, url_for
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+from pydantic import SecretStr
 
 from ..app import create_app
 from ..cards import EXTENSION
@@ -37,6 +38,7 @@ from .ehr import (
     call,
     hook_request,
     prefetch_from,
+    tell,
     wanted_orders,
     write,
 )
@@ -44,6 +46,7 @@ from .fhir_endpoint import fhir_endpoint
 from .fhir_store import FhirStore
 from .plot import Plot, plot_volumes
 
+DASHBOARD_PASSWORD = "demo"
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
 PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'"
 
@@ -53,7 +56,14 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     content = load_content()
     aside = tempfile.mkdtemp(prefix="lactation-cds-demo-")  # what the demo stores is not kept
     database = f"sqlite:///{aside}/demo.sqlite3"
-    settings = Settings(base_url=base_url, auth="open", clients=None, database_url=database)
+    settings = Settings(
+        base_url=base_url,
+        auth="open",
+        clients=None,
+        database_url=database,
+        patient_key=SecretStr(""),  # the small EHR itself keeps away what was overridden
+        dashboard_password=SecretStr(DASHBOARD_PASSWORD),
+    )
     if not settings.allowed_origins:
         settings.allowed_origins = SANDBOX_ORIGIN
     app = create_app(settings, content, clock)
@@ -85,6 +95,7 @@ def _pages(
     mothers = {mother.name: mother for mother in vignettes()}
     evaluation = Evaluation(content, jurisdiction)
     fhir = f"{base_url}/fhir"
+    displays = {f"{r.system}|{r.id}": r.display for r in content.override_reasons.values()}
     dismissed: dict[str, dict[str, str]] = {name: {} for name in mothers}
     taken_back: dict[str, set[str]] = {name: set() for name in mothers}
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -105,6 +116,12 @@ def _pages(
         if mother is None:
             abort(404)
         return mother
+
+    def say(card: str | None, suggestion: str | None, reason: str | None) -> None:
+        """Send feedback, as an EHR does after a clinician has acted."""
+        hook = request.form.get("hook", "patient-view")
+        if card and hook in SERVICES:
+            tell(f"{base_url}/cds-services/{SERVICES[hook]}", card, suggestion, reason)
 
     def request_for(mother: Vignette) -> tuple[str, DataWay, dict[str, Any]]:
         hook = request.values.get("hook", mother.expected.hook)
@@ -185,13 +202,16 @@ def _pages(
                     written.append(write(fhir, action["resource"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             abort(400)
+        say(request.form.get("uuid"), request.form.get("suggestion"), None)
         told = f"Written to her record: {', '.join(written)}" if written else "Order taken back"
         return _back(name, written=told)
 
     @pages.post("/mothers/<name>/override")
     def override(name: str) -> Response:
         mother_named(name)
-        dismissed[name][request.form["card"]] = request.form.get("reason", "")
+        reason = request.form.get("reason", "")
+        dismissed[name][request.form["card"]] = displays.get(reason, "")
+        say(request.form.get("uuid"), None, reason)
         return _back(name)
 
     @pages.post("/demo/reset")

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
@@ -93,6 +94,24 @@ def call(service_url: str, request: dict[str, Any]) -> Answered:
     )
     milliseconds = (time.perf_counter() - started) * 1000
     return Answered(answer.status_code, orjson.loads(answer.content), milliseconds)
+
+
+def tell(service_url: str, card: str, suggestion: str | None, reason: str | None) -> int:
+    """Send feedback on a card: the suggestion taken, or the reason (``system|code``) why not.
+
+    The status of the answer.
+    """
+    now = datetime.now(UTC).isoformat()
+    told: dict[str, Any] = {"card": card, "outcomeTimestamp": now}
+    if suggestion is not None:
+        told |= {"outcome": "accepted", "acceptedSuggestions": [{"id": suggestion}]}
+    else:
+        told["outcome"] = "overridden"
+        system, _, code = (reason or "").rpartition("|")
+        if system and code:
+            told["overrideReason"] = {"reason": {"system": system, "code": code}}
+    answer = requests.post(f"{service_url}/feedback", json={"feedback": [told]}, timeout=10)
+    return answer.status_code
 
 
 def write(fhir_server: str, resource: dict[str, Any]) -> str:

@@ -16,9 +16,13 @@ from cds_service.vignettes import vignettes
 
 from ..conftest import running
 from ..mothers import NOW
-from ..test_command import free_port
+from ..processes import free_port
+from ..test_quiet import soon
 
 SMOKER = "inhibited-letdown-smoker"
+
+
+NOT_NOW = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes|limited-time"
 
 
 class Clock:
@@ -201,10 +205,35 @@ def test_start_over_forgets_what_was_written(demo: str) -> None:
 
 
 def test_an_overridden_card_is_put_away_with_its_reason(demo: str) -> None:
-    fields = {"card": "medicines-and-milk", "reason": "Not now", "hook": "patient-view"}
+    fields = {"card": "medicines-and-milk", "reason": NOT_NOW, "hook": "patient-view"}
     page = requests.post(f"{demo}/mothers/{SMOKER}/override", data=fields, timeout=5).text
     assert "medicines-and-milk" not in cards_on(page)
     assert "Overridden: medicines-and-milk (Not now)." in page
+
+
+def test_what_was_accepted_and_overridden_reaches_the_dashboard(demo: str) -> None:
+    where = f"{demo}/mothers/{SMOKER}/encounter"
+    for _ in range(5):
+        page = get(where).text
+        (uuid,) = re.findall(
+            r'name="card" value="medicines-and-milk"><input[^>]* value="(.*?)"', page
+        )
+        fields = {"card": "medicines-and-milk", "uuid": uuid, "reason": NOT_NOW}
+        requests.post(f"{demo}/mothers/{SMOKER}/override", data=fields, timeout=5)
+        accept(demo, page, "Order a lactation consultation")
+        requests.post(f"{demo}/demo/reset", timeout=5)
+    wanted = [
+        "card,medicines-and-milk,overridden,5",
+        "card,medicines-and-milk,overridden: Not now,5",
+        "card,lactation-consult,accepted,5",
+    ]
+
+    def told() -> bool:
+        report = get(f"{demo}/dashboard/report.csv", auth=("any", "demo")).text.splitlines()
+        return set(wanted) <= set(report)
+
+    soon(told)
+    assert 'href="/dashboard"' in get(demo).text
 
 
 def test_the_demo_never_ages_and_keeps_what_was_written(demo: str, clock: Clock) -> None:
