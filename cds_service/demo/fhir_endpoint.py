@@ -40,10 +40,16 @@ def fhir_endpoint(store: FhirStore, base: str) -> Blueprint:
 
     @endpoint.get("/<kind>")
     def search(kind: str) -> Response:
+        # A "+" in a query is a plus sign here, as in the offsets of times, and not a space.
+        return find(kind, request.query_string.decode().replace("+", "%2B"))
+
+    @endpoint.post("/<kind>/_search")
+    def search_by_post(kind: str) -> Response:
+        return find(kind, request.get_data(as_text=True))
+
+    def find(kind: str, query: str) -> Response:
         if kind not in TYPES:
             return _refuse(404, "This resource type is not kept here.", "not-supported")
-        # A "+" in a query is a plus sign here, as in the offsets of times, and not a space.
-        query = request.query_string.decode().replace("+", "%2B")
         try:
             return _fhir(store.search(base, kind, query))
         except UnknownParameterError as error:

@@ -123,6 +123,17 @@ def test_create_keeps_what_is_valid_and_refuses_what_is_not(demo: str) -> None:
     assert other.status_code == 400
 
 
+def test_a_search_by_post_finds_the_same(demo: str) -> None:
+    query = f"patient=mother-{SMOKER}&_sort=-date&_count=500"
+    by_get = get(f"{demo}/fhir/Observation?{query}").json()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    url = f"{demo}/fhir/Observation/_search"
+    by_post = requests.post(url, data=query, headers=form, timeout=5)
+    assert by_post.status_code == 200
+    assert by_post.json()["entry"] == by_get["entry"] != []
+    assert requests.post(f"{demo}/fhir/Nothing/_search", timeout=5).status_code == 404
+
+
 def test_the_bundles_are_served_whole(demo: str) -> None:
     for mother in vignettes():
         for entry in mother.bundle["entry"]:
