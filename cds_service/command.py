@@ -186,7 +186,7 @@ def load(server: str, wait: int) -> None:
 
 def _answers(base: str) -> bool:
     try:
-        return requests.get(f"{base}/metadata", timeout=10).status_code == 200
+        return requests.get(f"{base}/metadata", timeout=60).status_code == 200
     except requests.RequestException:
         return False
 

@@ -101,7 +101,8 @@ class FhirReader:
         return whole
 
     def _read_page(self, url: str, token: str | None, deadline: float) -> Answer:
-        headers = {"Accept": ACCEPT}
+        # A server may answer a search that it has answered a minute ago as it did then.
+        headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         tracing.pass_on(headers)

@@ -153,3 +153,11 @@ def test_a_server_sets_no_cookie_on_the_next_patient() -> None:
         for _ in range(2):
             reader.read(f"{address}/fhir", None, {"Observation": "Observation"}, 1.0)
     assert cookies == [None, None]
+
+
+def test_what_a_server_remembers_of_an_earlier_search_is_not_asked_for() -> None:
+    """What was accepted a minute ago stands in her record now."""
+    server = FhirServer()
+    with running(server) as address:
+        FhirReader().read(f"{address}/fhir", None, KEYS, 1.0)
+    assert {headers["cache-control"] for headers in server.headers} == {"no-cache"}
