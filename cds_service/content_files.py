@@ -106,7 +106,9 @@ class ContentFiles:
         for path in paths:
             data = path.read_bytes()
             name = str(path.relative_to(directory.parent))
-            self.digest.update(name.encode() + b"\0" + data + b"\0")
+            # The version is of what is said, wherever the directory lies.
+            inside = f"{overlay} {path.relative_to(directory)}"
+            self.digest.update(inside.encode() + b"\0" + data + b"\0")
             if path.suffix == ".yaml":
                 self._read_yaml(name, data, overlay)
             else:

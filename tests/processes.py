@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 
@@ -51,6 +52,36 @@ def started(
         process.send_signal(signal.SIGTERM)
         process.wait(10)
         aside.cleanup()
+
+
+@contextmanager
+def loaded(
+    url: str, request: Any, callers: int = 4, verify: str | bool = True
+) -> Iterator[list[requests.Response]]:
+    """Send a call again and again, and gather the answers; that one was lost fails at the end."""
+    answers: list[requests.Response] = []
+    faults: list[BaseException] = []
+    ended = threading.Event()
+
+    def call() -> None:
+        with requests.Session() as session:
+            while not ended.is_set():
+                try:
+                    answers.append(session.post(url, json=request, verify=verify, timeout=10))
+                except requests.RequestException as error:
+                    faults.append(error)
+                time.sleep(0.01)
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert faults == []
 
 
 def free_port() -> int:

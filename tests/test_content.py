@@ -330,3 +330,14 @@ def test_a_curve_rises_and_its_low_is_below_its_high(content: Content) -> None:
         assert all(point.low < point.high for point in curve.points)
     assert content.curves["expected-volume"].at("low", 14 * 24) == 500
     assert content.curves["expected-volume"].at("high", 14 * 24) == 750
+
+
+def test_the_version_is_of_what_is_said_and_not_of_where_it_lies(tmp_path: Path) -> None:
+    """Two instances with the same content name the same version."""
+    versions = set()
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.yaml").write_text("cards: [{id: lactation-consult, title: Ours}]")
+        versions.add(load_content(tmp_path / name).version)
+    assert len(versions) == 1
+    assert versions != {load_content().version}

@@ -1,4 +1,4 @@
-"""What a hospital starts it with: the compose file, the front, Kubernetes."""
+"""What a hospital starts it with: the compose file, Kubernetes, the synthetic mothers."""
 
 from __future__ import annotations
 
@@ -6,35 +6,23 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import requests
 import yaml
 from werkzeug.wrappers import Request, Response
 
 from cds_service.command import main
-from cds_service.content import Content
 from cds_service.settings import Settings
 from cds_service.vignettes import vignettes
 
 from .conftest import running
-from .processes import Started, free_port, started
-from .test_app import VIEW
+from .processes import free_port
 from .test_command import run
-from .test_quiet import soon
-from .test_telemetry import present
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -132,83 +120,6 @@ def test_no_password_is_known_outside_the_demo() -> None:
         name, _, value = line.partition("=")
         if name.endswith(("PASSWORD", "KEY")):
             assert value == ""
-
-
-# --- the front ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def front(services: list[Started]) -> Iterator[tuple[str, str]]:
-    """A real nginx with the configuration of the compose file, before services of this machine.
-
-    Its address, and the certificate to believe.
-    """
-    program, port = needed("nginx", "nginx-light"), free_port()
-    home = Path(tempfile.mkdtemp(prefix="front-"))
-    home.chmod(0o755)
-    made = [sys.executable, str(DEPLOY / "certificate.py"), str(home), "localhost"]
-    subprocess.run(made, check=True)
-    text = (DEPLOY / "nginx.conf").read_text()
-    for number, service in enumerate(services, 1):
-        address = service.address.removeprefix("http://")
-        text = text.replace(f"service-{number}:8000", address)
-    text = text.replace("/tmp/", f"{home}/").replace("/certificate/", f"{home}/")
-    text = text.replace("listen 8443", f"listen 127.0.0.1:{port}")
-    (home / "nginx.conf").write_text(text)
-    arguments = ["-c", str(home / "nginx.conf"), "-e", "stderr", "-g", "daemon off;"]
-    process = subprocess.Popen([program, *arguments], stderr=(home / "log").open("w"))
-    address, certificate = f"https://localhost:{port}", str(home / "certificate.pem")
-    try:
-        soon(lambda: ask(f"{address}/health/live", certificate) == 200)
-        yield address, certificate
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(10)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def ask(url: str, certificate: str) -> int:
-    try:
-        return requests.get(url, verify=certificate, timeout=5).status_code
-    except requests.RequestException:
-        return 0
-
-
-def test_behind_the_front_one_instance_can_end_and_no_call_is_lost(content: Content) -> None:
-    own, request = {"CDS_AUTH": "open"}, present(content)
-    statuses: list[int] = []
-    faults: list[BaseException] = []
-    ended = threading.Event()
-    with started("serve", port=free_port(), **own) as first:
-        second = started("serve", port=free_port(), **own)
-        with second as going, front([first, going]) as (address, certificate):
-
-            def call() -> None:
-                with requests.Session() as session:
-                    while not ended.is_set():
-                        try:
-                            url = f"{address}{VIEW}"
-                            answer = session.post(url, json=request, verify=certificate, timeout=10)
-                        except requests.RequestException as error:
-                            faults.append(error)
-                        else:
-                            statuses.append(answer.status_code)
-                        time.sleep(0.01)
-
-            callers = [threading.Thread(target=call) for _ in range(4)]
-            for caller in callers:
-                caller.start()
-            soon(lambda: len(statuses) > 50)
-            os.kill(going.pid, signal.SIGTERM)
-            time.sleep(2)
-            count = len(statuses)
-            soon(lambda: len(statuses) > count + 50)
-            ended.set()
-            for caller in callers:
-                caller.join()
-            assert faults == []
-            assert set(statuses) == {200}
-            assert ask(f"{address}/metrics", certificate) == 404
 
 
 # --- the synthetic mothers ----------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import requests
 from cds_service.content import Content
 from cds_service.content_loader import load_content
 
-from .processes import free_port, started
+from .processes import free_port, loaded, started
 from .test_app import VIEW
 from .test_command import run
 from .test_quiet import soon
@@ -47,58 +46,37 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
         yield Serving(service.address, overlay, tmp_path / "service.pid", log)
 
 
-def change(serving: Serving, title: str) -> str:
+def change(overlay: Path, title: str) -> str:
     """Another title of a card; the version of the content with it."""
     card = {"id": "lactation-consult", "title": title}
-    (serving.overlay / "own.yaml").write_text(json.dumps({"cards": [card]}))
-    return load_content(serving.overlay).version
+    (overlay / "own.yaml").write_text(json.dumps({"cards": [card]}))
+    return load_content(overlay).version
+
+
+def version_of(answer: requests.Response, first: Content) -> str:
+    """The one version that made an answer: all its cards name it, and their words are its own."""
+    cards = answer.json()["cards"]
+    (version,) = {card["extension"]["org.lactation-cds"]["content"] for card in cards}
+    titles = {card["source"]["topic"]["display"] for card in cards}
+    assert len(cards) == 2
+    assert ("Ask our consultant" in titles) == (version != first.version)
+    return str(version)
 
 
 def test_it_changes_over_under_load_and_no_answer_is_lost_or_mixed(
     serving: Serving, content: Content
 ) -> None:
-    request, ended = present(content), threading.Event()
-    seen: list[tuple[int, frozenset[str]]] = []
-
-    def call() -> None:
-        with requests.Session() as session:
-            while not ended.is_set():
-                answer = session.post(f"{serving.address}{VIEW}", json=request, timeout=10)
-                cards = answer.json()["cards"]
-                assert len(cards) == 2
-                versions = {card["extension"]["org.lactation-cds"]["content"] for card in cards}
-                titles = {card["source"]["topic"]["display"] for card in cards}
-                seen.append((answer.status_code, frozenset(versions)))
-                assert ("Ask our consultant" in titles) == (content.version not in versions)
-
-    failed: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            call()
-        except BaseException as error:
-            failed.append(error)
-
-    callers = [threading.Thread(target=guarded) for _ in range(6)]
-    for caller in callers:
-        caller.start()
-    soon(lambda: len(seen) > 50)
-    new = change(serving, "Ask our consultant")
-    environment = {"CDS_CONTENT_DIR": str(serving.overlay)}
-    told = run("content", "reload", "--pid-file", str(serving.pid_file), **environment)
-    assert new in told
-    soon(lambda: serving.versions() == {new}, within=20)
-    before = len(seen)
-    soon(lambda: len(seen) > before + 50)
-    ended.set()
-    for caller in callers:
-        caller.join()
-    assert failed == []
-    assert {status for status, _ in seen} == {200}
-    assert {versions for _, versions in seen} == {
-        frozenset({content.version}),
-        frozenset({new}),
-    }
+    with loaded(f"{serving.address}{VIEW}", present(content), callers=6) as answers:
+        soon(lambda: len(answers) > 50)
+        new = change(serving.overlay, "Ask our consultant")
+        environment = {"CDS_CONTENT_DIR": str(serving.overlay)}
+        told = run("content", "reload", "--pid-file", str(serving.pid_file), **environment)
+        assert new in told
+        soon(lambda: serving.versions() == {new}, within=20)
+        before = len(answers)
+        soon(lambda: len(answers) > before + 50)
+    assert {answer.status_code for answer in answers} == {200}
+    assert {version_of(answer, content) for answer in answers} == {content.version, new}
 
 
 def test_bad_content_changes_nothing_and_is_reported(serving: Serving, content: Content) -> None:
@@ -113,7 +91,7 @@ def test_bad_content_changes_nothing_and_is_reported(serving: Serving, content: 
     soon(lambda: "own.yaml" in serving.log.read_text())
     assert serving.ready()["status"] == "warn"
     assert serving.versions() == {old}
-    new = change(serving, "Ask our consultant")
+    new = change(serving.overlay, "Ask our consultant")
     os.kill(int(serving.pid_file.read_text()), signal.SIGHUP)
     soon(lambda: serving.versions() == {new}, within=20)
     assert serving.ready()["checks"]["content"] == "pass"
