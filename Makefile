@@ -1,4 +1,5 @@
-# Everything runs from the lock file, in an environment of its own. Needs Python 3.11 or newer.
+# Everything runs from the lock files, in an environment of its own: requirements.lock is what serves,
+# requirements-dev.lock that and what it is tested with. Needs Python 3.11 or newer.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -23,7 +24,7 @@ check: .venv/ready
 UNREACHABLE := could not be audited|ConnectionError|Max retries|timed out|ServiceError|HTTPError
 audit: .venv-tools/ready
 	@if timeout 120 .venv-tools/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes \
-	   -r requirements.lock > .venv-tools/audit.log 2>&1; then echo "No known vulnerabilities."; \
+	   -r requirements-dev.lock > .venv-tools/audit.log 2>&1; then echo "No known vulnerabilities."; \
 	elif grep -qE "$(UNREACHABLE)" .venv-tools/audit.log; then \
 	   echo "NOT AUDITED: no database of vulnerabilities that knows these packages can be reached."; \
 	else cat .venv-tools/audit.log >&2; exit 1; fi
@@ -56,11 +57,11 @@ fixtures: .venv/ready
 docs: .venv/ready
 	@$(BIN)/python -m tests.conformance
 
-.venv/ready: requirements.lock pyproject.toml
-	@echo "Preparing .venv from requirements.lock (once) ..."
+.venv/ready: requirements-dev.lock pyproject.toml
+	@echo "Preparing .venv from requirements-dev.lock (once) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1)
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
