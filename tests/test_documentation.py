@@ -26,10 +26,13 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONNECT = (ROOT / "docs" / "connect.md").read_text()
 CONTENT = (ROOT / "docs" / "content.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+SANDBOX = (ROOT / "docs" / "sandbox.md").read_text()
 
 
 def blocks(text: str, language: str = "") -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.S | re.M)
+    return [block for of, block in found if of == language]
 
 
 def test_the_two_commands_come_first_and_above_the_picture() -> None:
@@ -38,7 +41,7 @@ def test_the_two_commands_come_first_and_above_the_picture() -> None:
     assert {"run", "test", "check", "bench"} <= set(targets)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/connect.md", "docs/content.md"])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in PAGES)])
 def test_every_link_in_the_repository_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         if not target.startswith("https://"):
@@ -66,10 +69,25 @@ def test_every_section_of_the_content_is_documented() -> None:
         assert f"`{section}`" in CONTENT
 
 
-def test_the_clients_file_of_the_example_is_one() -> None:
-    (example,) = blocks(CONNECT, "yaml")
+@pytest.mark.parametrize("page", [CONNECT, SANDBOX], ids=["connect", "sandbox"])
+def test_the_clients_file_of_the_example_is_one(page: str) -> None:
+    (example,) = blocks(page, "yaml")
     for client in yaml.safe_load(example)["clients"]:
         Client.model_validate(client)
+
+
+def test_the_commands_of_the_sandbox_are_some_and_its_mother_is_there() -> None:
+    commands = [line for line in blocks(SANDBOX)[0].splitlines() if line]
+    assert len(commands) == 2
+    for command in commands:
+        *settings, arguments = re.split(r" ?(?=cds-service )", command)
+        assert set(re.findall(r"CDS_(\w+)=", "".join(settings))) <= {
+            name.upper() for name in Settings.model_fields
+        }
+        _, name, *rest = shlex.split(arguments)
+        main.commands[name].make_context(name, rest)
+    (mother,) = re.findall(r"patientId=mother-(\S+)", SANDBOX)
+    assert (ROOT / "fhir_fixtures" / mother / "bundle.json").exists()
 
 
 def test_the_conditions_of_the_content_page_are_some(tmp_path: Path) -> None:
