@@ -478,8 +478,8 @@ def _because(because: Because, case: MotherCase) -> list[dict[str, Any]]:
         _add_value(entry, fact, measure)
         if fact.time:
             entry["time"] = fact.time
-        if fact.references:
-            entry["references"] = fact.references[:MOST_REFERENCES]
+        if fact.records:
+            entry["references"] = fact.references(MOST_REFERENCES)
         entries.append(entry)
     return entries
 
@@ -717,7 +717,7 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
         {
             "fact": fact.spec.id,
             "problem": "conflicting",
-            "references": fact.references[:MOST_REFERENCES],
+            "references": fact.references(MOST_REFERENCES),
         }
         for fact in unclear
         if fact.status == "conflicting"

@@ -72,11 +72,15 @@ class FactValue:
     status: Status = "not-recorded"
     value: float | str | None = None
     time: str | None = None
-    references: list[str] = field(default_factory=list)
+    records: list[Resource] = field(default_factory=list)  # those that it was taken from
     problems: list[Problem] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+
+    def references(self, most: int) -> list[str]:
+        """Where it was taken from, as relative references, no more than ``most``."""
+        return [reference_to(record) for record in self.records[:most]]
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -107,8 +111,13 @@ class Reading:
 
     value: float | str
     moment: Moment
+    record: Resource
     site: str = ""  # what tells it from another at the same time
-    reference: str = ""
+
+    @property
+    def reference(self) -> str:
+        """Where it was taken from."""
+        return reference_to(self.record)
 
 
 class Unusable(Exception):
@@ -167,37 +176,37 @@ def collect_readings(
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
 
-    def read(kind: str, hers: bool, resource: Resource, part: Resource, specs: Specs) -> None:
+    def read(
+        read_record: _Reader, hers: bool, resource: Resource, part: Resource, specs: Specs
+    ) -> None:
         for spec in specs:
             if not _concerns(spec, hers, resource, chart):
                 continue
-            reference = reference_to(resource)
             try:
-                reading = _READERS[kind](content, spec, resource, part, zone)
+                reading = read_record(content, spec, resource, part, zone)
             except Unusable as unusable:
                 withdrawn = _status_of(resource) in WITHDRAWN_STATUSES
-                problem = Problem(str(unusable), reference, withdrawn)
+                problem = Problem(str(unusable), reference_to(resource), withdrawn)
                 problems.setdefault(spec.id, []).append(problem)
             except (TypeError, ValueError, AttributeError, KeyError, IndexError):
-                problem = Problem("could not be read", reference)
+                problem = Problem("could not be read", reference_to(resource))
                 problems.setdefault(spec.id, []).append(problem)
             else:
-                reading.reference = reference
                 readings.setdefault(spec.id, []).append(reading)
 
-    for kind in _READERS:
+    for kind, read_record in _READERS.items():
         for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
             for resource in resources:
                 specs = _specs_of(content, kind, resource)
                 if "component" in resource:
                     parts = _parts_of(content, kind, resource)
                     for part, its in parts:
-                        read(kind, hers, resource, part, its)
+                        read(read_record, hers, resource, part, its)
                     # A panel has no value of its own; where nothing in it is known, that is said.
                     if parts and not _has_value(resource):
                         continue
                 if specs:
-                    read(kind, hers, resource, resource, specs)
+                    read(read_record, hers, resource, resource, specs)
     return readings, problems
 
 
@@ -257,7 +266,7 @@ def _read_observation(
         resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
     )
     site = _code_of(resource["bodySite"]) or "" if "bodySite" in resource else ""
-    return Reading(_value(content, spec, part), moment, site)
+    return Reading(_value(content, spec, part), moment, resource, site)
 
 
 def _read_condition(
@@ -305,7 +314,7 @@ def _read_time(part: Resource, resource: Resource, zone: tzinfo) -> Reading:
         raise Unusable("a time is due here")
     else:
         moment = _moment_of(resource, ("effectiveDateTime", "effectivePeriod"), zone)
-    return Reading(moment.text, moment)
+    return Reading(moment.text, moment, resource)
 
 
 def _read_presence(
@@ -314,14 +323,14 @@ def _read_presence(
     """What a Procedure, Condition or Encounter says by being there."""
     moment = _moment_of(resource, times, zone)
     if spec.type == "time":
-        return Reading(moment.text, moment)
+        return Reading(moment.text, moment, resource)
     ended = resource.get("abatementDateTime") or (resource.get("period") or {}).get("end")
     over = ended or _code_of(resource.get("clinicalStatus")) in (
         "inactive",
         "remission",
         "resolved",
     )
-    return Reading("no" if over else "yes", moment)
+    return Reading("no" if over else "yes", moment, resource)
 
 
 def _moment_of(resource: Resource, names: tuple[str, ...], zone: tzinfo) -> Moment:
@@ -439,7 +448,7 @@ def _combine(
             and newest.moment.earliest - reading.moment.earliest <= spec.contradicts_within
         ]
         fact.status = "conflicting" if rivals else "known"
-        fact.references = [reading.reference for reading in (newest, *rivals)]
+        fact.records = [reading.record for reading in (newest, *rivals)]
         if not rivals:
             fact.value = newest.value
             fact.measures["held"] = now - _held_since(counted)
@@ -472,9 +481,9 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
             same.append(reading)
         elif distance <= fact.spec.contradicts_within:
             fact.status = "conflicting"
-    fact.references = [reading.reference for reading in same]
+    fact.records = [reading.record for reading in same]
     if fact.status == "conflicting":
-        fact.references = [reading.reference for reading in counted]
+        fact.records = [reading.record for reading in counted]
         return
     exact = [reading for reading in same if reading.moment.exact]
     chosen = (exact or same)[-1]
@@ -499,20 +508,21 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
     seen: set[tuple[float, float | str, str]] = set()
     total = latest = 0.0
     sessions: list[float] = []
+    fact.records = [reading.record for reading in counted]
     for reading in counted:
-        key = (reading.moment.earliest, reading.value, reading.site)
-        fact.references.append(reading.reference)
+        time = reading.moment.earliest
+        key = (time, reading.value, reading.site)
         if key in seen:
             fact.problems.append(Problem("it repeats another record", reading.reference, True))
             continue
         seen.add(key)
         assert isinstance(reading.value, float)
         total += reading.value
-        if sessions and sessions[-1] == reading.moment.earliest:
+        if sessions and sessions[-1] == time:
             latest += reading.value
         else:
             latest = reading.value
-            sessions.append(reading.moment.earliest)
+            sessions.append(time)
     fact.status = "known"
     measures = fact.measures
     fact.value = measures["latest"] = latest
@@ -520,7 +530,7 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
     measures["count-so-far"] = float(len(sessions))
     # A gap longer than the break is taken for missing records, not for a pause: what lies before
     # it says nothing about the window.
-    earlier = [reading.moment.earliest for reading in before if reading.moment.exact]
+    earlier = [start for start, end, _ in (each.moment for each in before) if start == end]
     chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
     start = max(chain[0], now - fact.spec.window)
     measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)
@@ -572,4 +582,4 @@ def _prefer_newer_count(reported: FactValue, recorded: FactValue) -> None:
     reported.value = count
     reported.time = recorded.time
     reported.moment = recorded.moment
-    reported.references = recorded.references
+    reported.records = recorded.records
