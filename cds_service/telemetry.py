@@ -26,30 +26,32 @@ REQUEST_ID = "X-Request-ID"
 NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
 _OWN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
-log = structlog.get_logger("cds_service.calls")
+CALLS = "cds_service.calls"
+log = structlog.get_logger(CALLS)
 
 
 def write_logs_as_json() -> None:
     """Each line of every log is JSON, with time, level and the request id. For a whole process."""
-    shared: list[Any] = [
+    common: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _name_the_error_only,
     ]
+    # The line of a call is written straight to the stream; all else goes the way of ``logging``.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*common, _name_the_log, structlog.processors.JSONRenderer(serializer=_dump)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(serializer=_dump),
+                structlog.processors.JSONRenderer(serializer=_dump_text),
             ],
         )
     )
@@ -68,8 +70,17 @@ def _name_the_error_only(_: Any, __: str, event: dict[str, Any]) -> dict[str, An
     return event
 
 
-def _dump(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+def _name_the_log(_: Any, __: str, event: Any) -> Any:
+    event["logger"] = CALLS
+    return event
+
+
+def _dump(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)
+
+
+def _dump_text(event: Any, **_: Any) -> str:
+    return _dump(event).decode()
 
 
 def watch(app: Flask, with_metrics: bool) -> None:
