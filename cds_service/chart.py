@@ -135,6 +135,7 @@ class Chart:
         self.partial = frozenset(  # the keys of which only part could be read
             key for key, answer in answers.items() if answer.state is State.PARTIAL
         )
+        self.is_whole = not (self.unavailable or self.partial)
         self._reference = f"Patient/{patient_id}"
         self._base = fhir_server.rstrip("/") if fhir_server else None
         self._hers: dict[str, list[Resource]] = {}

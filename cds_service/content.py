@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from .conditions import Condition, compile_condition
+from .facts import FactValue
 from .times import HOUR, duration
 from .wording import Wording
 
@@ -518,6 +519,7 @@ class Content:
         default_factory=dict
     )  # by resource type
     answers: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)  # by fact
+    not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: dict[tuple[str, str], str] = field(default_factory=dict)

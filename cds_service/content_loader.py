@@ -30,7 +30,7 @@ from .content import (
     conditions_of,
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
-from .facts import MEASURES
+from .facts import MEASURES, FactValue
 from .medicines import LONGEST_NAME, NO_ALLERGY
 from .wording import LONGEST_SUMMARY, Wording, change_texts
 
@@ -110,6 +110,7 @@ def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
 
 
 def _index(content: Content) -> None:
+    content.not_recorded.update({spec.id: FactValue(spec) for spec in content.facts.values()})
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
     for spec in content.facts.values():
         for kind in ("Observation", *(source.resource for source in spec.also_from)):

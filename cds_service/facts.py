@@ -125,22 +125,27 @@ class Unusable(Exception):
 
 
 class Facts(dict[str, FactValue]):
-    """Facts by id. One of which there is no record is made when it is asked for."""
+    """Facts by id. One of which there is no record is looked up when it is asked for.
+
+    It is the same for every mother, and is not to be changed.
+    """
 
     def __init__(self, content: Content, chart: Chart) -> None:
         super().__init__()
         self._content, self._chart = content, chart
 
     def __missing__(self, fact_id: str) -> FactValue:
-        spec = self._content.facts[fact_id]
-        fact = self[fact_id] = FactValue(spec)
-        if _is_unread(spec, self._chart):
-            fact.status = "not-available"
+        fact = self._content.not_recorded[fact_id]
+        if _is_unread(fact.spec, self._chart):
+            fact = FactValue(fact.spec, "not-available")
+        self[fact_id] = fact
         return fact
 
 
 def _is_unread(spec: FactSpec, chart: Chart) -> bool:
     """Whether a record of the fact may be where nothing, or not all, could be read."""
+    if chart.is_whole:
+        return False
     return not (chart.unavailable.isdisjoint(spec.keys) and chart.partial.isdisjoint(spec.keys))
 
 
@@ -162,7 +167,10 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
         )
     for spec in content.counting_facts:
         assert spec.counts is not None
-        if spec.id in facts or spec.counts in facts:
+        if spec.counts in facts and spec.id not in facts:
+            status = facts[spec.id].status
+            facts[spec.id] = FactValue(spec, status)  # of her own: it may be made of the sessions
+        if spec.id in facts:
             _prefer_newer_count(facts[spec.id], facts[spec.counts])
     return facts
 
@@ -405,7 +413,7 @@ def _combine(
     chart: Chart,
     now: float,
 ) -> FactValue:
-    partly_read = not chart.partial.isdisjoint(spec.keys)
+    partly_read = bool(chart.partial) and not chart.partial.isdisjoint(spec.keys)
     fact = FactValue(spec, problems=problems, partly_read=partly_read)
     oldest = now - spec.window
     counted: list[Reading] = []

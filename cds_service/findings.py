@@ -134,7 +134,7 @@ class MotherCase:
         """What the record system did not give, of all that can change a card, in words."""
         names: list[str] = []
         chart = self.chart
-        if not (chart.unavailable or chart.partial):
+        if chart.is_whole:
             return names
         for key in self.content.prefetch.values():
             if key.id not in self.content.keys_in_use:
@@ -202,6 +202,8 @@ class MotherCase:
         return None if self._is_unread(resource["resourceType"]) else False
 
     def _is_unread(self, resource_type: str) -> bool:
+        if not self.chart.unavailable:
+            return False
         keys = self.content.keys_by_resource.get(resource_type, ())
         return not self.chart.unavailable.isdisjoint(keys)
 
