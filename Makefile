@@ -34,8 +34,9 @@ sbom: .venv-tools/ready
 	@.venv-tools/bin/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json
 	@echo "sbom.json: $$(.venv-tools/bin/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]))') components"
 
-bench: .venv/ready
-	@$(BIN)/python -m benchmarks
+# All goals, beside what was measured and the run that was kept; KEEP=1 keeps this one.
+bench: .venv/ready .venv-peer/ready
+	@$(BIN)/python -m benchmarks $(if $(KEEP),--keep)
 
 # Ten minutes of too many callers, good, bad and slow, then five of a few.
 soak: .venv/ready
@@ -70,5 +71,12 @@ docs: .venv/ready
 	@.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools.lock
 	@touch $@
 
+# Another CDS Hooks service to be compared with; without it, its rows are not measured.
+.venv-peer/ready: benchmarks/peer.lock
+	@$(PYTHON) -m venv .venv-peer
+	@.venv-peer/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/peer.lock \
+	  || (rm -rf .venv-peer; mkdir .venv-peer; echo "The peer cannot be installed here: it is left out." >&2)
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-tools build *.egg-info
+	rm -rf .venv .venv-tools .venv-peer build *.egg-info

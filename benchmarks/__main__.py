@@ -1,159 +1,390 @@
-"""``make bench``: the service beside the floor under it, in one run.
+"""``make bench``: the service beside the floor under it, and beside others, in one run.
 
-Both run under gunicorn with the same workers and threads, in turns, so that noise meets both. Goals
-are printed beside what was measured; only a wrong answer is a failure.
+Whatever is compared runs in turns under the same load, so that noise meets both. The goals are
+printed beside what was measured, and the last run that was kept is too; only a wrong answer is a
+failure.
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import orjson
 import requests
+import yaml
+from joserfc import jwt
+from joserfc.jwk import ECKey, RSAKey
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from .costs import costs_of_observations, each_more
 from .load import Measured, measure
+from .plot import draw
 from .processes import children, resident, serving
 from .requests import CARDS, SERVICE, build_request
+from .slow_fhir import slow_fhir_server
 
-SIZES = (50, 500, 5000)
-GOALS = {"ratio": 0.6, "start": 2.0, "memory": 120.0}
+HERE = Path(__file__).parent
+KEPT = HERE / "kept.json"
+PEER = HERE.parent / ".venv-peer" / "bin" / "python"
+BASE = "https://cds.example.org"
+KEYS = {
+    "RS384": RSAKey.generate_key(2048, {"kid": "rsa"}),
+    "ES384": ECKey.generate_key("P-384", {"kid": "ec"}),
+}
+CONNECTIONS, THREADS, WORKERS = 8, 24, 2
+PORTS = iter(range(8211, 8260))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured, with its goal; a goal is reached from below or from above."""
+
+    name: str
+    measured: float | None  # nothing, if it could not be measured here
+    goal: float | None
+    at_least: bool = True
+    unit: str = ""
+    said: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is; ``None`` if there is none, or nothing was measured."""
+        if self.measured is None or self.goal is None:
+            return None
+        return self.measured >= self.goal if self.at_least else self.measured <= self.goal
 
 
 @click.command()
-@click.option("--seconds", default=4.0, show_default=True, help="For each measurement.")
-@click.option("--rounds", default=3, show_default=True, help="Turns between service and floor.")
-@click.option("--workers", default=2, show_default=True)
-@click.option("--threads", default=24, show_default=True)
-@click.option("--connections", default=8, show_default=True)
+@click.option("--seconds", default=2.0, show_default=True, help="For each measurement.")
+@click.option("--rounds", default=3, show_default=True, help="Turns between what is compared.")
+@click.option("--keep", is_flag=True, help="Keep the figures, and the plot of them.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
 )
-def main(
-    seconds: float,
-    rounds: int,
-    workers: int,
-    threads: int,
-    connections: int,
-    json_file: Path | None,
-) -> None:
-    """Measure the service against the floor."""
-    body = build_request(SIZES[0], datetime.now(UTC))
-    began = time.perf_counter()
-    with serving(
-        "cds_service.command",
-        "serve",
-        "--port",
-        "8211",
-        "--workers",
-        str(workers),
-        "--threads",
-        str(threads),
-    ) as service:
-        answer = wait_for_answer(8211, body)
-        start = time.perf_counter() - began
-        check(answer)
-        with tempfile.NamedTemporaryFile() as fixed:
-            fixed.write(answer)
-            fixed.flush()
-            with serving("benchmarks.floor", "8212", fixed.name, str(workers), str(threads)):
-                wait_for_answer(8212, body)
-                pairs, growth = run(seconds, rounds, connections, body)
-        memory = max(resident(child) for child in children(service.pid))
-    figures = report(pairs, growth, start, memory)
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-
-
-def run(
-    seconds: float, rounds: int, connections: int, body: bytes
-) -> tuple[list[tuple[Measured, Measured]], dict[int, float]]:
-    """Rounds of (service, floor) under load, and the milliseconds alone by Observations."""
-    pairs: list[tuple[Measured, Measured]] = []
-    growth: dict[int, float] = {}
+def main(seconds: float, rounds: int, keep: bool, json_file: Path | None) -> None:
+    """Measure it all."""
+    bench = Bench(seconds, rounds)
+    stages: list[Callable[[], list[Row]]] = [
+        bench.beside_the_floor,
+        bench.beside_others,
+        bench.with_tokens,
+        bench.while_recording,
+        bench.by_observations,
+        bench.without_prefetch,
+    ]
+    rows: list[Row] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Measuring", total=rounds * 2 + len(SIZES))
-        for _ in range(rounds):
-            service = measure(8211, SERVICE, body, seconds, connections, len(CARDS))
+        task = progress.add_task("Measuring", total=len(stages))
+        for stage in stages:
+            rows += stage()
             progress.advance(task)
-            floor = measure(8212, SERVICE, body, seconds, connections, len(CARDS))
-            progress.advance(task)
-            pairs.append((service, floor))
-        for size in SIZES:
-            grown = build_request(size, datetime.now(UTC))
-            growth[size] = measure(8211, SERVICE, grown, seconds, 1, len(CARDS)).percentile(50)
-            progress.advance(task)
-    return pairs, growth
+    before = orjson.loads(KEPT.read_bytes()) if KEPT.exists() else {}
+    figures = {row.name: asdict(row) for row in rows}
+    show(rows, before)
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+    if keep:
+        KEPT.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+        drawn = [(r.name, r.measured, r.goal, r.at_least, before.get(r.name)) for r in rows]
+        (HERE.parent / "docs" / "performance.svg").write_text(draw(drawn))
 
 
-def report(
-    pairs: list[tuple[Measured, Measured]], growth: dict[int, float], start: float, memory: float
-) -> dict[str, object]:
-    """Print the table, and give the figures."""
-    ratios = [service.rate / floor.rate for service, floor in pairs]
-    table = Table(
-        title="patient-view, all in prefetch, 50 Observations, 4 cards", title_justify="left"
-    )
-    for column in ("", "service", "floor", "goal"):
-        table.add_column(column, justify="left" if not column else "right")
-    rates = [statistics.median(m[i].rate for m in pairs) for i in (0, 1)]
-    table.add_row("requests a second", f"{rates[0]:.0f}", f"{rates[1]:.0f}", "")
-    percentiles: dict[str, list[float]] = {}
-    for percent in (50, 99):
-        both = [statistics.median(m[i].percentile(percent) for m in pairs) for i in (0, 1)]
-        percentiles[f"p{percent}"] = both
-        table.add_row(f"p{percent}, ms", f"{both[0]:.2f}", f"{both[1]:.2f}", "")
-    ratio = statistics.median(ratios)
-    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    table.add_row("ratio to the floor", f"{ratio:.2f} ({spread})", "1", f"{GOALS['ratio']}")
-    for size, milliseconds in growth.items():
-        times = milliseconds / growth[SIZES[0]]
+def show(rows: list[Row], before: dict[str, dict[str, float | None]]) -> None:
+    """Print the table."""
+    table = Table(title="patient-view, 50 Observations, 4 cards", title_justify="left")
+    table.add_column("")
+    for column in ("measured", "goal", "kept run", ""):
+        table.add_column(column, justify="right")
+    for row in rows:
+        kept = (before.get(row.name) or {}).get("measured")
+        sign = "" if row.goal is None else "at least " if row.at_least else "at most "
+        goal = "" if row.goal is None else f"{sign}{row.goal:g}{row.unit}"
+        reached = {True: "reached", False: "[red]not reached[/]", None: ""}[row.reached]
+        measured = "not measured" if row.measured is None else f"{row.measured:.2f}{row.unit}"
+        told = f"{kept:.2f}" if isinstance(kept, float) else ""
         table.add_row(
-            f"alone, {size} Observations, ms", f"{milliseconds:.2f} ({times:.1f}x)", "", ""
+            f"{row.name}[dim]{' ' + row.said if row.said else ''}[/]", measured, goal, told, reached
         )
-    table.add_row("start to first answer, s", f"{start:.2f}", "", f"{GOALS['start']}")
-    table.add_row("memory of a worker, MB", f"{memory:.0f}", "", f"{GOALS['memory']:.0f}")
-    Console().print(table)
-    return {
-        "rates": rates,
-        "ratios": ratios,
-        "ratio": ratio,
-        **percentiles,
-        "growth_ms": {str(size): value for size, value in growth.items()},
-        "start_s": start,
-        "memory_mb": memory,
-        "goals": GOALS,
-    }
+    Console(width=120).print(table)
 
 
-def wait_for_answer(port: int, body: bytes) -> bytes:
-    """The first answer of a server that is starting."""
-    for _ in range(2000):
+class Bench:
+    """The measurements, each with its servers, which end with it."""
+
+    def __init__(self, seconds: float, rounds: int) -> None:
+        self._seconds, self._rounds = seconds, rounds
+        self._now = datetime.now(UTC)
+        self._body = build_request(50, self._now)
+        self._answer = b""
+        self._capacity = 0.0
+
+    def beside_the_floor(self) -> list[Row]:
+        """Throughput, latency, start and memory."""
+        began = time.perf_counter()
+        with self._service() as (port, process), self._floor() as floor:
+            start = self._first - began
+            pairs = self._turns(port, floor)
+            self._capacity = statistics.median(service.rate for service, _ in pairs)
+            busy = measure(
+                *(port, SERVICE, self._body, self._seconds * 2, 4 * CONNECTIONS, len(CARDS)),
+                pace=0.7 * self._capacity,
+            )
+            memory = max(resident(child) for child in children(process.pid))
+        rates = [statistics.median(pair[n].rate for pair in pairs) for n in (0, 1)]
+        return [
+            _ratio("throughput, of the floor's", pairs, 0.9, f"{rates[0]:.0f} of {rates[1]:.0f}/s"),
+            Row(
+                "p99 over p50 at 70% of capacity",
+                busy.percentile(99) / busy.percentile(50),
+                3,
+                False,
+                said=f"p50 {busy.percentile(50):.1f} ms",
+            ),
+            Row("first answer after start", start, 1.5, False, " s"),
+            Row("memory of a worker", memory, 100, False, " MB"),
+        ]
+
+    def beside_others(self) -> list[Row]:
+        """A peer that does nothing, and the service if it validated each Bundle."""
+        rows: list[Row] = []
+        for count, said in ((1, "one process each"), (2, "two processes each")):
+            name = f"throughput, of HealthChain's, {said}"
+            if not PEER.exists():
+                rows.append(Row(name, None, 2.5))
+                continue
+            with self._service(workers=count) as (port, _), self._peer(count) as peer:
+                rows.append(
+                    _ratio(name, self._turns(port, peer, 1, "/cds/cds-services/empty"), 2.5)
+                )
+        with self._service() as (port, _), self._variant("validating") as other:
+            pairs = self._turns(port, other, len(CARDS))
+        rows.append(_ratio("throughput, of the same with fhir.resources", pairs, 10))
+        return rows
+
+    def with_tokens(self) -> list[Row]:
+        """Each call with a token of its own, that is kept."""
+        clients = [
+            {
+                "issuer": BASE,
+                "keys": {"keys": [key.as_dict(private=False) for key in KEYS.values()]},
+                "fhir_servers": ["https://example.org/fhir"],
+            }
+        ]
+        rows: list[Row] = []
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(yaml.safe_dump({"clients": clients}))
+            file.flush()
+            own = {"CDS_AUTH": "required", "CDS_CLIENTS": file.name, "CDS_BASE_URL": BASE}
+            for name, goal in (("RS384", 0.6), ("ES384", None)):
+                tokens = iter(_signed(name, int(self._seconds * self._rounds * 1500)))
+                with self._service(**own) as (port, _), self._floor() as floor:
+                    share = int(self._seconds * 1500)
+                    pairs = [
+                        (
+                            self._measure(port, tokens=[next(tokens) for _ in range(share)]),
+                            self._measure(floor),
+                        )
+                        for _ in range(self._rounds)
+                    ]
+                rows.append(_ratio(f"throughput with tokens, {name}, of the floor's", pairs, goal))
+        return rows
+
+    def while_recording(self) -> list[Row]:
+        """What was shown goes into a PostgreSQL, and the same without."""
+        from tests.postgresql import new_database, postgresql_server, programs
+
+        name = "throughput while recording in PostgreSQL, of without"
+        if programs() is None:
+            return [Row(name, None, 0.9)]
+        with postgresql_server() as server:
+            own = {"CDS_DATABASE_URL": new_database(server.address), "CDS_PATIENT_KEY": "bench"}
+            with self._service(**own) as (port, _), self._variant("unrecorded", **own) as other:
+                return [_ratio(name, self._turns(port, other, len(CARDS)), 0.9)]
+
+    def by_observations(self) -> list[Row]:
+        """What one more costs, and whether many cost as much each as a few."""
+        costs = costs_of_observations(self._now)
+        read, parsed = (each_more(costs, kind, 50, 500) for kind in ("answer", "parse"))
+        unread, unread_parsed = (
+            each_more(costs, kind, 50, 500) for kind in ("unread", "parse-unread")
+        )
+        growth = each_more(costs, "answer", 500, 5000) / read
+        said = f"{read:.1f} of {parsed:.1f} us"
+        return [
+            Row(
+                "one more Observation that a fact reads, of parsing",
+                read / parsed,
+                3,
+                False,
+                said=said,
+            ),
+            Row("one more that none reads, of parsing", unread / unread_parsed, 1.2, False),
+            Row("each from 500 to 5,000, of each from 50 to 500", growth, 1.15, False),
+        ]
+
+    def without_prefetch(self) -> list[Row]:
+        """Nothing sent: the time to answer, beside the slowest single reading."""
+        request = orjson.loads(self._body)
+        prefetch = request.pop("prefetch")
+        with (
+            slow_fhir_server(prefetch, 0.05) as fhir,
+            self._service(CDS_DEADLINE_MS="5000") as (
+                port,
+                _,
+            ),
+        ):
+            request["fhirServer"] = fhir
+            searches = [f"{fhir}/{kind}?patient=x" for kind in ("Observation", "Condition")]
+            alone = max(_seconds(lambda s=s: requests.get(s, timeout=5)) for s in searches)
+            url = f"http://127.0.0.1:{port}{SERVICE}"
+            whole = _seconds(lambda: _checked(requests.post(url, json=request, timeout=5)))
+        return [Row("nothing in prefetch, of the slowest reading", whole / alone, 1.25, False)]
+
+    # --- servers ---
+
+    @contextmanager
+    def _service(
+        self, workers: int = WORKERS, **environment: str
+    ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+        port = next(PORTS)
+        arguments = ("serve", "--port", port, "--workers", workers, "--threads", THREADS)
+        with serving("cds_service.command", *map(str, arguments), **environment) as process:
+            self._answer = self._wait(port) or self._answer
+            yield port, process
+
+    @contextmanager
+    def _floor(self) -> Iterator[int]:
+        port = next(PORTS)
+        with tempfile.NamedTemporaryFile() as fixed:
+            fixed.write(self._answer)
+            fixed.flush()
+            arguments = (str(port), fixed.name, str(WORKERS), str(THREADS))
+            with serving("benchmarks.floor", *arguments):
+                self._wait(port)
+                yield port
+
+    @contextmanager
+    def _variant(self, name: str, **environment: str) -> Iterator[int]:
+        port = next(PORTS)
+        arguments = (name, str(port), str(WORKERS), str(THREADS))
+        with serving("benchmarks.variants", *arguments, **environment):
+            self._wait(port)
+            yield port
+
+    @contextmanager
+    def _peer(self, count: int) -> Iterator[int]:
+        port = next(PORTS)
+        started = [
+            subprocess.Popen(
+                [PEER, HERE / "peer.py", str(port)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for _ in range(count)
+        ]
         try:
-            return requests.post(
-                f"http://127.0.0.1:{port}{SERVICE}",
-                data=body,
-                headers={"Content-Type": "application/json"},
-                timeout=5,
-            ).content
-        except requests.ConnectionError:
-            time.sleep(0.01)
-    raise SystemExit(f"nothing answers on port {port}")
+            self._wait(port, "/cds/cds-services/empty")
+            time.sleep(3 * (count - 1))  # until the others listen too
+            yield port
+        finally:
+            for process in started:
+                process.terminate()
+                process.wait(20)
+
+    def _wait(self, port: int, path: str = SERVICE) -> bytes:
+        """The first answer of a server that is starting; that of the service is checked."""
+        for _ in range(3000):
+            try:
+                url = f"http://127.0.0.1:{port}{path}"
+                kind = {"Content-Type": "application/json"}
+                answer = requests.post(url, data=self._body, headers=kind, timeout=5)
+            except requests.ConnectionError:
+                time.sleep(0.01)
+                continue
+            self._first = time.perf_counter()
+            if answer.status_code == 401:
+                return b""
+            return _checked(answer).content if path == SERVICE else answer.content
+        raise SystemExit(f"nothing answers on port {port}")
+
+    # --- measuring ---
+
+    def _measure(
+        self,
+        port: int,
+        cards: int = len(CARDS),
+        path: str = SERVICE,
+        tokens: list[str] | None = None,
+    ) -> Measured:
+        return measure(
+            port, path, self._body, self._seconds, CONNECTIONS, cards, tokens=tokens or ()
+        )
+
+    def _turns(
+        self, port: int, other: int, cards: int = len(CARDS), path: str = SERVICE
+    ) -> list[tuple[Measured, Measured]]:
+        return [
+            (self._measure(port), self._measure(other, cards, path)) for _ in range(self._rounds)
+        ]
 
 
-def check(answer: bytes) -> None:
-    """The answer holds the cards that it must."""
-    codes = [card["source"]["topic"]["code"] for card in orjson.loads(answer)["cards"]]
+def _ratio(
+    name: str, pairs: list[tuple[Measured, Measured]], goal: float | None, said: str = ""
+) -> Row:
+    ratios = [ours.rate / theirs.rate for ours, theirs in pairs]
+    return Row(name, statistics.median(ratios), goal, said=said)
+
+
+def _signed(name: str, count: int) -> list[str]:
+    key, now = KEYS[name], int(time.time())
+    header = {"alg": name, "typ": "JWT", "kid": key.kid}
+    common = {"iss": BASE, "aud": f"{BASE}{SERVICE}", "iat": now, "exp": now + 900}
+    found: list[str] = []
+
+    def sign(share: int) -> None:
+        for _ in range(share):
+            claims = {**common, "jti": str(uuid.uuid4())}
+            found.append(jwt.encode(header, claims, key, algorithms=[name]))
+
+    threads = [threading.Thread(target=sign, args=(count // 2,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _checked(answer: requests.Response) -> requests.Response:
+    """The answer, if it holds the cards that it must."""
+    codes = [card["source"]["topic"]["code"] for card in answer.json().get("cards", ())]
     if codes != CARDS:
-        raise SystemExit(f"wrong cards: {codes}")
+        raise SystemExit(f"wrong cards: {codes}, {answer.status_code}")
+    return answer
+
+
+def _seconds(do: Callable[[], object], times: int = 15) -> float:
+    """The median of several times."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        do()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 
 @dataclass(frozen=True)
@@ -27,31 +29,64 @@ class WrongAnswer(Exception):
 
 
 def measure(
-    port: int, path: str, body: bytes, seconds: float, connections: int, cards: int
+    port: int,
+    path: str,
+    body: bytes,
+    seconds: float,
+    connections: int,
+    cards: int,
+    tokens: Sequence[str] = (),
+    pace: float | None = None,
 ) -> Measured:
     """Ask for ``seconds`` on so many connections; every answer must hold so many cards.
 
-    Raises ``WrongAnswer``.
+    Each call bears a token of its own, if there are ``tokens``; it ends when they are used up. At a
+    ``pace`` (calls a second, of all together) each is due at its time, and its latency counts from
+    there. Raises ``WrongAnswer``.
     """
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    message = head.encode() + body
+    apart = None if pace is None else connections / pace
     with multiprocessing.get_context("fork").Pool(connections) as pool:
-        jobs = [(port, message, seconds, cards)] * connections
+        jobs = [
+            (port, path, body, seconds, cards, tokens[number::connections], apart, number)
+            for number in range(connections)
+        ]
         results = pool.starmap(_ask, jobs, chunksize=1)
     latencies = sorted(latency for _, found in results for latency in found)
     took = max(spent for spent, _ in results)
     return Measured(len(latencies) / took, latencies)
 
 
-def _ask(port: int, message: bytes, seconds: float, cards: int) -> tuple[float, list[float]]:
+def _messages(port: int, path: str, body: bytes, tokens: Sequence[str]) -> Iterator[bytes]:
+    """The calls, one after another: without end if there are no tokens."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+    )
+    if tokens:
+        return (f"{head}Authorization: Bearer {t}\r\n\r\n".encode() + body for t in tokens)
+    return cycle([f"{head}\r\n".encode() + body])
+
+
+def _ask(
+    port: int,
+    path: str,
+    body: bytes,
+    seconds: float,
+    cards: int,
+    tokens: Sequence[str],
+    apart: float | None,
+    number: int,
+) -> tuple[float, list[float]]:
     latencies: list[float] = []
+    messages = _messages(port, path, body, tokens)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = now = time.perf_counter()
-        while now - began < seconds:
+        due = began + (number % 8) / 8 * (apart or 0)
+        while now - began < seconds and (message := next(messages, None)) is not None:
+            if apart is not None:
+                time.sleep(max(0.0, due - time.perf_counter()))
+                now, due = due, due + apart
             connection.sendall(message)
             answer = _receive(connection)
             later = time.perf_counter()
@@ -59,7 +94,7 @@ def _ask(port: int, message: bytes, seconds: float, cards: int) -> tuple[float, 
             if not answer.startswith(b"HTTP/1.1 200") or answer.count(b'"indicator"') != cards:
                 raise WrongAnswer(answer[:300].decode(errors="replace"))
             now = time.perf_counter()
-    return now - began, latencies
+    return time.perf_counter() - began, latencies
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -17,10 +17,11 @@ CARDS = ["inhibited-letdown", "lactation-consult", "supply-risk-factors", "medic
 SERVICE = "/cds-services/lactation-patient-view"
 
 
-def build_request(observations: int, now: datetime) -> bytes:
+def build_request(observations: int, now: datetime, read: bool = True) -> bytes:
     """A patient-view request as of ``now``, all in prefetch, with so many Observations.
 
-    Her own are those of the synthetic mother; the rest are sessions of the days before.
+    Her own are those of the synthetic mother; the rest are sessions of the days before, or, unless
+    they are to be ``read``, the same under a code that means no fact.
     """
     content = load_content()
     mother = next(mother for mother in vignettes() if mother.name == MOTHER)
@@ -37,6 +38,9 @@ def build_request(observations: int, now: datetime) -> bytes:
     for number in range(observations - held):
         when = now - timedelta(hours=26, minutes=90 * number)
         session = {**example, "id": f"earlier-{number}", "effectiveDateTime": when.isoformat()}
+        if not read:
+            coding = {"system": "urn:lactation-cds:fact", "code": "expressed-milk-colour"}
+            session["code"] = {"coding": [coding]}
         milk.append({"fullUrl": f"{EXAMPLE_SERVER}/Observation/{number}", "resource": session})
     return orjson.dumps(hook_request(mother, "patient-view", EXAMPLE_SERVER, sent))
 

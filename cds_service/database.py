@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -74,6 +75,13 @@ _FIRST_IN_LINE = {
     "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
 }
 _upgrading = threading.Lock()  # Alembic knows one upgrade a process
+# All rows of a batch as one document, which PostgreSQL takes apart: a seventh of the time here.
+_COLUMNS = ", ".join(column.name for column in _shown.columns)
+_SHOWN_AS_JSON = sa.text(
+    f"INSERT INTO shown ({_COLUMNS}) SELECT {_COLUMNS} "
+    "FROM json_populate_recordset(CAST(NULL AS shown), CAST(:rows AS json)) "
+    "ON CONFLICT DO NOTHING"
+)
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -165,8 +173,12 @@ class Database:
         """
         try:
             with self.engine.begin() as connection:
-                insert: Any = _INSERTS[connection.dialect.name](_shown)
-                connection.execute(insert.on_conflict_do_nothing(index_elements=["uuid"]), rows)
+                if connection.dialect.name == "postgresql":
+                    document = orjson.dumps(list(rows)).decode()
+                    connection.execute(_SHOWN_AS_JSON, {"rows": document})
+                else:
+                    insert = sqlite.insert(_shown).on_conflict_do_nothing()
+                    connection.execute(insert, rows)
         except (SQLAlchemyError, KeyError) as error:
             raise _failed(error) from None
 

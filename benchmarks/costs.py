@@ -1,0 +1,65 @@
+"""What one more Observation costs, in this process and without HTTP, beside its parsing alone."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import orjson
+
+from cds_service.cards import Setting
+from cds_service.content_loader import load_content
+from cds_service.evaluation import Evaluation
+from cds_service.prefetch import gather
+from cds_service.protocol import read_request
+
+from .requests import build_request
+
+SIZES = (50, 500, 5000)
+
+
+def microseconds(do: Callable[[], object], times: int) -> float:
+    """The least of several means."""
+    means = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(times):
+            do()
+        means.append((time.perf_counter() - began) / times)
+    return min(means) * 1e6
+
+
+def costs_of_observations(now: datetime) -> dict[str, float]:
+    """Microseconds by what was done and how many Observations there were.
+
+    ``answer-50``: the whole way from bytes to bytes; ``unread-50``: the same, if no fact reads
+    what there is more; ``parse-50`` and ``parse-unread-50``: orjson alone.
+    """
+    content = load_content()
+    evaluation = Evaluation(content)
+
+    def answer(body: bytes) -> bytes:
+        hook, context = read_request(body, "patient-view")
+        chart = gather(content, hook, context, None, 1.0)
+        return evaluation.answer(chart, Setting.of(hook.hook, context), now).body
+
+    found: dict[str, float] = {}
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    for size in SIZES:
+        for kind, prefix in (("answer", ""), ("unread", "unread-")):
+            body = build_request(size, now, read=kind == "answer")
+            times = max(5, 20_000 // size)
+            found[f"{kind}-{size}"] = microseconds(lambda body=body: answer(body), times)
+            found[f"parse-{prefix}{size}"] = microseconds(lambda b=body: orjson.loads(b), times)
+    gc.enable()
+    gc.unfreeze()
+    return found
+
+
+def each_more(costs: dict[str, float], kind: str, few: int, many: int) -> float:
+    """Microseconds for one more Observation, between ``few`` and ``many`` of them."""
+    return (costs[f"{kind}-{many}"] - costs[f"{kind}-{few}"]) / (many - few)

@@ -1,0 +1,53 @@
+"""The service with one thing done otherwise, to know what that thing costs.
+
+python -m benchmarks.variants NAME PORT WORKERS THREADS
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from fhir.resources.R4B.bundle import Bundle
+from flask import Flask, request
+
+from cds_service.app import create_app
+from cds_service.ledger import Ledger
+from cds_service.server import Options, run_under_gunicorn
+from cds_service.telemetry import write_logs_as_json
+
+
+def validating() -> Flask:
+    """Each Bundle is made a model of FHIR's own before it is looked at."""
+    app = create_app()
+
+    @app.before_request
+    def validate() -> None:
+        prefetch = orjson.loads(request.get_data()).get("prefetch", {})
+        for value in prefetch.values():
+            if value is not None:
+                Bundle.model_validate(value)
+
+    return app
+
+
+def unrecorded() -> Flask:
+    """What was shown is not noted."""
+
+    def forget(*_: Any) -> None:
+        return
+
+    Ledger.keep = forget  # type: ignore[method-assign]
+    return create_app()
+
+
+VARIANTS: dict[str, Callable[[], Flask]] = {"validating": validating, "unrecorded": unrecorded}
+
+if __name__ == "__main__":
+    name, port, workers, threads = sys.argv[1:]
+    write_logs_as_json()
+    run_under_gunicorn(
+        VARIANTS[name], Options("127.0.0.1", int(port), int(workers), int(threads), json_logs=True)
+    )
