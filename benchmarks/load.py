@@ -47,7 +47,16 @@ def measure(
     apart = None if pace is None else connections / pace
     with multiprocessing.get_context("fork").Pool(connections) as pool:
         jobs = [
-            (port, path, body, seconds, cards, tokens[number::connections], apart, number)
+            (
+                port,
+                path,
+                body,
+                seconds,
+                cards,
+                tokens[number::connections],
+                apart,
+                number / connections,
+            )
             for number in range(connections)
         ]
         results = pool.starmap(_ask, jobs, chunksize=1)
@@ -75,14 +84,14 @@ def _ask(
     cards: int,
     tokens: Sequence[str],
     apart: float | None,
-    number: int,
+    phase: float,
 ) -> tuple[float, list[float]]:
     latencies: list[float] = []
     messages = _messages(port, path, body, tokens)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = now = time.perf_counter()
-        due = began + (number % 8) / 8 * (apart or 0)
+        due = began + phase * (apart or 0)
         while now - began < seconds and (message := next(messages, None)) is not None:
             if apart is not None:
                 time.sleep(max(0.0, due - time.perf_counter()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from .protocol import operation_outcome
 from .telemetry import NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
+WAIT_FOR_EACH, LONGEST_WAIT = 0.0005, 0.005  # seconds, before another connection is taken
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -139,7 +141,15 @@ _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """A worker that repeats nothing of what it could not read."""
+    """A worker that takes its share of connections, and repeats nothing of what it could not read.
+
+    A connection that is kept stays with the worker that took it. If one took most of them, their
+    calls would wait for it while another worker is idle; so who has more waits longer to take one.
+    """
+
+    def accept(self, listener: Any) -> None:
+        time.sleep(min(self.nr_conns * WAIT_FOR_EACH, LONGEST_WAIT))
+        super().accept(listener)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         theirs = isinstance(exc, errors.ParseException) and not isinstance(exc, _OURS)
