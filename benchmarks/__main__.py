@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,12 +135,13 @@ class Bench:
     def beside_the_floor(self) -> list[Row]:
         """Throughput, latency, start and memory."""
         began = time.perf_counter()
-        with self._service() as (port, process), self._floor() as floor:
+        with self._service() as (port, process), ExitStack() as later:
             start = self._first - began
+            floor = later.enter_context(self._floor())
             pairs = self._turns(port, floor)
             self._capacity = statistics.median(service.rate for service, _ in pairs)
             busy = measure(
-                *(port, SERVICE, self._body, self._seconds * 2, 4 * CONNECTIONS, len(CARDS)),
+                *(port, SERVICE, self._body, self._seconds * 2, CONNECTIONS, len(CARDS)),
                 pace=0.7 * self._capacity,
             )
             memory = max(resident(child) for child in children(process.pid))

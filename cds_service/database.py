@@ -82,6 +82,7 @@ _SHOWN_AS_JSON = sa.text(
     "FROM json_populate_recordset(CAST(NULL AS shown), CAST(:rows AS json)) "
     "ON CONFLICT DO NOTHING"
 )
+_SEE_TOKEN = sa.insert(_seen_tokens)  # made once: it is asked for at every call
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -135,9 +136,7 @@ class Database:
         token = hashlib.sha256(f"{issuer}\0{jti}".encode()).hexdigest()
         try:
             with self.engine.begin() as connection:
-                connection.execute(
-                    sa.insert(_seen_tokens).values(token=token, expires=int(expires) + 1)
-                )
+                connection.execute(_SEE_TOKEN, {"token": token, "expires": int(expires) + 1})
                 self._seen += 1
                 if self._seen % PURGE_EVERY == 1:
                     connection.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < now))
