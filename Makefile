@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench fuzz soak nothing-lost docs fixtures audit sbom clean
+.PHONY: run test check bench profile fuzz soak nothing-lost docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -37,6 +37,10 @@ sbom: .venv-tools/ready
 # All goals, beside what was measured and the run that was kept; KEEP=1 keeps this one.
 bench: .venv/ready .venv-peer/ready
 	@$(BIN)/python -m benchmarks $(if $(KEEP),--keep)
+
+# Where the time of one request goes; KEEP=1 keeps the picture.
+profile: .venv/ready
+	@$(BIN)/python -m benchmarks.profile $(if $(KEEP),--keep)
 
 # Ten minutes of too many callers, good, bad and slow, then five of a few.
 soak: .venv/ready

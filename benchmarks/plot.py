@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 LABELS, BAR, ROW, TOP = 380, 380, 26, 40
-MOST = 4.0  # times the goal, either way
+MOST = 8.0  # times the goal, either way
 
 
 def draw(
@@ -23,9 +23,9 @@ def draw(
     height = TOP + ROW * len(shown) + 34
     middle = LABELS + BAR / 2
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABELS + BAR + 80} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LABELS + BAR + 110} {height}" '
         'font-family="sans-serif" font-size="13" fill="#222">',
-        f'<rect width="{LABELS + BAR + 80}" height="{height}" fill="#fff"/>',
+        f'<rect width="{LABELS + BAR + 110}" height="{height}" fill="#fff"/>',
         f'<text x="{middle}" y="20" text-anchor="middle">the goal</text>',
     ]
     for number, (name, measured, goal, at_least, before) in enumerate(shown):
@@ -40,7 +40,7 @@ def draw(
         parts.append(
             f'<rect x="{LABELS}" y="{y + 3}" width="{length:.1f}" height="16" fill="{colour}"/>'
         )
-        parts.append(f'<text x="{LABELS + BAR + 8}" y="{y + 15}">{measured:.2f}</text>')
+        parts.append(f'<text x="{LABELS + BAR + 8}" y="{y + 15}">{measured:.2f} / {goal:g}</text>')
         old = (before or {}).get("measured")
         if isinstance(old, float):
             x = LABELS + _length(old, goal, at_least)

@@ -61,7 +61,7 @@ def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
     _Server(app, make, options).run()
 
 
-def _set_aside() -> None:
+def set_aside() -> None:
     """The content never changes: the collector need not look at it, nor a fork copy its pages.
 
     What a request leaves behind is freed without it, so that it may come seldom.
@@ -87,7 +87,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, app: Flask, make: Callable[[], Flask], options: Options) -> None:
         self._app, self._make, self._options = app, make, options
         super().__init__()
-        _set_aside()
+        set_aside()
 
     def load_config(self) -> None:
         options = self._options
@@ -118,7 +118,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self._app.config[NOT_LOADED] = True
         else:
             log.info("loaded anew: new workers take the place of the old ones")
-        _set_aside()
+        set_aside()
 
 
 class _JsonLogger(Logger):  # type: ignore[misc]

@@ -1,0 +1,168 @@
+"""``make profile``: where the time of one request goes, stage by stage, as a picture.
+
+The application is called in this process, without a network, as often as it takes; the time of a
+stage is its median. What is left of the whole is Flask, the log and the ledger.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Response, g
+from rich.console import Console
+from rich.table import Table
+
+from cds_service.app import create_app
+from cds_service.cards import Setting
+from cds_service.content_loader import load_content
+from cds_service.evaluation import Evaluation
+from cds_service.prefetch import gather
+from cds_service.protocol import read_request
+from cds_service.server import set_aside
+from cds_service.settings import Settings
+from cds_service.telemetry import write_logs_as_json
+
+from .requests import SERVICE, build_request
+
+PICTURE = Path(__file__).parent.parent / "docs" / "profile.svg"
+COLOURS = ("#2a7f62", "#3f9f83", "#7cc0a5", "#c2703d", "#dd9b6f", "#6b6f8f", "#9da0bb")
+WIDTH, LEFT, BAR = 860, 20, 46
+
+
+@click.command()
+@click.option("--times", default=1500, show_default=True)
+@click.option("--keep", is_flag=True, help="Keep the picture.")
+def main(times: int, keep: bool) -> None:
+    """Measure it, and draw it."""
+    stages = measure_stages(times)
+    whole = sum(stages.values())
+    table = Table(title=f"one request: {whole:.0f} us", title_justify="left")
+    for column in ("", "us", "%"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, took in stages.items():
+        table.add_row(name, f"{took:.0f}", f"{took / whole:.0%}")
+    Console().print(table)
+    if keep:
+        PICTURE.write_text(draw(stages))
+
+
+def measure_stages(times: int) -> dict[str, float]:
+    """Microseconds by stage."""
+    now = datetime.now(UTC)
+    body, content = build_request(50, now), load_content()
+    with tempfile.TemporaryDirectory() as aside, _silent():
+        write_logs_as_json()
+        settings = Settings(auth="open", database_url=f"sqlite:///{aside}/profile.sqlite3")
+        app = create_app(settings, content)
+        set_aside()
+        seen: list[dict[str, float]] = []
+
+        @app.after_request
+        def look(response: Response) -> Response:
+            seen.append(dict(g.stages))
+            return response
+
+        wholes = []
+        for _ in range(times):
+            began = time.perf_counter()
+            answer = app.wsgi_app(_environ(body), lambda *_: io.BytesIO().write)
+            b"".join(answer)
+            wholes.append(time.perf_counter() - began)
+        evaluation, parts = Evaluation(content), []
+        for _ in range(times):
+            hook, context = read_request(body, "patient-view")
+            chart = gather(content, hook, context, None, 1.0)
+            began = time.perf_counter()
+            evaluation.case(chart, now)
+            between = time.perf_counter()
+            evaluation.answer(chart, Setting.of(hook.hook, context), now)
+            parts.append((between - began) / (time.perf_counter() - between))
+    late = seen[times // 5 :]
+    stage = {name: statistics.median(each[name] for each in late) * 1e6 for name in late[0]}
+    facts = statistics.median(parts) * stage["evaluate"]
+    rest = statistics.median(wholes[times // 5 :]) * 1e6 - sum(stage.values())
+    return {
+        "caller": stage["caller"],
+        "body, JSON, request": stage["request"],
+        "chart": stage["gather"],
+        "facts": facts,
+        "findings to cards, JSON": stage["evaluate"] - facts,
+        "Flask, log, ledger": rest,
+    }
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing is said on the error stream, by anyone."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+def _environ(body: bytes) -> dict[str, Any]:
+    return {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": SERVICE,
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "127.0.0.1",
+        "HTTP_ACCEPT": "*/*",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+def draw(stages: dict[str, float]) -> str:
+    """An SVG: one bar, as long as the request, and its stages below it."""
+    whole, x = sum(stages.values()), float(LEFT)
+    height = 60 + BAR + 24 * len(stages)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        'font-family="sans-serif" font-size="14" fill="#222">',
+        f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+        f'<text x="{LEFT}" y="24">One request, 50 Observations, 4 cards: {whole:.0f} us</text>',
+    ]
+    for number, (name, took) in enumerate(stages.items()):
+        words = f"{escape(name)}: {took:.0f} us ({took / whole:.0%})"
+        length, colour = (WIDTH - 2 * LEFT) * took / whole, COLOURS[number % len(COLOURS)]
+        y = 62 + BAR + 24 * number
+        parts += [
+            f'<rect x="{x:.1f}" y="38" width="{length:.1f}" height="{BAR}" fill="{colour}"/>',
+            f'<rect x="{LEFT}" y="{y - 12}" width="14" height="14" fill="{colour}"/>',
+            f'<text x="{LEFT + 22}" y="{y}">{words}</text>',
+        ]
+        x += length
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
