@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench profile fuzz soak nothing-lost docs fixtures audit sbom clean
+.PHONY: run test check bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -41,6 +41,10 @@ bench: .venv/ready .venv-peer/ready
 # Where the time of one request goes; KEEP=1 keeps the picture.
 profile: .venv/ready
 	@$(BIN)/python -m benchmarks.profile $(if $(KEEP),--keep)
+
+# How many instructions a request takes; KEEP=1 keeps the count that CI compares with.
+instructions: .venv/ready
+	@$(BIN)/python -m benchmarks.instructions $(if $(KEEP),--keep)
 
 # Ten minutes of too many callers, good, bad and slow, then five of a few.
 soak: .venv/ready
