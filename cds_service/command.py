@@ -3,6 +3,7 @@
 serve      run the service under gunicorn
 demo       the same, with synthetic mothers and a small EHR to open their charts
 evaluate   the cards for a hook request in a file, in the terminal
+evaluate-bulk  the cards for everyone in a FHIR Bulk Data export
 content    check, test and mutate the clinical content
 lactmed    lay the National Library's records beside it, and see what a new month changes
 """
@@ -29,12 +30,13 @@ from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markdown import Markdown
 from rich.panel import Panel
+from rich.progress import Progress, track
 from rich.progress import open as open_with_progress
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from .app import create_app
+from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .conditions import Truth
@@ -289,6 +291,62 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         case = evaluation.case(chart, at, context.judged_orders)
         for assessment in content.assessments.values():
             console.print(_assessment_table(assessment, case.assess(assessment)))
+
+
+@main.command("evaluate-bulk")
+@click.argument(
+    "directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the cards go, as NDJSON. It names patients: only its owner can read it.",
+)
+@click.option("--now", type=Moment(), help="Evaluate as of this time, not the present.")
+@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes.")
+def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: int) -> None:
+    """Evaluate a FHIR Bulk Data export, for everyone in it.
+
+    Writes a line for each patient who has cards, and prints a summary. Ends with 1 if a line of the
+    export could not be read, or someone could not be judged; what could is written all the same.
+    """
+    settings, content = Settings(), _content()
+    try:
+        export = open_export(directory)
+    except ExportError as error:
+        raise click.ClickException(str(error)) from None
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("Reading", total=export.size)
+        wanted = {key.resource for key in content.prefetch.values()}
+        scan(export, wanted, lambda read: progress.advance(task, read))
+    evaluation = BulkEvaluation(export, content, now or datetime.now(UTC), settings.jurisdiction)
+    patients, whole = export.patients, Summary()
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("Evaluating", total=len(patients))
+        with open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            for lines, summary in evaluate_all(evaluation, patients, workers):
+                file.write(lines)
+                whole.add(summary)
+                progress.advance(task, summary.patients)
+    Console().print(_bulk_table(whole, content))
+    missing = sorted(wanted - export.types)
+    if missing:
+        click.echo(f"Not exported, and so not known: {', '.join(missing)}.")
+    if export.unreadable or whole.not_judged:
+        raise click.ClickException(
+            f"{export.unreadable} lines could not be read, {whole.not_judged} patients not judged"
+        )
+
+
+def _bulk_table(summary: Summary, content: Content) -> Table:
+    title = f"{summary.with_cards:,} of {summary.patients:,} patients have cards"
+    table = Table("Card", "Patients", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    for card, count in summary.cards.most_common():
+        table.add_row(content.cards[card].title, f"{count:,}")
+    return table
 
 
 def _hook_of(body: bytes) -> str:

@@ -1,0 +1,127 @@
+"""An export evaluated: everyone gets the cards that a hook would have given her."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cds_service.command import main
+from cds_service.content import Content
+from cds_service.vignettes import NOW, Vignette, vignettes
+
+MOTHERS = [
+    mother
+    for mother in vignettes()
+    if mother.expected.hook == "patient-view"
+    and mother.expected.jurisdiction == "US"
+    and mother.now == NOW
+]
+
+
+def write_export(directory: Path, resources: Iterable[dict[str, Any]], content: Content) -> None:
+    """A file for each type of which the content reads anything, and two of Observations."""
+    directory.mkdir()
+    types = {key.resource for key in content.prefetch.values()} | {"Medication", "Patient"}
+    lines: dict[str, list[str]] = {f"{kind}.ndjson": [] for kind in types}
+    lines["Observation.2.ndjson"] = []
+    for number, resource in enumerate(resources):
+        kind = resource["resourceType"]
+        second = ".2" if kind == "Observation" and number % 2 else ""
+        lines.setdefault(f"{kind}{second}.ndjson", []).append(json.dumps(resource))
+    for name, written in lines.items():
+        (directory / name).write_text("".join(f"{line}\n" for line in written))
+
+
+def resources_of(mothers: Iterable[Vignette]) -> list[dict[str, Any]]:
+    return [entry["resource"] for mother in mothers for entry in mother.bundle["entry"]]
+
+
+def evaluate(directory: Path, output: Path, *more: str) -> Result:
+    arguments = ["evaluate-bulk", str(directory), "--output", str(output)]
+    return CliRunner().invoke(main, [*arguments, "--now", NOW.isoformat(), *more])
+
+
+def cards_in(output: Path) -> dict[str, list[str]]:
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    return {each["patient"]: [card["card"] for card in each["cards"]] for each in found}
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_each_mother_gets_her_cards_and_nobody_else_any(
+    content: Content, tmp_path: Path, workers: str
+) -> None:
+    assert len(MOTHERS) > 60
+    smoking = {"system": "urn:lactation-cds:fact", "code": "smoking-status"}
+    smoker = {"system": "urn:lactation-cds:answer", "code": "smoker"}
+    no_mother = {
+        "resourceType": "Observation",
+        "id": "of-a-man",
+        "status": "final",
+        "code": {"coding": [smoking]},
+        "subject": {"reference": "Patient/man"},
+        "effectiveDateTime": NOW.isoformat(),
+        "valueCodeableConcept": {"coding": [smoker]},
+    }
+    write_export(tmp_path / "export", [*resources_of(MOTHERS), no_mother], content)
+    result = evaluate(tmp_path / "export", tmp_path / "cards.ndjson", "--workers", workers)
+    assert result.exit_code == 0, result.output
+    expected = {m.patient_id: m.expected.cards for m in MOTHERS if m.expected.cards}
+    assert cards_in(tmp_path / "cards.ndjson") == expected
+    assert f"{len(expected)} of {len(MOTHERS) + 1} patients have cards" in result.output
+    assert "Not exported" not in result.output
+    assert stat.S_IMODE((tmp_path / "cards.ndjson").stat().st_mode) == 0o600
+
+
+def test_what_was_not_exported_is_not_known(content: Content, tmp_path: Path) -> None:
+    mother = next(mother for mother in MOTHERS if mother.name == "inhibited-letdown")
+    write_export(tmp_path / "export", resources_of([mother]), content)
+    (tmp_path / "export" / "Condition.ndjson").unlink()
+    result = evaluate(tmp_path / "export", tmp_path / "cards.ndjson")
+    assert "Not exported, and so not known: Condition." in result.output
+    (line,) = (tmp_path / "cards.ndjson").read_text().splitlines()
+    assert "Could not be read: conditions" in json.loads(line)["cards"][0]["detail"]
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '"x"', '{"id": "no-type", "subject": {}}'])
+def test_a_broken_line_is_told_and_spoils_nobody(
+    content: Content, tmp_path: Path, broken: str
+) -> None:
+    mother = next(mother for mother in MOTHERS if mother.name == "inhibited-letdown")
+    write_export(tmp_path / "export", resources_of([mother]), content)
+    with (tmp_path / "export" / "Observation.ndjson").open("a") as file:
+        file.write(f"{broken}\n\n")
+    result = evaluate(tmp_path / "export", tmp_path / "cards.ndjson")
+    assert result.exit_code == 1
+    assert "1 lines could not be read" in result.output
+    assert cards_in(tmp_path / "cards.ndjson") == {mother.patient_id: mother.expected.cards}
+
+
+def test_a_medicine_that_is_only_pointed_at_is_found(content: Content, tmp_path: Path) -> None:
+    mother = next(mother for mother in MOTHERS if mother.name == "medicines")
+    resources = json.loads(json.dumps(resources_of([mother])))
+    number = 0
+    for resource in list(resources):
+        concept = resource.pop("medicationCodeableConcept", None)
+        if concept is not None:
+            number += 1
+            identifier = f"medication-{number}"
+            resource["medicationReference"] = {"reference": f"Medication/{identifier}"}
+            medication = {"resourceType": "Medication", "id": identifier, "code": concept}
+            resources.append(medication)
+    assert number
+    write_export(tmp_path / "export", resources, content)
+    evaluate(tmp_path / "export", tmp_path / "cards.ndjson")
+    assert cards_in(tmp_path / "cards.ndjson") == {mother.patient_id: mother.expected.cards}
+
+
+def test_a_directory_without_an_export_says_so(tmp_path: Path) -> None:
+    result = evaluate(tmp_path, tmp_path / "cards.ndjson")
+    assert result.exit_code == 1
+    assert "no NDJSON file" in result.output
+    assert not (tmp_path / "cards.ndjson").exists()
