@@ -46,6 +46,7 @@ COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
+TOO_LARGE = 1e6  # for anything that is measured of her, in the unit of its fact; a slip of the pen
 
 _CODE = re.compile(r"[a-z-]{1,40}")
 
@@ -392,6 +393,8 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     converted = content.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")
+    if not abs(converted) < TOO_LARGE:
+        raise Unusable("its value is too large to be one")
     if converted < 0 and not spec.may_be_negative:
         raise Unusable("its value is below zero")
     return converted

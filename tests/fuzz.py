@@ -1,6 +1,6 @@
 """Break the repository's own requests and see that nothing but a clean answer comes back.
 
-``python -m tests.fuzz --requests 50000`` runs the service as a process of its own and sends it the
+``python -m tests.fuzz --requests 100000`` runs the service as a process of its own and sends it the
 calls for all synthetic mothers, each broken in one to three ways: members of another type, lengths,
 numbers at the edge, odd texts, depth, encodings, duplicated keys, bytes. The seed is printed; the
 same seed sends the same requests. It fails if an answer is 5xx, is not as described, takes longer
@@ -44,7 +44,9 @@ from .conftest import SCHEMAS
 from .processes import free_port, started
 
 MOST_BYTES = 200_000  # of an answer
-MOST_GROWTH = 0.03  # of memory from the second quarter of a run to its last
+MOST_GROWTH = (
+    0.03  # of memory from the second quarter of a run, when all caches are full, to its last
+)
 MOMENTS = 20  # at which memory is looked at
 
 Shape = Callable[[random.Random], Any]
@@ -329,7 +331,7 @@ def fuzz(seed: int, count: int, show: Callable[[Iterator[Call]], Iterable[Call]]
 
 
 @click.command()
-@click.option("--requests", "count", default=50_000, show_default=True)
+@click.option("--requests", "count", default=100_000, show_default=True)
 @click.option("--seed", type=int, help="Any number; a new one if none is given.")
 def main(count: int, seed: int | None) -> None:
     """Send broken requests to the service and judge every answer."""
