@@ -25,14 +25,13 @@ from typing import Any, BinaryIO
 import orjson
 
 from .cards import EXTENSION, NothingEvaluated, Setting
-from .chart import Answer, Chart, Resource, State
+from .chart import Answer, Chart, Resource, State, patient_in, subject_of
 from .content import Content
 from .evaluation import Evaluation
 
 NAMED = re.compile(r"^(?:.*\.)?([A-Z][A-Za-z]+)(?:\.[^.]+)*\.ndjson$")
 AT_ONCE = 100  # patients that a process evaluates before it tells
 _OFFSET_BITS = 44  # of a place: below them the offset in the file, above them the file
-_REFERENCE = re.compile(r"(?:^|/)Patient/([^/]+)(?:/_history/[^/]+)?$")
 
 
 class ExportError(Exception):
@@ -43,12 +42,16 @@ class ExportError(Exception):
 class Export:
     """Where everything is. ``patients`` are those of whom there is a record, but for infants."""
 
-    files: list[Path]
-    types: set[str]
+    files: list[tuple[Path, str]]  # each with the type of its resources
     places: dict[str, array[int]] = field(default_factory=dict)  # of a patient's lines
     infants: dict[str, set[str]] = field(default_factory=dict)  # whom her records name as focus
     medications: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0  # lines
+
+    @property
+    def types(self) -> set[str]:
+        """The types of resources that were exported."""
+        return {kind for _, kind in self.files}
 
     @property
     def patients(self) -> list[str]:
@@ -59,16 +62,16 @@ class Export:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(path.stat().st_size for path in self.files)
+        return sum(path.stat().st_size for path, _ in self.files)
 
 
 def open_export(directory: Path) -> Export:
     """The files of an export. Raises ``ExportError`` if there are none."""
-    found = {path: NAMED.match(path.name) for path in sorted(directory.glob("*.ndjson"))}
-    files = {path: match[1] for path, match in found.items() if match is not None}
+    found = [(path, NAMED.match(path.name)) for path in sorted(directory.glob("*.ndjson"))]
+    files = [(path, match[1]) for path, match in found if match is not None]
     if not files:
         raise ExportError(f"{directory} has no NDJSON file that names a type of resource")
-    return Export(list(files), set(files.values()))
+    return Export(files)
 
 
 def scan(export: Export, wanted: Iterable[str], advance: Callable[[int], None]) -> None:
@@ -76,11 +79,9 @@ def scan(export: Export, wanted: Iterable[str], advance: Callable[[int], None]) 
 
     ``advance`` is told how many bytes have been read since.
     """
-    kinds = set(wanted)
-    for number, path in enumerate(export.files):
-        match = NAMED.match(path.name)
-        assert match is not None
-        if match[1] not in kinds | {"Medication"}:
+    kinds = {*wanted, "Medication"}
+    for number, (path, kind) in enumerate(export.files):
+        if kind not in kinds:
             advance(path.stat().st_size)
             continue
         offset = told = 0
@@ -99,33 +100,24 @@ def _note(export: Export, line: bytes, place: int) -> None:
     try:
         resource = orjson.loads(line)
         kind = resource["resourceType"]
+        if not isinstance(kind, str):
+            raise TypeError("the type of a resource is a text")
         if kind == "Medication":
             export.medications[str(resource["id"])] = place
             return
-        patient = _patient_of(resource)
+        patient = patient_in(subject_of(resource))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         export.unreadable += 1
         return
     if patient is None:
         return
-    export.places.setdefault(patient, array("Q")).append(place)
-    for reference in resource.get("focus") or ():
-        infant = _named(reference)
-        if infant is not None and infant != patient:
-            export.infants.setdefault(patient, set()).add(infant)
-
-
-def _patient_of(resource: Resource) -> str | None:
-    for name in ("subject", "patient", "for"):
-        if name in resource:
-            return _named(resource[name])
-    return None
-
-
-def _named(reference: Any) -> str | None:
-    text = reference.get("reference") if isinstance(reference, dict) else None
-    match = _REFERENCE.search(text) if isinstance(text, str) else None
-    return match[1] if match is not None else None
+    _, her = patient
+    export.places.setdefault(her, array("Q")).append(place)
+    focus = resource.get("focus")
+    named = [patient_in(each) for each in focus] if isinstance(focus, list) else []
+    infants = {infant for _, infant in filter(None, named)} - {her}
+    if infants:
+        export.infants.setdefault(her, set()).update(infants)
 
 
 @dataclass
@@ -136,7 +128,6 @@ class Summary:
     with_cards: int = 0
     cards: Counter[str] = field(default_factory=Counter)
     not_judged: int = 0
-    faults: int = 0
 
     def add(self, other: Summary) -> None:
         """Count what another has counted too."""
@@ -144,7 +135,6 @@ class Summary:
         self.with_cards += other.with_cards
         self.cards += other.cards
         self.not_judged += other.not_judged
-        self.faults += other.faults
 
 
 class BulkEvaluation:
@@ -164,10 +154,7 @@ class BulkEvaluation:
         try:
             for patient in patients:
                 summary.patients += 1
-                found = self._line(patient, files, summary)
-                if found:
-                    summary.with_cards += 1
-                    lines.append(found)
+                lines.append(self._line(patient, files, summary))
         finally:
             for file in files.values():
                 file.close()
@@ -181,9 +168,9 @@ class BulkEvaluation:
             summary.not_judged += 1
             told: dict[str, Any] = {"patient": patient, "error": "no card could be judged"}
             return orjson.dumps(told) + b"\n"
-        summary.faults += answered.faults
         if not answered.shown:
             return b""
+        summary.with_cards += 1
         summary.cards.update(answered.cards)
         cards = orjson.loads(answered.body)["cards"]
         return orjson.dumps({"patient": patient, "cards": [_brief(card) for card in cards]}) + b"\n"
@@ -205,7 +192,7 @@ class BulkEvaluation:
     def _at(self, place: int, files: dict[int, BinaryIO]) -> Resource:
         number = place >> _OFFSET_BITS
         if number not in files:
-            files[number] = self._export.files[number].open("rb")
+            files[number] = self._export.files[number][0].open("rb")
         files[number].seek(place & ((1 << _OFFSET_BITS) - 1))
         resource: Resource = orjson.loads(files[number].readline())
         return resource

@@ -118,6 +118,21 @@ def reference_to(resource: Resource) -> str:
 _PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")
 
 
+def subject_of(resource: Resource) -> Any:
+    """The reference to whom a resource is about, as it is written; ``None`` if there is none."""
+    for name in ("subject", "patient", "for"):
+        if name in resource:
+            return resource[name]
+    return None
+
+
+def patient_in(reference: Any) -> tuple[str | None, str] | None:
+    """The server, if one is named, and the id of the patient that a reference points at."""
+    text = reference.get("reference") if isinstance(reference, dict) else None
+    match = _PATIENT_REFERENCE.match(text) if isinstance(text, str) else None
+    return None if match is None else (match[1], match[2])
+
+
 class Chart:
     """Everything known about one mother, by prefetch key and by resource type.
 
@@ -168,21 +183,18 @@ class Chart:
                 self._infants.setdefault(resource["resourceType"], []).append(resource)
 
     def _subject(self, resource: Resource) -> str | None:
-        for name in ("subject", "patient", "for"):
-            if name in resource:
-                return self._patient(resource[name])
-        return None
+        return self._patient(subject_of(resource))
 
     def _patient(self, reference: Any) -> str | None:
-        text = reference.get("reference") if isinstance(reference, dict) else None
-        if text == self._reference:
+        if isinstance(reference, dict) and reference.get("reference") == self._reference:
             return self.patient_id
-        match = _PATIENT_REFERENCE.match(text) if isinstance(text, str) else None
-        if match is None:
+        found = patient_in(reference)
+        if found is None:
             return None
-        if match[1] is not None and self._base is not None and match[1] != self._base:
+        server, patient = found
+        if server is not None and self._base is not None and server != self._base:
             return None  # a patient of another server
-        return match[2]
+        return patient
 
     def _others_in(self, references: Any) -> Iterator[str]:
         for reference in references if isinstance(references, list) else ():

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -168,11 +168,8 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
         )
     for spec in content.counting_facts:
         assert spec.counts is not None
-        if spec.counts in facts and spec.id not in facts:
-            status = facts[spec.id].status
-            facts[spec.id] = FactValue(spec, status)  # of her own: it may be made of the sessions
-        if spec.id in facts:
-            _prefer_newer_count(facts[spec.id], facts[spec.counts])
+        if spec.id in facts or spec.counts in facts:
+            facts[spec.id] = _newer_count(facts[spec.id], facts[spec.counts])
     return facts
 
 
@@ -570,13 +567,13 @@ def _since_last_break(times: list[float], longest: float) -> list[float]:
     return times[start:]
 
 
-def _prefer_newer_count(reported: FactValue, recorded: FactValue) -> None:
+def _newer_count(reported: FactValue, recorded: FactValue) -> FactValue:
     """A count that was reported wins over the sessions recorded one by one, if it is newer.
 
     If it is the number that was recorded, every session of the day is in the record.
     """
     if reported.status == "conflicting":
-        return
+        return reported
     if (
         reported.value is not None
         and reported.moment is not None
@@ -585,12 +582,15 @@ def _prefer_newer_count(reported: FactValue, recorded: FactValue) -> None:
     ):
         if reported.value == recorded.measure("count-so-far") and not recorded.partly_read:
             _close_the_day(recorded)
-        return
+        return reported
     count = recorded.measure("count")
     if count is None:
-        return
-    reported.status = "known"
-    reported.value = count
-    reported.time = recorded.time
-    reported.moment = recorded.moment
-    reported.records = recorded.records
+        return reported
+    return replace(
+        reported,
+        status="known",
+        value=count,
+        time=recorded.time,
+        moment=recorded.moment,
+        records=recorded.records,
+    )

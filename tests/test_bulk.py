@@ -88,7 +88,16 @@ def test_what_was_not_exported_is_not_known(content: Content, tmp_path: Path) ->
     assert "Could not be read: conditions" in json.loads(line)["cards"][0]["detail"]
 
 
-@pytest.mark.parametrize("broken", ["{", "[]", '"x"', '{"id": "no-type", "subject": {}}'])
+BROKEN = [
+    "{",
+    "[]",
+    '"x"',
+    '{"id": "no-type", "subject": {}}',
+    '{"resourceType": [], "subject": {}}',
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_line_is_told_and_spoils_nobody(
     content: Content, tmp_path: Path, broken: str
 ) -> None:
@@ -100,6 +109,17 @@ def test_a_broken_line_is_told_and_spoils_nobody(
     assert result.exit_code == 1
     assert "1 lines could not be read" in result.output
     assert cards_in(tmp_path / "cards.ndjson") == {mother.patient_id: mother.expected.cards}
+
+
+@pytest.mark.parametrize("focus", [5, True, "Patient/x", {"reference": "Patient/x"}, [5, None]])
+def test_a_strange_focus_names_nobody(content: Content, tmp_path: Path, focus: Any) -> None:
+    mother = next(mother for mother in MOTHERS if mother.name == "inhibited-letdown")
+    odd = {"resourceType": "Observation", "id": "odd", "subject": {"reference": "Patient/other"}}
+    write_export(tmp_path / "export", [*resources_of([mother]), odd | {"focus": focus}], content)
+    result = evaluate(tmp_path / "export", tmp_path / "cards.ndjson")
+    assert result.exit_code == 0, result.output
+    assert cards_in(tmp_path / "cards.ndjson") == {mother.patient_id: mother.expected.cards}
+    assert "1 of 2 patients have cards" in result.output
 
 
 def test_a_medicine_that_is_only_pointed_at_is_found(content: Content, tmp_path: Path) -> None:
