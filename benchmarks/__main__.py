@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -30,16 +29,19 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from tests.postgresql import new_database, postgresql_server, programs
+
 from .costs import costs_of_observations, each_more
 from .load import Measured, measure
 from .plot import draw
-from .processes import children, resident, serving
+from .processes import children, process, resident, serving
 from .requests import CARDS, SERVICE, build_request
 from .slow_fhir import slow_fhir_server
 
 HERE = Path(__file__).parent
 KEPT = HERE / "kept.json"
 PEER = HERE.parent / ".venv-peer" / "bin" / "python"
+EMPTY = "/cds/cds-services/empty"  # the service of the peer
 BASE = "https://cds.example.org"
 KEYS = {
     "RS384": RSAKey.generate_key(2048, {"kid": "rsa"}),
@@ -130,22 +132,20 @@ class Bench:
         self._now = datetime.now(UTC)
         self._body = build_request(50, self._now)
         self._answer = b""
-        self._capacity = 0.0
 
     def beside_the_floor(self) -> list[Row]:
         """Throughput, latency, start and memory."""
         began = time.perf_counter()
-        with self._service() as (port, process), ExitStack() as later:
-            start = self._first - began
-            floor = later.enter_context(self._floor())
-            pairs = self._turns(port, floor)
-            self._capacity = statistics.median(service.rate for service, _ in pairs)
-            busy = measure(
-                *(port, SERVICE, self._body, self._seconds * 2, CONNECTIONS, len(CARDS)),
-                pace=0.7 * self._capacity,
-            )
-            memory = max(resident(child) for child in children(process.pid))
-        rates = [statistics.median(pair[n].rate for pair in pairs) for n in (0, 1)]
+        with self._service() as (port, service):
+            start = time.perf_counter() - began
+            with self._floor() as floor:
+                pairs = self._turns(port, floor)
+                rates = [statistics.median(pair[n].rate for pair in pairs) for n in (0, 1)]
+                busy = measure(
+                    *(port, SERVICE, self._body, self._seconds * 2, CONNECTIONS, len(CARDS)),
+                    pace=0.7 * rates[0],
+                )
+            memory = max(resident(child) for child in children(service.pid))
         return [
             _ratio("throughput, of the floor's", pairs, 0.9, f"{rates[0]:.0f} of {rates[1]:.0f}/s"),
             Row(
@@ -168,9 +168,7 @@ class Bench:
                 rows.append(Row(name, None, 2.5))
                 continue
             with self._service(workers=count) as (port, _), self._peer(count) as peer:
-                rows.append(
-                    _ratio(name, self._turns(port, peer, 1, "/cds/cds-services/empty"), 2.5)
-                )
+                rows.append(_ratio(name, self._turns(port, peer, 1, EMPTY), 2.5))
         with self._service() as (port, _), self._variant("validating") as other:
             pairs = self._turns(port, other, len(CARDS))
         rows.append(_ratio("throughput, of the same with fhir.resources", pairs, 10))
@@ -206,8 +204,6 @@ class Bench:
 
     def while_recording(self) -> list[Row]:
         """What was shown goes into a PostgreSQL, and the same without."""
-        from tests.postgresql import new_database, postgresql_server, programs
-
         name = "throughput while recording in PostgreSQL, of without"
         if programs() is None:
             return [Row(name, None, 0.9)]
@@ -243,10 +239,7 @@ class Bench:
         prefetch = request.pop("prefetch")
         with (
             slow_fhir_server(prefetch, 0.05) as fhir,
-            self._service(CDS_DEADLINE_MS="5000") as (
-                port,
-                _,
-            ),
+            self._service(CDS_DEADLINE_MS="5000") as (port, _),
         ):
             request["fhirServer"] = fhir
             searches = [f"{fhir}/{kind}?patient=x" for kind in ("Observation", "Condition")]
@@ -263,9 +256,9 @@ class Bench:
     ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
         port = next(PORTS)
         arguments = ("serve", "--port", port, "--workers", workers, "--threads", THREADS)
-        with serving("cds_service.command", *map(str, arguments), **environment) as process:
+        with serving("cds_service.command", *map(str, arguments), **environment) as service:
             self._answer = self._wait(port) or self._answer
-            yield port, process
+            yield port, service
 
     @contextmanager
     def _floor(self) -> Iterator[int]:
@@ -289,22 +282,12 @@ class Bench:
     @contextmanager
     def _peer(self, count: int) -> Iterator[int]:
         port = next(PORTS)
-        started = [
-            subprocess.Popen(
-                [PEER, HERE / "peer.py", str(port)],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for _ in range(count)
-        ]
-        try:
-            self._wait(port, "/cds/cds-services/empty")
+        with ExitStack() as all_of_them:
+            for _ in range(count):
+                all_of_them.enter_context(process(PEER, HERE / "peer.py", str(port)))
+            self._wait(port, EMPTY)
             time.sleep(3 * (count - 1))  # until the others listen too
             yield port
-        finally:
-            for process in started:
-                process.terminate()
-                process.wait(20)
 
     def _wait(self, port: int, path: str = SERVICE) -> bytes:
         """The first answer of a server that is starting; that of the service is checked."""
@@ -316,7 +299,6 @@ class Bench:
             except requests.ConnectionError:
                 time.sleep(0.01)
                 continue
-            self._first = time.perf_counter()
             if answer.status_code == 401:
                 return b""
             return _checked(answer).content if path == SERVICE else answer.content
@@ -388,4 +370,4 @@ def _seconds(do: Callable[[], object], times: int = 15) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -31,12 +31,8 @@ def microseconds(do: Callable[[], object], times: int) -> float:
     return min(means) * 1e6
 
 
-def costs_of_observations(now: datetime) -> dict[str, float]:
-    """Microseconds by what was done and how many Observations there were.
-
-    ``answer-50``: the whole way from bytes to bytes; ``unread-50``: the same, if no fact reads
-    what there is more; ``parse-50`` and ``parse-unread-50``: orjson alone.
-    """
+def answering(now: datetime) -> Callable[[bytes], bytes]:
+    """The whole way of a patient-view request, from bytes to bytes, without HTTP."""
     content = load_content()
     evaluation = Evaluation(content)
 
@@ -45,6 +41,16 @@ def costs_of_observations(now: datetime) -> dict[str, float]:
         chart = gather(content, hook, context, None, 1.0)
         return evaluation.answer(chart, Setting.of(hook.hook, context), now).body
 
+    return answer
+
+
+def costs_of_observations(now: datetime) -> dict[str, float]:
+    """Microseconds by what was done and how many Observations there were.
+
+    ``answer-50``: the whole way from bytes to bytes; ``unread-50``: the same, if no fact reads
+    what there is more; ``parse-50`` and ``parse-unread-50``: orjson alone.
+    """
+    answer = answering(now)
     found: dict[str, float] = {}
     gc.collect()
     gc.freeze()

@@ -7,15 +7,20 @@ multiple of what orjson takes to parse the same bytes. It is kept in ``instructi
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
+
+from .costs import answering
+from .requests import build_request
 
 KEPT = Path(__file__).parent / "instructions.json"
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -24,26 +29,11 @@ FEW, MORE = 20, 120  # the first are not like the others: nothing is specialized
 
 def answer_some(what: str, times: int) -> None:
     """Parse, or answer, the same request so many times."""
-    import gc
-
-    from cds_service.cards import Setting
-    from cds_service.content_loader import load_content
-    from cds_service.evaluation import Evaluation
-    from cds_service.prefetch import gather
-    from cds_service.protocol import read_request
-
-    from .requests import build_request
-
-    body, content = build_request(50, NOW), load_content()
-    evaluation = Evaluation(content)
+    body = build_request(50, NOW)
+    do: Callable[[bytes], object] = orjson.loads if what == "parse" else answering(NOW)
     gc.disable()
     for _ in range(times):
-        if what == "parse":
-            orjson.loads(body)
-        else:
-            hook, context = read_request(body, "patient-view")
-            chart = gather(content, hook, context, None, 1.0)
-            evaluation.answer(chart, Setting.of(hook.hook, context), NOW)
+        do(body)
 
 
 def count(what: str, times: int) -> int:

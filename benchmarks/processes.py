@@ -12,21 +12,28 @@ from pathlib import Path
 
 
 @contextmanager
+def process(*command: str | Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program as a process of its own, which says nothing; ended by its id."""
+    started = subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        started.wait(20)
+
+
+@contextmanager
 def serving(module: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server as a process of its own, with a database of its own; ended by its id."""
+    """A server of this project, open, with a database of its own unless others are named."""
     with tempfile.TemporaryDirectory() as aside:
-        database = {"CDS_DATABASE_URL": f"sqlite:///{aside}/bench.sqlite3"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            env={**os.environ, "CDS_AUTH": "open", **database, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(20)
+        own = {"CDS_AUTH": "open", "CDS_DATABASE_URL": f"sqlite:///{aside}/bench.sqlite3"}
+        with process(sys.executable, "-m", module, *arguments, **own | environment) as started:
+            yield started
 
 
 def children(process: int) -> list[int]:

@@ -6,23 +6,20 @@ stage is its median. What is left of the whole is Flask, the log and the ledger.
 
 from __future__ import annotations
 
-import io
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import redirect_stderr
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import click
 from flask import Response, g
 from rich.console import Console
 from rich.table import Table
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from cds_service.app import create_app
 from cds_service.cards import Setting
@@ -62,7 +59,11 @@ def measure_stages(times: int) -> dict[str, float]:
     """Microseconds by stage."""
     now = datetime.now(UTC)
     body, content = build_request(50, now), load_content()
-    with tempfile.TemporaryDirectory() as aside, _silent():
+    with (
+        tempfile.TemporaryDirectory() as aside,
+        open(os.devnull, "w") as nowhere,
+        redirect_stderr(nowhere),
+    ):
         write_logs_as_json()
         settings = Settings(auth="open", database_url=f"sqlite:///{aside}/profile.sqlite3")
         app = create_app(settings, content)
@@ -76,9 +77,12 @@ def measure_stages(times: int) -> dict[str, float]:
 
         wholes = []
         for _ in range(times):
+            request = EnvironBuilder(
+                SERVICE, method="POST", data=body, content_type="application/json"
+            )
+            environ = request.get_environ()
             began = time.perf_counter()
-            answer = app.wsgi_app(_environ(body), lambda *_: io.BytesIO().write)
-            b"".join(answer)
+            run_wsgi_app(app.wsgi_app, environ, buffered=True)
             wholes.append(time.perf_counter() - began)
         evaluation, parts = Evaluation(content), []
         for _ in range(times):
@@ -100,44 +104,6 @@ def measure_stages(times: int) -> dict[str, float]:
         "facts": facts,
         "findings to cards, JSON": stage["evaluate"] - facts,
         "Flask, log, ledger": rest,
-    }
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Nothing is said on the error stream, by anyone."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
-
-
-def _environ(body: bytes) -> dict[str, Any]:
-    return {
-        "REQUEST_METHOD": "POST",
-        "PATH_INFO": SERVICE,
-        "SCRIPT_NAME": "",
-        "QUERY_STRING": "",
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "127.0.0.1",
-        "HTTP_ACCEPT": "*/*",
-        "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
     }
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
-from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-
-class _Quiet(WSGIRequestHandler):
-    def log_request(self, *_: Any) -> None:
-        """No line for each."""
+from tests.processes import running
 
 
 @contextmanager
@@ -33,12 +29,6 @@ def slow_fhir_server(prefetch: dict[str, Any], seconds: float) -> Iterator[str]:
         made = Response(orjson.dumps(bundle), mimetype="application/fhir+json")
         return made(environ, start_response)
 
-    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/fhir"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each reading
+    with running(answer) as address:
+        yield f"{address}/fhir"

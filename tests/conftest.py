@@ -1,20 +1,16 @@
-"""What the tests share: the shipped content, the service without and with a network."""
+"""What the tests share: the shipped content, the service without a network."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
-from werkzeug.serving import make_server
 
 from cds_service.app import create_app
 from cds_service.content import Content
@@ -73,17 +69,3 @@ def valid() -> Callable[[str, Any], None]:
         assert not errors, "\n".join(errors)
 
     return check
-
-
-@contextmanager
-def running(app: Flask | Callable[..., Any], port: int = 0) -> Iterator[str]:
-    """Serve a WSGI application on this machine, on a free port if none is given."""
-    server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

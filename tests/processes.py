@@ -1,8 +1,9 @@
-"""The service as a process of its own."""
+"""Servers for the tests: as processes of their own, or in a thread; and what they need."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,12 +11,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+import pytest
 import requests
+from flask import Flask
+from werkzeug.serving import make_server
 
 
 class Started(NamedTuple):
@@ -82,6 +86,32 @@ def loaded(
         for thread in threads:
             thread.join()
     assert faults == []
+
+
+@contextmanager
+def running(app: Flask | Callable[..., Any], port: int = 0) -> Iterator[str]:
+    """Serve a WSGI application on this machine, on a free port if none is given."""
+    server = make_server("127.0.0.1", port, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def needed(program: str, package: str) -> str:
+    """Where a program is; without it, a test is skipped on a desk and fails in CI."""
+    return shutil.which(program) or lacking(f"{program} is needed (Debian: {package})")
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip a test on a desk for want of something, and fail it in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def free_port() -> int:

@@ -18,9 +18,9 @@ from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.settings import Settings
 
-from .conftest import running
 from .fhir_servers import FhirServer, bundle
 from .mothers import NOW, average, hook_request, inhibited, milk
+from .processes import running
 from .test_cards import break_
 
 Valid = Callable[[str, Any], None]

@@ -27,9 +27,9 @@ from cds_service.caller import ClientsError
 from cds_service.content import Content
 from cds_service.settings import Settings
 
-from .conftest import running
 from .fhir_servers import FhirServer
 from .mothers import NOW, average, hook_request
+from .processes import running
 
 BASE = "https://cds.example.org"
 VIEW = "/cds-services/lactation-patient-view"

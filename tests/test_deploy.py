@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +19,7 @@ from cds_service.command import main
 from cds_service.settings import Settings
 from cds_service.vignettes import vignettes
 
-from .conftest import running
-from .processes import free_port
+from .processes import free_port, needed, running
 from .test_command import run
 
 ROOT = Path(__file__).parent.parent
@@ -29,17 +27,6 @@ DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
 SETTINGS = {f"CDS_{name.upper()}" for name in Settings.model_fields}
-
-
-def needed(program: str, package: str) -> str:
-    """Where a program is; without it, a test is skipped on a desk and fails in CI."""
-    found = shutil.which(program)
-    if found is None:
-        reason = f"{program} is needed (Debian: {package})"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 # --- compose ------------------------------------------------------------------------------------

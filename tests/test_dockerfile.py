@@ -22,10 +22,10 @@ import requests
 
 from cds_service.vignettes import SHIPPED
 
-from .processes import free_port
+from .processes import free_port, lacking, needed
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
-from .test_deploy import ROOT, needed
+from .test_deploy import ROOT
 from .test_quiet import soon
 
 IMAGE, DEBIAN = "python:3.11-slim", "bookworm"
@@ -68,7 +68,7 @@ class Image:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     program, home = needed("debootstrap", "debootstrap"), tmp_path_factory.mktemp("image")
     if os.geteuid() != 0:
-        pytest.skip("root is needed to enter another root directory")
+        lacking("root is needed to enter another root directory")
     home.parent.chmod(0o755)
     include = "--include=python3,python3-venv,ca-certificates"
     arguments = ["--variant=minbase", include, DEBIAN, str(home / "base")]

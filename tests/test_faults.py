@@ -18,9 +18,9 @@ from cds_service.content import Content
 from cds_service.prefetch import MOST_RESOURCES
 from cds_service.settings import Settings
 
-from .conftest import running
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import NOW, hook_request, inhibited, observation
+from .processes import running
 from .test_outgoing import Listener, drip, listening, silent
 
 VIEW = "/cds-services/lactation-patient-view"

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Request, Response
 from cds_service.chart import Answer, State
 from cds_service.fhir_server import FhirReader
 
-from .conftest import running
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import milk
+from .processes import running
 
 KEYS = {name: f"{name}?patient=mother-1" for name in ("Observation", "Condition", "Encounter")}
 

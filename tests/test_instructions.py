@@ -6,7 +6,7 @@ import json
 
 from benchmarks.instructions import KEPT, measure
 
-from .test_deploy import needed
+from .processes import needed
 
 MOST = 1.1  # of what was kept
 

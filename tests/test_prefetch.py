@@ -12,9 +12,9 @@ from cds_service.fhir_server import FhirReader
 from cds_service.prefetch import fill_template, gather
 from cds_service.protocol import PatientViewContext, Refusal, read_request
 
-from .conftest import running
 from .fhir_servers import FhirServer, bundle
 from .mothers import hook_request, milk
+from .processes import running
 
 FAILED = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "timeout"}]}
 

@@ -12,10 +12,9 @@ from werkzeug.wrappers import Request, Response
 
 from cds_service.content import Content
 
-from .conftest import running
 from .fhir_servers import FhirServer, bundle
 from .mothers import HER, hook_request, inhibited
-from .processes import free_port, started
+from .processes import free_port, running, started
 from .test_app import VIEW
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

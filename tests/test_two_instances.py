@@ -18,12 +18,12 @@ import requests
 from cds_service.content import Content
 
 from .postgresql import new_database, postgresql_server
-from .processes import Started, free_port, loaded, started
+from .processes import Started, free_port, loaded, needed, started
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_command import run
 from .test_database import at_once
-from .test_deploy import DEPLOY, needed
+from .test_deploy import DEPLOY
 from .test_quiet import soon
 from .test_reload import change, version_of
 from .test_telemetry import present

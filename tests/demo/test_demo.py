@@ -14,9 +14,8 @@ from fhir.resources.R4B import get_fhir_model_class
 from cds_service.demo.app import create_demo
 from cds_service.vignettes import vignettes
 
-from ..conftest import running
 from ..mothers import NOW
-from ..processes import free_port
+from ..processes import free_port, running
 from ..test_quiet import soon
 
 SMOKER = "inhibited-letdown-smoker"
