@@ -82,11 +82,16 @@ class FhirReader:
         return answers
 
     def _read_all(self, base: str, token: str | None, search: str, deadline: float) -> Answer:
-        url: str | None = urljoin(base, search)
+        url, link = base, search
         whole = Answer(State.EMPTY)
         seen: set[str] = set()
-        while url is not None:
-            if origin_of(url) != origin_of(base):
+        while link:
+            try:
+                url = urljoin(url, link)
+                elsewhere = origin_of(url) != origin_of(base)
+            except ValueError:
+                return _cut_short(whole, "its next page is at no address")
+            if elsewhere:
                 return _cut_short(whole, "its next page is on another server")
             if url in seen or len(seen) >= MOST_PAGES:
                 return _cut_short(whole, "it has too many pages")
@@ -95,7 +100,7 @@ class FhirReader:
             whole.resources += page.resources
             if page.state is State.FAILED or (page.state is State.PARTIAL and not page.next_url):
                 return _cut_short(whole, page.reason)
-            url = urljoin(url, page.next_url) if page.next_url else None
+            link = page.next_url or ""
             if page.state is State.COMPLETE or whole.resources:
                 whole.state = State.COMPLETE
         return whole

@@ -214,6 +214,6 @@ def _cut(connection: Any) -> None:
 
 
 def origin_of(url: str) -> tuple[str, str]:
-    """Scheme and host with port, as they stand."""
+    """Scheme and host with port, as they stand. Raises ``ValueError`` if it is no address."""
     parts = urlsplit(url)
     return parts.scheme, parts.netloc

@@ -8,6 +8,7 @@ repeats nothing of what was sent.
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
@@ -189,6 +190,16 @@ def _uuid(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if not parts.hostname or parts.port == 0:  # to ask for a port raises if it is none
+        raise ValueError("it names no server")
+    return text
+
+
+Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$"), AfterValidator(_address)]
+
+
 class HookRequest(_Lenient):
     """A service call. ``prefetch`` stays as it came: it is read key by key later."""
 
@@ -200,7 +211,7 @@ class HookRequest(_Lenient):
     hook_instance: Annotated[str, AfterValidator(_uuid)] = Field(
         alias="hookInstance", json_schema_extra={"format": "uuid"}
     )
-    fhir_server: str | None = Field(default=None, alias="fhirServer", pattern=r"^https?://[^\s]+$")
+    fhir_server: Address | None = Field(default=None, alias="fhirServer")
     fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
     context: dict[str, Any]
     prefetch: dict[str, Any] = Field(default_factory=dict)

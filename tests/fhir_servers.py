@@ -22,7 +22,7 @@ def bundle(*resources: dict[str, Any], following: str | None = None) -> dict[str
     made: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
     if resources:
         made["entry"] = [{"resource": resource} for resource in resources]
-    if following:
+    if following is not None:
         made["link"] = [{"relation": "next", "url": following}]
     return made
 

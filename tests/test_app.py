@@ -144,6 +144,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "userId",
     ),
     "a server that is no address": ({"fhirServer": "file:///etc/passwd"}, "fhirServer"),
+    "a server of half an IPv6 address": ({"fhirServer": "http://[::1/fhir"}, "fhirServer"),
+    "a server on no port": ({"fhirServer": "https://fhir.example.org:x/fhir"}, "fhirServer"),
+    "a server without a name": ({"fhirServer": "https:///fhir"}, "fhirServer"),
     "prefetch that is a list": ({"prefetch": []}, "prefetch"),
     "an authorization without a server": (
         {

@@ -66,6 +66,14 @@ def test_a_next_link_to_another_origin_is_not_followed() -> None:
     assert answer.reason == "its next page is on another server"
 
 
+@pytest.mark.parametrize("link", ["http://[::1/fhir", "//[", "https://x:y/fhir", "", "\0"])
+def test_a_next_link_that_is_no_address_leads_nowhere(link: str) -> None:
+    answer = read(FhirServer({"Observation": bundle(milk(1, 1), following=link)}))["Observation"]
+    assert answer.state is State.PARTIAL
+    assert len(answer.resources) == 1
+    assert answer.reason
+
+
 @pytest.mark.rule("authorization-server")
 def test_a_redirect_is_not_followed() -> None:
     elsewhere = FhirServer()
