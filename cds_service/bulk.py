@@ -2,32 +2,42 @@
 
 An export is a directory of NDJSON files, a resource a line, with the type in the name of each:
 ``Observation.ndjson``, ``Observation.2.ndjson``, ``1.Observation.ndjson`` (FHIR Bulk Data Access,
-"Bulk Data Output File Organization"). It is read once to note where each patient's lines are, and
-nothing of it is copied to the disk; then the lines of one patient after another are read from
-where they are. So memory grows by eight bytes a line, and not with what the lines say.
+"Bulk Data Output File Organization"). A type of which it has no file was not exported: that is no
+"none". There are two ways through one:
 
-A type of which the export has no file was not exported: that is no "none".
+- ``evaluate_all``, on one machine. The export is read once to note where each patient's lines are,
+  and nothing of it is copied to the disk; then the lines of one patient after another are read
+  from where they are. So memory grows by eight bytes a line, and not with what the lines say.
+- ``evaluate_on_dask``, on many: the lines are dealt out, so that all that concerns a patient is in
+  one partition, and each partition is evaluated in memory by whatever worker of Dask has time.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import re
+import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import orjson
 
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import Answer, Chart, Resource, State, patient_in, subject_of
 from .content import Content
+from .content_loader import load_content
 from .evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 NAMED = re.compile(r"^(?:.*\.)?([A-Z][A-Za-z]+)(?:\.[^.]+)*\.ndjson$")
 AT_ONCE = 100  # patients that a process evaluates before it tells
@@ -36,6 +46,44 @@ _OFFSET_BITS = 44  # of a place: below them the offset in the file, above them t
 
 class ExportError(Exception):
     """A directory that is no export; the message says why."""
+
+
+class UnreadableLine(Exception):
+    """A line that is no resource."""
+
+
+class Line(NamedTuple):
+    """A resource, whom it is about, and whom else its ``focus`` names: her infants."""
+
+    resource: Resource
+    patient: str | None
+    infants: Set[str]
+
+
+def read_line(line: bytes) -> Line:
+    """A line of an export. Raises ``UnreadableLine`` if it is no resource."""
+    try:
+        resource = orjson.loads(line)
+        kind = resource["resourceType"]
+        subject = patient_in(subject_of(resource))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise UnreadableLine from None
+    if not isinstance(kind, str) or (
+        kind == "Medication" and not isinstance(resource.get("id"), str)
+    ):
+        raise UnreadableLine
+    if subject is None:
+        return Line(resource, None, frozenset())
+    _, patient = subject
+    focus = resource.get("focus")
+    named = [patient_in(each) for each in focus] if isinstance(focus, list) else []
+    return Line(resource, patient, {infant for _, infant in filter(None, named)} - {patient})
+
+
+def kind_of_file(path: str) -> str | None:
+    """The type of the resources in a file of an export, by its name; ``None`` if it names none."""
+    match = NAMED.match(path.rpartition("/")[2])
+    return match[1] if match is not None else None
 
 
 @dataclass
@@ -67,8 +115,8 @@ class Export:
 
 def open_export(directory: Path) -> Export:
     """The files of an export. Raises ``ExportError`` if there are none."""
-    found = [(path, NAMED.match(path.name)) for path in sorted(directory.glob("*.ndjson"))]
-    files = [(path, match[1]) for path, match in found if match is not None]
+    found = [(path, kind_of_file(path.name)) for path in sorted(directory.glob("*.ndjson"))]
+    files = [(path, kind) for path, kind in found if kind is not None]
     if not files:
         raise ExportError(f"{directory} has no NDJSON file that names a type of resource")
     return Export(files)
@@ -98,26 +146,16 @@ def scan(export: Export, wanted: Iterable[str], advance: Callable[[int], None]) 
 
 def _note(export: Export, line: bytes, place: int) -> None:
     try:
-        resource = orjson.loads(line)
-        kind = resource["resourceType"]
-        if not isinstance(kind, str):
-            raise TypeError("the type of a resource is a text")
-        if kind == "Medication":
-            export.medications[str(resource["id"])] = place
-            return
-        patient = patient_in(subject_of(resource))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        resource, patient, infants = read_line(line)
+    except UnreadableLine:
         export.unreadable += 1
         return
-    if patient is None:
-        return
-    _, her = patient
-    export.places.setdefault(her, array("Q")).append(place)
-    focus = resource.get("focus")
-    named = [patient_in(each) for each in focus] if isinstance(focus, list) else []
-    infants = {infant for _, infant in filter(None, named)} - {her}
-    if infants:
-        export.infants.setdefault(her, set()).update(infants)
+    if resource["resourceType"] == "Medication":
+        export.medications[resource["id"]] = place
+    elif patient is not None:
+        export.places.setdefault(patient, array("Q")).append(place)
+        if infants:
+            export.infants.setdefault(patient, set()).update(infants)
 
 
 @dataclass
@@ -128,6 +166,7 @@ class Summary:
     with_cards: int = 0
     cards: Counter[str] = field(default_factory=Counter)
     not_judged: int = 0
+    unreadable: int = 0  # lines that were met in evaluating
 
     def add(self, other: Summary) -> None:
         """Count what another has counted too."""
@@ -135,33 +174,25 @@ class Summary:
         self.with_cards += other.with_cards
         self.cards += other.cards
         self.not_judged += other.not_judged
+        self.unreadable += other.unreadable
 
 
-class BulkEvaluation:
-    """What evaluates any part of an export, in whatever process: it holds no state between."""
+class PatientEvaluation:
+    """What evaluates one patient after another; it holds no state between."""
 
     def __init__(
-        self, export: Export, content: Content, now: datetime, jurisdiction: str = "US"
+        self, content: Content, exported: Set[str], now: datetime, jurisdiction: str
     ) -> None:
-        self._export, self._content, self._now = export, content, now
+        self._content, self._exported, self._now = content, exported, now
         self._evaluation = Evaluation(content, jurisdiction)
 
-    def evaluate(self, patients: Iterable[str]) -> tuple[bytes, Summary]:
-        """The cards of some patients as NDJSON, a line for each who has any, and the summary."""
-        lines: list[bytes] = []
-        summary = Summary()
-        files: dict[int, BinaryIO] = {}
-        try:
-            for patient in patients:
-                summary.patients += 1
-                lines.append(self._line(patient, files, summary))
-        finally:
-            for file in files.values():
-                file.close()
-        return b"".join(lines), summary
+    def line(self, patient: str, resources: Iterable[Resource], summary: Summary) -> bytes:
+        """Her cards as a line of NDJSON, nothing if she has none; counted in ``summary``.
 
-    def _line(self, patient: str, files: dict[int, BinaryIO], summary: Summary) -> bytes:
-        chart = Chart(patient, self._answers(list(self._read(patient, files))))
+        ``resources`` are hers, those of her infants and the Medications that they point at.
+        """
+        summary.patients += 1
+        chart = Chart(patient, self._answers(resources))
         try:
             answered = self._evaluation.answer(chart, Setting(patient, "Device/bulk"), self._now)
         except NothingEvaluated:
@@ -175,29 +206,7 @@ class BulkEvaluation:
         cards = orjson.loads(answered.body)["cards"]
         return orjson.dumps({"patient": patient, "cards": [_brief(card) for card in cards]}) + b"\n"
 
-    def _read(self, patient: str, files: dict[int, BinaryIO]) -> Iterator[Resource]:
-        """Her records, those of the infants that they name, and the Medications they point at."""
-        export = self._export
-        whose = [patient, *sorted(export.infants.get(patient, ()))]
-        for place in (place for one in whose for place in export.places.get(one, ())):
-            resource = self._at(place, files)
-            yield resource
-            pointed = resource.get("medicationReference")
-            text = pointed.get("reference") if isinstance(pointed, dict) else None
-            if isinstance(text, str) and text.startswith("Medication/"):
-                there = export.medications.get(text.removeprefix("Medication/"))
-                if there is not None:
-                    yield self._at(there, files)
-
-    def _at(self, place: int, files: dict[int, BinaryIO]) -> Resource:
-        number = place >> _OFFSET_BITS
-        if number not in files:
-            files[number] = self._export.files[number][0].open("rb")
-        files[number].seek(place & ((1 << _OFFSET_BITS) - 1))
-        resource: Resource = orjson.loads(files[number].readline())
-        return resource
-
-    def _answers(self, resources: list[Resource]) -> dict[str, Answer]:
+    def _answers(self, resources: Iterable[Resource]) -> dict[str, Answer]:
         """As if they had been prefetched: each under the first key of its type."""
         by_type: dict[str, list[Resource]] = {}
         for resource in resources:
@@ -205,7 +214,7 @@ class BulkEvaluation:
         medications = by_type.pop("Medication", [])
         answers: dict[str, Answer] = {}
         for key in self._content.prefetch.values():
-            if key.resource not in self._export.types:
+            if key.resource not in self._exported:
                 answers[key.id] = Answer(State.ABSENT, reason="it was not exported")
                 continue
             found = by_type.pop(key.resource, [])
@@ -213,6 +222,15 @@ class BulkEvaluation:
                 found = [*found, *medications]
             answers[key.id] = Answer(State.COMPLETE if found else State.EMPTY, found)
         return answers
+
+
+def medication_of(resource: Resource) -> str | None:
+    """The id of the Medication that a resource points at, if it points at one."""
+    pointed = resource.get("medicationReference")
+    text = pointed.get("reference") if isinstance(pointed, dict) else None
+    if isinstance(text, str) and text.startswith("Medication/"):
+        return text.removeprefix("Medication/")
+    return None
 
 
 def _brief(card: dict[str, Any]) -> dict[str, Any]:
@@ -228,6 +246,51 @@ def _brief(card: dict[str, Any]) -> dict[str, Any]:
         "because": why.get("because", []),
         "content": why["content"],
     }
+
+
+# --- on one machine -----------------------------------------------------------------------------
+
+
+class BulkEvaluation:
+    """What evaluates any part of an export, in whatever process: it holds no state between."""
+
+    def __init__(
+        self, export: Export, content: Content, now: datetime, jurisdiction: str = "US"
+    ) -> None:
+        self._export = export
+        self._evaluation = PatientEvaluation(content, export.types, now, jurisdiction)
+
+    def evaluate(self, patients: Iterable[str]) -> tuple[bytes, Summary]:
+        """The cards of some patients as NDJSON, a line for each who has any, and the summary."""
+        lines: list[bytes] = []
+        summary = Summary()
+        files: dict[int, BinaryIO] = {}
+        try:
+            for patient in patients:
+                lines.append(self._evaluation.line(patient, self._read(patient, files), summary))
+        finally:
+            for file in files.values():
+                file.close()
+        return b"".join(lines), summary
+
+    def _read(self, patient: str, files: dict[int, BinaryIO]) -> Iterator[Resource]:
+        """Her records, those of the infants that they name, and the Medications they point at."""
+        export = self._export
+        whose = [patient, *sorted(export.infants.get(patient, ()))]
+        for place in (place for one in whose for place in export.places.get(one, ())):
+            resource = self._at(place, files)
+            yield resource
+            there = export.medications.get(medication_of(resource) or "")
+            if there is not None:
+                yield self._at(there, files)
+
+    def _at(self, place: int, files: dict[int, BinaryIO]) -> Resource:
+        number = place >> _OFFSET_BITS
+        if number not in files:
+            files[number] = self._export.files[number][0].open("rb")
+        files[number].seek(place & ((1 << _OFFSET_BITS) - 1))
+        resource: Resource = orjson.loads(files[number].readline())
+        return resource
 
 
 _working: BulkEvaluation | None = None  # of this process, and of those that are forked from it
@@ -247,3 +310,170 @@ def evaluate_all(
 def _evaluate_part(patients: Sequence[str]) -> tuple[bytes, Summary]:
     assert _working is not None
     return _working.evaluate(patients)
+
+
+# --- on many machines ---------------------------------------------------------------------------
+
+
+class Relations(NamedTuple):
+    """What must be known of other partitions to evaluate one."""
+
+    mothers: dict[str, set[str]]  # by infant
+    medications: dict[str, bytes]  # lines by id
+
+
+def evaluate_on_dask(
+    export: str,
+    output: str,
+    now: datetime,
+    *,
+    jurisdiction: str = "US",
+    content_dir: Path | None = None,
+    partitions: int | None = None,
+    block: str = "128 MiB",
+) -> Delayed:
+    """A task of Dask that evaluates an export and gives its ``Summary``.
+
+    ``export`` and ``output`` are directories that each worker reaches: paths, or addresses that
+    fsspec knows (``s3://...``). The export is read in blocks, and there is a partition for each
+    unless ``partitions`` says how many. The cards of each become a file of its own in ``output``,
+    ``part-00000.ndjson`` and so on. A worker holds one partition at a time; between workers goes
+    what is dealt out, partitions times blocks.
+
+    Raises ``ExportError`` if no file names a type of resource.
+    """
+    import dask
+    from dask.bytes import read_bytes
+    from dask.graph_manipulation import clone
+
+    files = f"{export.rstrip('/')}/*.ndjson"
+    try:
+        _, found, paths = read_bytes(files, b"\n", blocksize=block, sample=False, include_path=True)
+    except OSError:  # there is none
+        found, paths = [], []
+    by_kind = [(kind_of_file(path), blocks) for path, blocks in zip(paths, found, strict=True)]
+    exported = frozenset(kind for kind, _ in by_kind if kind is not None)
+    if not exported:
+        raise ExportError(f"{export} has no NDJSON file that names a type of resource")
+    wanted = {key.resource for key in load_content(content_dir).prefetch.values()} | {"Medication"}
+    blocks = [block for kind, blocks in by_kind if kind in wanted for block in blocks]
+    count = partitions or max(1, len(blocks))
+    # These blocks are read twice: else the first would be held until the last is read.
+    related = dask.delayed(_relate)([dask.delayed(_relations)(clone(block)) for block in blocks])
+    dealt = [dask.delayed(_deal, nout=count)(block, related, count) for block in blocks]
+    how = (content_dir, exported, now, jurisdiction)
+    summaries = [
+        dask.delayed(_evaluate_partition)(
+            [hands[n] for hands in dealt], related, f"{output.rstrip('/')}/part-{n:05}.ndjson", how
+        )
+        for n in range(count)
+    ]
+    return dask.delayed(_add_up)(summaries)
+
+
+def _relations(block: bytes) -> Relations:
+    relations = Relations({}, {})
+    for line in block.splitlines():
+        try:
+            resource, patient, infants = read_line(line)
+        except UnreadableLine:
+            continue
+        if resource["resourceType"] == "Medication":
+            relations.medications[resource["id"]] = line
+        elif patient is not None:
+            for infant in infants:
+                relations.mothers.setdefault(infant, set()).add(patient)
+    return relations
+
+
+def _relate(all_of_them: Iterable[Relations]) -> Relations:
+    together = Relations({}, {})
+    for relations in all_of_them:
+        together.medications.update(relations.medications)
+        for infant, mothers in relations.mothers.items():
+            together.mothers.setdefault(infant, set()).update(mothers)
+    return together
+
+
+def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
+    """The lines of a block by partition: those of an infant to where its mother is."""
+    hands: list[list[bytes]] = [[] for _ in range(count)]
+    for line in block.splitlines():
+        if not line.strip():
+            continue
+        try:
+            resource, patient, _ = read_line(line)
+        except UnreadableLine:
+            hands[0].append(line)  # to be counted once
+            continue
+        if patient is None or resource["resourceType"] == "Medication":
+            continue
+        whose = related.mothers.get(patient, (patient,))
+        for n in {zlib.crc32(one.encode()) % count for one in whose}:
+            hands[n].append(line)
+    return [b"\n".join(hand) for hand in hands]
+
+
+_Content = tuple[Path | None, Set[str], datetime, str]
+
+
+def _evaluate_partition(
+    hands: Iterable[bytes], related: Relations, path: str, how: _Content
+) -> Summary:
+    lines: dict[str, list[bytes]] = {}
+    infants: dict[str, Set[str]] = {}
+    summary = Summary()
+    for line in chain.from_iterable(hand.splitlines() for hand in hands):
+        try:
+            _, patient, named = read_line(line)
+        except UnreadableLine:
+            summary.unreadable += 1
+            continue
+        assert patient is not None  # else it had not been dealt
+        lines.setdefault(patient, []).append(line)
+        if named:
+            infants[patient] = infants.get(patient, frozenset()) | named
+
+    def concerning(patient: str) -> Iterator[Resource]:
+        for one in (patient, *sorted(infants.get(patient, ()))):
+            for line in lines.get(one, ()):
+                resource: Resource = orjson.loads(line)
+                yield resource
+                medication = related.medications.get(medication_of(resource) or "")
+                if medication is not None:
+                    yield orjson.loads(medication)
+
+    evaluation = _evaluation(*how)
+    with _open_for_owner(path) as file:
+        for patient in sorted(lines.keys() - related.mothers.keys()):
+            file.write(evaluation.line(patient, concerning(patient), summary))
+    return summary
+
+
+@cache
+def _evaluation(
+    content_dir: Path | None, exported: Set[str], now: datetime, jurisdiction: str
+) -> PatientEvaluation:
+    """Made once in each process: content is loaded there, not sent."""
+    return PatientEvaluation(load_content(content_dir), exported, now, jurisdiction)
+
+
+def _open_for_owner(path: str) -> Any:
+    """A new file, to be written. On a local disk only its owner can read it."""
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
+
+    system, place = url_to_fs(path)
+    if isinstance(system, LocalFileSystem):
+        local = Path(place)
+        local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        local.unlink(missing_ok=True)
+        local.touch(0o600)
+    return system.open(place, "wb")
+
+
+def _add_up(summaries: Iterable[Summary]) -> Summary:
+    whole = Summary()
+    for summary in summaries:
+        whole.add(summary)
+    return whole

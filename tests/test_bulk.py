@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from click.testing import CliRunner, Result
+from distributed import Client, LocalCluster
 
+from cds_service.bulk import ExportError, Summary, evaluate_on_dask
 from cds_service.command import main
 from cds_service.content import Content
 from cds_service.vignettes import NOW, Vignette, vignettes
@@ -122,7 +126,10 @@ def test_a_strange_focus_names_nobody(content: Content, tmp_path: Path, focus: A
     assert "1 of 2 patients have cards" in result.output
 
 
-def test_a_medicine_that_is_only_pointed_at_is_found(content: Content, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_a_medicine_that_is_only_pointed_at_is_found(
+    content: Content, tmp_path: Path, engine: str
+) -> None:
     mother = next(mother for mother in MOTHERS if mother.name == "medicines")
     resources = json.loads(json.dumps(resources_of([mother])))
     number = 0
@@ -136,8 +143,13 @@ def test_a_medicine_that_is_only_pointed_at_is_found(content: Content, tmp_path:
             resources.append(medication)
     assert number
     write_export(tmp_path / "export", resources, content)
-    evaluate(tmp_path / "export", tmp_path / "cards.ndjson")
-    assert cards_in(tmp_path / "cards.ndjson") == {mother.patient_id: mother.expected.cards}
+    output = tmp_path / "cards.ndjson"
+    if engine == "dask":
+        on_dask(tmp_path / "export", tmp_path / "parts", "synchronous", partitions=1)
+        output = tmp_path / "parts" / "part-00000.ndjson"
+    else:
+        evaluate(tmp_path / "export", output)
+    assert cards_in(output) == {mother.patient_id: mother.expected.cards}
 
 
 def test_a_directory_without_an_export_says_so(tmp_path: Path) -> None:
@@ -145,3 +157,67 @@ def test_a_directory_without_an_export_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "no NDJSON file" in result.output
     assert not (tmp_path / "cards.ndjson").exists()
+
+
+def on_dask(export: Path, output: Path, scheduler: str, **more: Any) -> Summary:
+    """By a scheduler of Dask by its name, or by ``cluster``: processes that talk over TCP."""
+    made = evaluate_on_dask(str(export), str(output), NOW, **more)
+    with ExitStack() as later:
+        if scheduler == "cluster":
+            keep_on_disk_nothing = {"distributed.worker.memory.spill": False}
+            later.enter_context(dask.config.set(keep_on_disk_nothing))
+            cluster = LocalCluster(
+                n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            )
+            scheduler = later.enter_context(Client(later.enter_context(cluster)))
+        summary: Summary = made.compute(scheduler=scheduler)
+    return summary
+
+
+def with_infants_records(mother: Vignette) -> list[dict[str, Any]]:
+    """Her resources, with those about her infant recorded for the infant."""
+    infant = {"reference": f"Patient/infant-of-{mother.patient_id}"}
+    resources = json.loads(json.dumps(resources_of([mother])))
+    for resource in resources:
+        if resource.pop("focus", None):
+            resource["subject"] = infant
+    naming = {
+        "resourceType": "Observation",
+        "id": f"names-infant-of-{mother.patient_id}",
+        "status": "final",
+        "code": {"text": "Skin to skin"},
+        "subject": {"reference": f"Patient/{mother.patient_id}"},
+        "focus": [infant],
+    }
+    return [*resources, naming]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "partitions", "block"),
+    [("cluster", 3, "16 KiB"), ("threads", 7, "40 KiB"), ("synchronous", None, "128 MiB")],
+)
+def test_partitions_on_dask_come_to_the_same(
+    content: Content, tmp_path: Path, scheduler: str, partitions: int | None, block: str
+) -> None:
+    resources = [resource for mother in MOTHERS for resource in with_infants_records(mother)]
+    assert sum("infant-of-" in str(resource.get("subject")) for resource in resources) > 20
+    write_export(tmp_path / "export", resources, content)
+    with (tmp_path / "export" / "Observation.ndjson").open("a") as file:
+        file.write("{\n\n[]\n")
+    evaluate(tmp_path / "export", tmp_path / "cards.ndjson")
+    summary = on_dask(
+        tmp_path / "export", tmp_path / "parts", scheduler, partitions=partitions, block=block
+    )
+    expected = {m.patient_id: m.expected.cards for m in MOTHERS if m.expected.cards}
+    assert cards_in(tmp_path / "cards.ndjson") == expected
+    parts = sorted((tmp_path / "parts").iterdir())
+    lines = [line for part in parts for line in part.read_bytes().splitlines()]
+    assert sorted(lines) == sorted((tmp_path / "cards.ndjson").read_bytes().splitlines())
+    assert (summary.patients, summary.with_cards) == (len(MOTHERS), len(expected))
+    assert (summary.unreadable, summary.not_judged) == (2, 0)
+    assert {stat.S_IMODE(part.stat().st_mode) for part in parts} == {0o600}
+
+
+def test_dask_is_told_if_there_is_no_export(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no NDJSON file"):
+        on_dask(tmp_path, tmp_path / "parts", "synchronous")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from cds_service.content_loader import load_content
 from cds_service.settings import Settings
 
 from .mothers import NOW
+from .test_bulk import MOTHERS, resources_of, write_export
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -132,3 +135,15 @@ def test_what_is_benchmarked_gets_the_cards_that_are_expected(
         assert codes == CARDS
         observations = body.count(b'"resourceType":"Observation"')
         assert observations == size
+
+
+def test_the_program_for_dask_runs(content: Content, tmp_path: Path) -> None:
+    (program,) = blocks(CONNECT, "python")
+    (tmp_path / "program.py").write_text(program)
+    mothers = [mother for mother in MOTHERS if mother.name.startswith("inhibited-letdown")]
+    write_export(tmp_path / "EXPORT", resources_of(mothers), content)
+    ran = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert f"of {len(mothers)} patients have cards\n0 lines" in ran.stdout, ran.stderr
+    assert list((tmp_path / "CARDS").iterdir())
