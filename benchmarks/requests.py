@@ -1,4 +1,8 @@
-"""The request that is measured: one mother in need, with as many Observations as asked."""
+"""The request that is measured: one mother in need, with as many Observations as asked.
+
+Each has the members that EHRs send and nothing here reads (version, profile, identifier, category,
+encounter, performer): fifty of them make 64 kB.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,10 @@ def build_request(observations: int, now: datetime, read: bool = True) -> bytes:
         if bundle is not None
         for entry in bundle["entry"]
     )
+    for bundle in filter(None, sent.values()):
+        for entry in bundle["entry"]:
+            if entry["resource"]["resourceType"] == "Observation":
+                entry["resource"] = _as_sent(entry["resource"])
     milk = sent["milkExpression"]["entry"]
     example = next(e["resource"] for e in milk if _code(e["resource"]) == "expressed-milk-volume")
     for number in range(observations - held):
@@ -43,6 +51,31 @@ def build_request(observations: int, now: datetime, read: bool = True) -> bytes:
             session["code"] = {"coding": [coding]}
         milk.append({"fullUrl": f"{EXAMPLE_SERVER}/Observation/{number}", "resource": session})
     return orjson.dumps(hook_request(mother, "patient-view", EXAMPLE_SERVER, sent))
+
+
+def _as_sent(observation: dict[str, Any]) -> dict[str, Any]:
+    """An Observation with what an EHR adds."""
+    system = "http://terminology.hl7.org/CodeSystem/observation-category"
+    core = "http://hl7.org/fhir/us/core/StructureDefinition"
+    survey = {"system": system, "code": "survey", "display": "Survey"}
+    nurse = {"reference": "Practitioner/synthetic", "type": "Practitioner", "display": "Nurse"}
+    encounter = {"reference": "Encounter/synthetic", "display": "Hospital encounter"}
+    return {
+        **observation,
+        "meta": {
+            **observation.get("meta", {}),
+            "versionId": "1",
+            "lastUpdated": observation["effectiveDateTime"],
+            "profile": [f"{core}/us-core-observation-clinical-result"],
+        },
+        "identifier": [
+            {"use": "official", "system": "urn:oid:2.999.1", "value": observation["id"]}
+        ],
+        "category": [{"coding": [survey], "text": "Survey"}],
+        "encounter": encounter,
+        "issued": observation["effectiveDateTime"],
+        "performer": [nurse],
+    }
 
 
 def _code(resource: dict[str, Any]) -> str:

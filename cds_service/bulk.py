@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import orjson
 
 from .cards import EXTENSION, NothingEvaluated, Setting
-from .chart import Answer, Chart, Resource, State, patient_in, subject_of
+from .chart import Answer, Chart, Resource, State, decode, patient_in, subject_of
 from .content import Content
 from .content_loader import load_content
 from .evaluation import Evaluation
@@ -63,7 +63,7 @@ class Line(NamedTuple):
 def read_line(line: bytes) -> Line:
     """A line of an export. Raises ``UnreadableLine`` if it is no resource."""
     try:
-        resource = orjson.loads(line)
+        resource = decode(line)
         kind = resource["resourceType"]
         subject = patient_in(subject_of(resource))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
@@ -289,7 +289,7 @@ class BulkEvaluation:
         if number not in files:
             files[number] = self._export.files[number][0].open("rb")
         files[number].seek(place & ((1 << _OFFSET_BITS) - 1))
-        resource: Resource = orjson.loads(files[number].readline())
+        resource: Resource = decode(files[number].readline())
         return resource
 
 
@@ -437,11 +437,11 @@ def _evaluate_partition(
     def concerning(patient: str) -> Iterator[Resource]:
         for one in (patient, *sorted(infants.get(patient, ()))):
             for line in lines.get(one, ()):
-                resource: Resource = orjson.loads(line)
+                resource: Resource = decode(line)
                 yield resource
                 medication = related.medications.get(medication_of(resource) or "")
                 if medication is not None:
-                    yield orjson.loads(medication)
+                    yield decode(medication)
 
     evaluation = _evaluation(*how)
     with _open_for_owner(path) as file:

@@ -2,8 +2,8 @@
 
 CDS Hooks 2.0.1, "Prefetch template": a key can come back in six ways, and each means something
 else (``State``). Here they are told apart; fetching what is absent is the work of ``fhir_server``.
-Resources of anyone but the mother and her infant are dropped on the way in. Nothing here knows
-Flask, the network or the clock.
+Resources of anyone but the mother and her infant are dropped on the way in, and so are members of a
+resource that nothing reads. Nothing here knows Flask, the network or the clock.
 """
 
 from __future__ import annotations
@@ -12,9 +12,53 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypedDict
+
+import msgspec
+import orjson
 
 Resource = dict[str, Any]
+
+# The members that are read, here or in what is made of a chart, of resources of any type.
+READ = (
+    *("resourceType", "id", "status", "code", "type", "category", "doNotPerform"),
+    *("subject", "patient", "for", "focus"),
+    *("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"),
+    *("onsetDateTime", "recordedDate", "abatementDateTime", "clinicalStatus", "verificationStatus"),
+    *("period", "performedDateTime", "performedPeriod", "authoredOn"),
+    *("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger"),
+    *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
+    *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
+    *("medicationCodeableConcept", "medicationReference", "contained"),
+)
+_Read = TypedDict("_Read", dict.fromkeys(READ, Any), total=False)  # type: ignore[misc]
+
+
+class _Entry(TypedDict, total=False):
+    resource: _Read
+
+
+class Sent(_Read, total=False):
+    """What may be sent for a prefetch key: a resource, a Bundle of them, or an OperationOutcome."""
+
+    entry: list[_Entry]
+    link: Any
+    issue: Any
+
+
+_sent = msgspec.json.Decoder(Sent)
+NOT_AS_USUAL = (msgspec.MsgspecError, ValueError, RecursionError)  # raised by a decoder of it
+
+
+def decode(body: bytes) -> Any:
+    """A resource from JSON, with those of its members that are read; what is no resource, whole.
+
+    Raises ``orjson.JSONDecodeError``.
+    """
+    try:
+        return _sent.decode(body)
+    except NOT_AS_USUAL:
+        return orjson.loads(body)
 
 
 class State(Enum):

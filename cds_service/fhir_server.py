@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import orjson
 
 from . import tracing
-from .chart import Answer, State, read_answer
+from .chart import Answer, State, decode, read_answer
 from .outgoing import Outgoing, OutgoingError, origin_of
 from .room import Room
 
@@ -115,10 +115,10 @@ class FhirReader:
             status, body = self._outgoing.get(url, headers, deadline, MOST_BYTES)
             if status != 200:
                 return _failed(f"the record system answered {status}")
-            return read_answer(orjson.loads(body))
+            return read_answer(decode(body))
         except OutgoingError as error:
             return _failed(f"the record system {error}")
-        except (orjson.JSONDecodeError, RecursionError):
+        except orjson.JSONDecodeError:
             return _failed("the record system did not answer with FHIR JSON")
 
 

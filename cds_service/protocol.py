@@ -7,10 +7,11 @@ repeats nothing of what was sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
 import orjson
 from pydantic import (
     AfterValidator,
@@ -21,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from .chart import NOT_AS_USUAL, Sent
 from .content import Content
 
 SPECIFICATION = "2.0.1"
@@ -237,13 +239,33 @@ def read_object(body: bytes) -> dict[str, Any]:
     return document
 
 
+class _Call(TypedDict, total=False):
+    hook: Any
+    hookInstance: Any
+    fhirServer: Any
+    fhirAuthorization: Any
+    context: Any
+    prefetch: dict[str, Sent | None]
+
+
+_call = msgspec.json.Decoder(_Call)
+
+
+def _decode_call(body: bytes) -> dict[str, Any]:
+    """The members of a call that are read, and whatever it is if it is not as usual."""
+    try:
+        return cast(dict[str, Any], _call.decode(body))
+    except NOT_AS_USUAL:
+        return read_object(body)
+
+
 def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
     """Read the body of a call of a service of ``hook``.
 
     Raises ``Refusal`` (400) if it is not JSON, misses what is required, has a member of the wrong
     kind, is for another hook, or carries an authorization for another patient.
     """
-    document = read_object(body)
+    document = _decode_call(body)
     if document.get("prefetch") is None:
         document["prefetch"] = {}  # null is as none sent
     if not isinstance(document["prefetch"], dict):

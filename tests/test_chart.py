@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.chart import State, read_answer
+from cds_service.chart import READ, Resource, State, decode, read_answer
 
 from .mothers import milk
 
@@ -83,3 +84,51 @@ json_values = st.recursive(
 @given(json_values)
 def test_anything_at_all_has_a_state(value: Any) -> None:
     assert read_answer(value).state in State
+
+
+# --- what is decoded ----------------------------------------------------------------------------
+
+ATOMS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+NAMES = st.sampled_from([*READ[:12], "meta", "identifier", "entry", "link", "issue"]) | st.text()
+VALUES = st.recursive(
+    ATOMS | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=10,
+)
+TYPED = st.dictionaries(NAMES, VALUES).map(lambda members: {**members, "resourceType": "Task"})
+ENTRIES = st.lists(VALUES | st.fixed_dictionaries({"resource": VALUES | TYPED}), max_size=4)
+BUNDLES = st.builds(lambda entry: {"resourceType": "Bundle", "entry": entry}, VALUES | ENTRIES)
+
+
+def lean(resources: list[Resource]) -> list[Resource]:
+    return [{name: one[name] for name in READ if name in one} for one in resources]
+
+
+@given(VALUES | TYPED | BUNDLES)
+def test_what_is_decoded_is_the_same_but_for_what_nothing_reads(value: Any) -> None:
+    body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    decoded, whole = read_answer(decode(body)), read_answer(orjson.loads(body))
+    assert lean(decoded.resources) == lean(whole.resources)
+    assert (decoded.state, decoded.reason, decoded.next_url) == (
+        *(whole.state, whole.reason),
+        whole.next_url,
+    )
+
+
+def test_what_nothing_reads_is_not_decoded() -> None:
+    sent = bundle({**milk(1, 1), "meta": {"versionId": "1"}, "note": [{"text": "x"}]})
+    (resource,) = read_answer(decode(orjson.dumps(sent))).resources
+    assert resource == milk(1, 1) | {"id": resource["id"]}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"resourceType": "Bundle"', b"[" * 5000, b"\xff"])
+def test_what_is_no_json_is_not_decoded(body: bytes) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        decode(body)
+
+
+def test_what_is_deep_is_decoded_as_far_as_it_is_json() -> None:
+    deep = b'{"resourceType":"Task","x":' + b"[" * 1000 + b"]" * 1000 + b"}"
+    assert read_answer(decode(deep)).state is State.COMPLETE
+    with pytest.raises(orjson.JSONDecodeError):
+        decode(b'{"resourceType":"Task","id":' + b"[" * 2000 + b"]" * 2000 + b"}")

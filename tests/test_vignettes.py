@@ -12,7 +12,8 @@ from fhir.resources.R4B.bundle import Bundle
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
-from cds_service.chart import Chart, read_answer
+from cds_service.cards import Setting
+from cds_service.chart import READ, Chart, read_answer
 from cds_service.content import Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
@@ -198,3 +199,30 @@ def test_each_card_can_be_read_aloud_in_thirty_seconds(
     client = client_of(content, settings, mother)
     for card in fire(client, json.loads((mother.path / "request.json").read_text())):
         assert spoken(card["detail"]) <= SPOKEN_WORDS, card["detail"]
+
+
+def test_nothing_is_read_of_a_resource_that_is_not_decoded(content: Content) -> None:
+    read: set[str] = set()
+
+    class Watched(dict[str, Any]):
+        def get(self, name: str, default: Any = None) -> Any:
+            read.add(name)
+            return super().get(name, default)
+
+        def __getitem__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getitem__(name)
+
+        def __contains__(self, name: object) -> bool:
+            read.add(str(name))
+            return super().__contains__(name)
+
+    for mother in MOTHERS:
+        sent = example_request(content, mother)["prefetch"]
+        answers = {key: read_answer(value) for key, value in sent.items()}
+        for answer in answers.values():
+            answer.resources = [Watched(resource) for resource in answer.resources]
+        chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
+        Evaluation(content).cards(chart, Setting(mother.patient_id, "Practitioner/x"), mother.now)
+    assert len(read) >= 25
+    assert read <= set(READ)
