@@ -10,9 +10,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import math
+import mmap
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +31,13 @@ from gunicorn.workers.gthread import ThreadWorker
 from .caller import ClientsError
 from .content_files import ContentError
 from .database import DatabaseError
+from .deadlines import UnderWay, until
 from .protocol import operation_outcome
 from .telemetry import NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
-WAIT_FOR_EACH, LONGEST_WAIT = 0.0005, 0.005  # seconds, before another connection is taken
+HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is here
+WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -81,11 +87,27 @@ def _share_memory_among_threads() -> None:
         mallopt(-8, 2)
 
 
+class _Connections:
+    """How many connections each worker has, known to all of them."""
+
+    def __init__(self) -> None:
+        self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")  # one more; 0 is nobody
+
+    def note(self, worker: int, connections: int | None) -> None:
+        """Those of a worker, by its number; ``None`` if it takes no more."""
+        self._counts[worker % len(self._counts)] = 0 if connections is None else connections + 1
+
+    def fewest(self) -> int:
+        """Those of the worker that has the fewest."""
+        return min(filter(None, self._counts), default=1) - 1
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn, given an application that is loaded already: faults show before it forks."""
 
     def __init__(self, app: Flask, make: Callable[[], Flask], options: Options) -> None:
         self._app, self._make, self._options = app, make, options
+        self.connections = _Connections()
         super().__init__()
         set_aside()
 
@@ -100,6 +122,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "keepalive": IDLE_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
             "control_socket_disable": True,
+            "child_exit": lambda _, worker: self.connections.note(worker.age, None),
             "pidfile": str(options.pid_file) if options.pid_file else None,
         }.items():
             self.cfg.set(name, value)
@@ -144,25 +167,55 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     """A worker that takes its share of connections, and repeats nothing of what it could not read.
 
     A connection that is kept stays with the worker that took it. If one took most of them, their
-    calls would wait for it while another worker is idle; so who has more waits longer to take one.
+    calls would wait for it while another worker is idle; so who has more leaves the next to others.
     """
 
+    _left = 0  # times in a row that a connection was left to others
+
+    def notify(self) -> None:
+        super().notify()
+        self.app.connections.note(self.age, self.nr_conns if self.alive else None)
+
     def accept(self, listener: Any) -> None:
-        time.sleep(min(self.nr_conns * WAIT_FOR_EACH, LONGEST_WAIT))
+        if self.nr_conns > self.app.connections.fewest() and self._left < WAITS:
+            self._left += 1
+            time.sleep(WAIT)  # and look again, after what else there is to do
+            return
+        self._left = 0
         super().accept(listener)
+        self.app.connections.note(self.age, self.nr_conns)
+
+    def handle(self, conn: Any) -> Any:
+        with until(time.monotonic() + HEAD_SECONDS) as conn.head:
+            conn.head.cut = partial(conn.sock.shutdown, socket.SHUT_RD)
+            result = super().handle(conn)
+        if conn.head.late:
+            self._answer(conn.sock, 408, "Request Timeout", "timeout")
+        return result
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        head: UnderWay = conn.head
+        head.deadline = math.inf  # it is here
+        return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         theirs = isinstance(exc, errors.ParseException) and not isinstance(exc, _OURS)
         if theirs:
             found = (known for kind, known in _STATUSES.items() if isinstance(exc, kind))
-            status, reason, code = next(found, (400, "Bad Request", "structure"))
             log.warning("what was sent is no HTTP: %s", type(exc).__name__)
-            outcome = operation_outcome(f"This is not HTTP that is served here: {reason}.", code)
+            self._answer(client, *next(found, (400, "Bad Request", "structure")))
         else:
-            status, reason = 500, "Internal Server Error"
             log.error("a request failed with %s", type(exc).__name__)
+            self._answer(client, 500, "Internal Server Error", "exception")
+
+    def _answer(self, client: Any, status: int, reason: str, code: str) -> None:
+        """An OperationOutcome, past the application, and the end of the connection."""
+        if status == 500:
             text = "The service failed. This is not an answer of no concern."
-            outcome = operation_outcome(text, "exception", severity="fatal")
+            outcome = operation_outcome(text, code, severity="fatal")
+        else:
+            text = f"This is not HTTP that is served here: {reason}."
+            outcome = operation_outcome(text, code)
         body = orjson.dumps(outcome)
         head = (
             f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nCache-Control: no-store\r\n"
