@@ -141,9 +141,12 @@ class Bench:
             with self._floor() as floor:
                 pairs = self._turns(port, floor)
                 rates = [statistics.median(pair[n].rate for pair in pairs) for n in (0, 1)]
-                busy = measure(
-                    *(port, SERVICE, self._body, self._seconds * 2, CONNECTIONS, len(CARDS)),
-                    pace=0.7 * rates[0],
+                busy, idle = (
+                    measure(
+                        *(each, SERVICE, self._body, self._seconds * 2, CONNECTIONS, len(CARDS)),
+                        pace=0.7 * rates[0],
+                    )
+                    for each in (port, floor)
                 )
             memory = max(resident(child) for child in children(service.pid))
         return [
@@ -154,6 +157,12 @@ class Bench:
                 3,
                 False,
                 said=f"p50 {busy.percentile(50):.1f} ms",
+            ),
+            Row(
+                "the same of the floor, at the same pace",
+                idle.percentile(99) / idle.percentile(50),
+                None,
+                said=f"p50 {idle.percentile(50):.1f} ms",
             ),
             Row("first answer after start", start, 1.5, False, " s"),
             Row("memory of a worker", memory, 100, False, " MB"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .conditions import Because, Truth
+from .facts import MOST_REFERENCES
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
@@ -33,7 +34,6 @@ MOST_CARDS = 4
 MOST_WRITTEN_OUT = 3
 MOST_ASKED = 3
 MOST_LINKS = 12
-MOST_REFERENCES = 20
 TOPIC_SYSTEM = "urn:lactation-cds:card"
 EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
@@ -479,7 +479,7 @@ def _because(because: Because, case: MotherCase) -> list[dict[str, Any]]:
         if fact.time:
             entry["time"] = fact.time
         if fact.records:
-            entry["references"] = fact.references(MOST_REFERENCES)
+            entry["references"] = fact.references
         entries.append(entry)
     return entries
 
@@ -717,7 +717,7 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
         {
             "fact": fact.spec.id,
             "problem": "conflicting",
-            "references": fact.references(MOST_REFERENCES),
+            "references": fact.references,
         }
         for fact in unclear
         if fact.status == "conflicting"

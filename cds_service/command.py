@@ -28,7 +28,6 @@ import requests
 from flask import Flask
 from pydantic import ValidationError
 from rich.console import Console, Group
-from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.progress import Progress, track
 from rich.progress import open as open_with_progress
@@ -44,7 +43,6 @@ from .content import Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .database import Database, DatabaseError
-from .demo.app import create_demo
 from .demo.ehr import example_request
 from .evaluation import Evaluation
 from .fhir_server import FhirReader
@@ -122,6 +120,8 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
 @click.option("--port", default=8000, show_default=True)
 def demo(port: int) -> None:
     """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
+    from .demo.app import create_demo  # a service has none
+
     click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
     options = Options("127.0.0.1", port, workers=1, threads=32)
     _serve(lambda: create_demo(f"http://127.0.0.1:{port}"), options)
@@ -378,6 +378,8 @@ def _assessment_table(assessment: Assessment, conclusions: list[Conclusion]) -> 
 
 
 def _panel(card: dict[str, Any]) -> Panel:
+    from rich.markdown import Markdown  # slow to load, and nothing that serves needs it
+
     colour = COLOURS[card["indicator"]]
     parts: list[Any] = [Text(card["summary"], style="bold"), Text(), Markdown(card["detail"])]
     for suggestion in card.get("suggestions", ()):

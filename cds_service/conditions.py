@@ -25,7 +25,7 @@ What can be written::
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,7 +40,8 @@ Because = dict[tuple[str, str], str | None]
 class Case(Protocol):
     """What a condition may ask about a mother."""
 
-    def fact(self, fact_id: str) -> FactValue: ...
+    @property
+    def facts(self) -> Mapping[str, FactValue]: ...
     def finding(self, finding_id: str) -> Truth: ...
     def ordered(self, activity: str) -> Truth: ...
     def taking(self, what: str) -> Truth: ...
@@ -185,7 +186,7 @@ class FactIs(OfFact):
     answers: frozenset[str]
 
     def test(self, case: Case) -> Truth:
-        value = case.fact(self.fact).value
+        value = case.facts[self.fact].value
         return None if value is None else value in self.answers
 
 
@@ -198,7 +199,7 @@ class FactCompares(OfFact):
     in_duration: bool = False  # the limit was written as a duration, and is in seconds
 
     def test(self, case: Case) -> Truth:
-        value = case.fact(self.fact).measure(self.measure)
+        value = case.facts[self.fact].measure(self.measure)
         limit = self.limit if self.curve is None else case.curve(*self.curve)
         return None if value is None or limit is None else self.compare(value, limit)
 
@@ -208,7 +209,7 @@ class FactCompares(OfFact):
             because.setdefault(("delivery-time", "days"), finding)
 
     def missing(self, case: Case) -> Iterator[str]:
-        if case.fact(self.fact).measure(self.measure) is None:
+        if case.facts[self.fact].measure(self.measure) is None:
             yield self.fact
         if self.curve is not None and case.curve(*self.curve) is None:
             yield "delivery-time"
@@ -217,7 +218,7 @@ class FactCompares(OfFact):
 @dataclass(slots=True)
 class Recorded(OfFact):
     def test(self, case: Case) -> Truth:
-        fact = case.fact(self.fact)
+        fact = case.facts[self.fact]
         if fact.value is not None:
             return True
         return False if fact.status in ("not-recorded", "stale") else None
@@ -230,7 +231,7 @@ class Known(OfFact):
     measure: str
 
     def test(self, case: Case) -> Truth:
-        return case.fact(self.fact).measure(self.measure) is not None
+        return case.facts[self.fact].measure(self.measure) is not None
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         because.setdefault((self.fact, self.measure), finding)

@@ -46,6 +46,7 @@ COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
+MOST_REFERENCES = 20  # that a card tells of one fact
 TOO_LARGE = 1e6  # for anything that is measured of her, in the unit of its fact; a slip of the pen
 
 _CODE = re.compile(r"[a-z-]{1,40}")
@@ -78,10 +79,14 @@ class FactValue:
     measures: dict[str, float] = field(default_factory=dict)
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+    _references: list[str] | None = field(default=None, init=False, compare=False)
 
-    def references(self, most: int) -> list[str]:
-        """Where it was taken from, as relative references, no more than ``most``."""
-        return [reference_to(record) for record in self.records[:most]]
+    @property
+    def references(self) -> list[str]:
+        """Where it was taken from, as relative references: the first of them."""
+        if self._references is None:
+            self._references = [reference_to(record) for record in self.records[:MOST_REFERENCES]]
+        return self._references
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""

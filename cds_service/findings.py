@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
-from .facts import Facts, FactValue
+from .facts import Facts
 from .times import parse_moment
 
 if TYPE_CHECKING:
@@ -83,10 +83,6 @@ class MotherCase:
         self._findings: dict[str, Truth] = {}
         self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
         self._uuid_start, self._uuids = str(uuid.uuid4())[:-4], 0
-
-    def fact(self, fact_id: str) -> FactValue:
-        """A fact by its id."""
-        return self.facts[fact_id]
 
     def finding(self, finding_id: str) -> Truth:
         """Whether a finding holds; ``None`` if that is not known or could not be evaluated."""

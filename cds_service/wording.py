@@ -11,7 +11,7 @@ that a summary can never grow past what CDS Hooks allows (139 characters).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .facts import MEASURES, FactValue
@@ -42,7 +42,8 @@ class Figures(Protocol):
 
     content: Content
 
-    def fact(self, fact_id: str) -> FactValue: ...
+    @property
+    def facts(self) -> Mapping[str, FactValue]: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
 
 
@@ -97,12 +98,12 @@ def _sayer(name: str, content: Content) -> Say:
         return lambda figures: _say_curve(figures, curve.id, curve.unit)
     fact_id, _, measure = name.partition(".")
     if not measure:
-        return lambda figures: say_value(figures.fact(fact_id))
+        return lambda figures: say_value(figures.facts[fact_id])
     spec = content.facts[fact_id]
     kind = MEASURES[spec.measures_like][measure]
 
     def say_measure(figures: Figures) -> str:
-        number = figures.fact(fact_id).measure(measure)
+        number = figures.facts[fact_id].measure(measure)
         if number is None:
             return NOT_RECORDED
         if kind == "duration":
