@@ -199,7 +199,7 @@ def collect_readings(
                 withdrawn = _status_of(resource) in WITHDRAWN_STATUSES
                 problem = Problem(str(unusable), reference_to(resource), withdrawn)
                 problems.setdefault(spec.id, []).append(problem)
-            except (TypeError, ValueError, AttributeError, KeyError, IndexError):
+            except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError):
                 problem = Problem("could not be read", reference_to(resource))
                 problems.setdefault(spec.id, []).append(problem)
             else:

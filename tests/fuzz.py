@@ -75,6 +75,8 @@ NUMBERS: list[Shape] = [
     lambda _: 2**63 - 1,
     lambda _: -(2**63),
     lambda _: 2**64 - 1,
+    lambda _: 10**30,
+    lambda _: 10**400,
     lambda _: 0.1 + 0.2,
     lambda r: r.uniform(-1e6, 1e6),
 ]

@@ -124,6 +124,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a unit of another kind": ({"valueQuantity": {"value": 5, "code": "h"}}, "of another kind"),
     "no unit": ({"valueQuantity": {"value": 5}}, "of another kind"),
     "too large": ({"valueQuantity": {"value": 1e6, "code": "mL"}}, "too large"),
+    "a number of 400 digits": (
+        {"valueQuantity": {"value": 10**400, "code": "mL"}},
+        "could not be read",
+    ),
     "too large for any number": ({"valueQuantity": {"value": 1e308, "code": "L"}}, "too large"),
     "below zero": ({"valueQuantity": {"value": -5, "code": "mL"}}, "below zero"),
     "a number as text": ({"valueQuantity": {"value": "5", "code": "mL"}}, "not a number"),
