@@ -373,7 +373,7 @@ def evaluate_on_dask(
 
 def _relations(block: bytes) -> Relations:
     relations = Relations({}, {})
-    for line in block.splitlines():
+    for line in block.split(b"\n"):
         try:
             resource, patient, infants = read_line(line)
         except UnreadableLine:
@@ -398,7 +398,7 @@ def _relate(all_of_them: Iterable[Relations]) -> Relations:
 def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
     """The lines of a block by partition: those of an infant to where its mother is."""
     hands: list[list[bytes]] = [[] for _ in range(count)]
-    for line in block.splitlines():
+    for line in block.split(b"\n"):
         if not line.strip():
             continue
         try:
@@ -414,16 +414,16 @@ def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
     return [b"\n".join(hand) for hand in hands]
 
 
-_Content = tuple[Path | None, Set[str], datetime, str]
+_How = tuple[Path | None, Set[str], datetime, str]  # for ``_evaluation``
 
 
 def _evaluate_partition(
-    hands: Iterable[bytes], related: Relations, path: str, how: _Content
+    hands: Iterable[bytes], related: Relations, path: str, how: _How
 ) -> Summary:
     lines: dict[str, list[bytes]] = {}
     infants: dict[str, Set[str]] = {}
     summary = Summary()
-    for line in chain.from_iterable(hand.splitlines() for hand in hands):
+    for line in chain.from_iterable(hand.split(b"\n") for hand in hands if hand):
         try:
             _, patient, named = read_line(line)
         except UnreadableLine:

@@ -53,7 +53,8 @@ NOT_AS_USUAL = (msgspec.MsgspecError, ValueError, RecursionError)  # raised by a
 def decode(body: bytes) -> Any:
     """A resource from JSON, with those of its members that are read; what is no resource, whole.
 
-    Raises ``orjson.JSONDecodeError``.
+    What is passed over must be JSON too, but need not be right as UTF-8. Raises
+    ``orjson.JSONDecodeError``.
     """
     try:
         return _sent.decode(body)
