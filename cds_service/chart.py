@@ -9,7 +9,7 @@ resource that nothing reads. Nothing here knows Flask, the network or the clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypedDict
@@ -46,20 +46,24 @@ class Sent(_Read, total=False):
     issue: Any
 
 
-_sent = msgspec.json.Decoder(Sent)
-NOT_AS_USUAL = (msgspec.MsgspecError, ValueError, RecursionError)  # raised by a decoder of it
-
-
-def decode(body: bytes) -> Any:
-    """A resource from JSON, with those of its members that are read; what is no resource, whole.
+def decoder_of(kind: Any) -> Callable[[bytes], Any]:
+    """What makes of JSON the members that ``kind`` names; of what is not of this kind, all.
 
     What is passed over must be JSON too, but need not be right as UTF-8. Raises
     ``orjson.JSONDecodeError``.
     """
-    try:
-        return _sent.decode(body)
-    except NOT_AS_USUAL:
-        return orjson.loads(body)
+    decoder = msgspec.json.Decoder(kind)
+
+    def decode(body: bytes) -> Any:
+        try:
+            return decoder.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return orjson.loads(body)
+
+    return decode
+
+
+decode = decoder_of(Sent)
 
 
 class State(Enum):

@@ -7,11 +7,11 @@ repeats nothing of what was sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypedDict, cast
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypedDict
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import msgspec
 import orjson
 from pydantic import (
     AfterValidator,
@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from .chart import NOT_AS_USUAL, Sent
+from .chart import Sent, decoder_of
 from .content import Content
 
 SPECIFICATION = "2.0.1"
@@ -225,13 +225,13 @@ class HookRequest(_Lenient):
         return self
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes, decode: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
     """The JSON object that a body is. Raises ``Refusal`` (400) if it is none.
 
     What is nested more than 1,024 deep is no JSON to the parser.
     """
     try:
-        document = orjson.loads(body)
+        document = decode(body)
     except orjson.JSONDecodeError:
         raise Refusal(400, "The body is not JSON.", "structure") from None
     if not isinstance(document, dict):
@@ -248,15 +248,7 @@ class _Call(TypedDict, total=False):
     prefetch: dict[str, Sent | None]
 
 
-_call = msgspec.json.Decoder(_Call)
-
-
-def _decode_call(body: bytes) -> dict[str, Any]:
-    """The members of a call that are read, and whatever it is if it is not as usual."""
-    try:
-        return cast(dict[str, Any], _call.decode(body))
-    except NOT_AS_USUAL:
-        return read_object(body)
+_decode_call = decoder_of(_Call)
 
 
 def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
@@ -265,7 +257,7 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
     Raises ``Refusal`` (400) if it is not JSON, misses what is required, has a member of the wrong
     kind, is for another hook, or carries an authorization for another patient.
     """
-    document = _decode_call(body)
+    document = read_object(body, _decode_call)
     if document.get("prefetch") is None:
         document["prefetch"] = {}  # null is as none sent
     if not isinstance(document["prefetch"], dict):

@@ -31,7 +31,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from .caller import ClientsError
 from .content_files import ContentError
 from .database import DatabaseError
-from .deadlines import UnderWay, until
+from .deadlines import until
 from .protocol import operation_outcome
 from .telemetry import NOT_LOADED
 
@@ -194,8 +194,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         return result
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        head: UnderWay = conn.head
-        head.deadline = math.inf  # it is here
+        conn.head.deadline = math.inf  # it is here
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
