@@ -205,8 +205,17 @@ Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$"), AfterValidator(_ad
 class HookRequest(_Lenient):
     """A service call. ``prefetch`` stays as it came: it is read key by key later."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"dependentRequired": {"fhirAuthorization": ["fhirServer"]}}
+    model_config = ConfigDict(  # null is as none sent
+        json_schema_extra={
+            "if": {
+                "required": ["fhirAuthorization"],
+                "properties": {"fhirAuthorization": {"type": "object"}},
+            },
+            "then": {
+                "required": ["fhirServer"],
+                "properties": {"fhirServer": {"type": "string"}},
+            },
+        }
     )
 
     hook: str
