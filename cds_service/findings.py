@@ -7,6 +7,7 @@ still come, and a card says which one could not be judged.
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class MotherCase:
         self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
         self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
-        self._uuid_start, self._uuids = str(uuid.uuid4())[:-4], 0
+        self._uuid_start, self._uuids = _start_of_uuids(now), 0
 
     def finding(self, finding_id: str) -> Truth:
         """Whether a finding holds; ``None`` if that is not known or could not be evaluated."""
@@ -147,7 +148,7 @@ class MotherCase:
         return self.now.isoformat()
 
     def new_uuid(self) -> str:
-        """A UUID that no other answer has: random but for its end, which counts."""
+        """A UUID that no other answer has, of version 7: its time, what is random, and a count."""
         self._uuids += 1
         return f"{self._uuid_start}{self._uuids:04x}"
 
@@ -239,3 +240,14 @@ class MotherCase:
                 if activity is not None:
                     activities.add(activity)
         return activities
+
+
+def _start_of_uuids(now: datetime) -> str:
+    """All but the last four digits of a UUID (RFC 9562, section 5.7).
+
+    They ascend with time: what is kept of them then goes to one place of a database, not to any.
+    """
+    time, chance = int(now.timestamp() * 1000) & (1 << 48) - 1, secrets.randbits(58)
+    version, variant = 7, 2
+    number = time << 80 | version << 76 | (chance >> 46) << 64 | variant << 62
+    return str(uuid.UUID(int=number | (chance & (1 << 46) - 1) << 16))[:-4]

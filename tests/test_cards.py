@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
@@ -453,6 +454,15 @@ def test_details_are_markdown_without_html(content: Content) -> None:
 def test_uuids_are_never_the_same(content: Content) -> None:
     seen = [card["uuid"] for _ in range(3) for card in all_cards(content)]
     assert len(set(seen)) == len(seen)
+
+
+def test_uuids_tell_the_time_and_nothing_else(content: Content) -> None:
+    (card, *_) = all_cards(content)
+    made = [UUID(each["uuid"]) for each in (card, *card["suggestions"])]
+    assert {each.version for each in made} == {7}
+    assert {each.int >> 80 for each in made} == {int(NOW.timestamp() * 1000)}
+    (again, *_) = all_cards(content)
+    assert UUID(again["uuid"]).int & (1 << 62) - 1 != made[0].int & (1 << 62) - 1
 
 
 def test_at_most_four_cards_and_the_rest_is_named(content: Content) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from cds_service.database import Database, DatabaseError
+from cds_service.database import Database, DatabaseError, _shown
 
 from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
@@ -124,6 +124,20 @@ def test_feedback_is_kept_once_and_the_last_word_counts(url: str) -> None:
     kept = {row.card: row for row in rows(url, "feedback")}
     assert (kept["a"].outcome, kept["a"].received) == ("accepted", 2_000_000_000_000)
     assert kept["b"].reason_code == "later"
+
+
+def test_many_cards_are_kept_as_they_were_shown_and_once(url: str) -> None:
+    database = upgraded(url)
+    names = [str(column.name) for column in _shown.columns]
+    shown = [
+        {**dict.fromkeys(names, f"it's {n}, ÿ"), "uuid": f"card-{n}", "shown": n}
+        | {"about": "", "patient": "p" * 32, "indicator": "info"}
+        for n in range(1203)
+    ]
+    database.keep_shown(shown[:700])
+    database.keep_shown([{**row, "shown": -1} for row in shown[:10]] + shown[690:])
+    kept = {row.uuid: row._asdict() for row in rows(url, "shown")}
+    assert kept == {row["uuid"]: row for row in shown}
 
 
 def test_many_can_send_the_same_feedback_at_once(url: str) -> None:
