@@ -169,17 +169,17 @@ class Database:
         except (SQLAlchemyError, KeyError) as error:
             raise _failed(error) from None
 
-    def keep_shown(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep rows of cards that were shown; those that are kept already stay as they are.
+    def keep_shown(self, document: bytes) -> None:
+        """Keep cards that were shown, a JSON array of rows; those that are kept stay as they are.
 
         When this returns, they are committed. Raises ``DatabaseError`` if they are not.
         """
         try:
             with self.engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
-                    document = orjson.dumps(list(rows)).decode()
-                    connection.execute(_SHOWN_AS_JSON, {"rows": document})
+                    connection.execute(_SHOWN_AS_JSON, {"rows": document.decode()})
                     return
+                rows = orjson.loads(document)
                 for start in range(0, len(rows), _MOST_ROWS):
                     part = rows[start : start + _MOST_ROWS]
                     places = ", ".join([_ROW_OF_SHOWN] * len(part))

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from .content import Content
 from .database import Database, DatabaseError
 from .quiet import NOTHING_SAID, Digests, Overridden, Quiet, Shown
@@ -53,7 +55,7 @@ class Ledger:
         self._times = {(r.system, r.id): r.quiet for r in reasons}
         self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
         self._longest = max([*self._times.values(), 0.0])
-        self._waiting: deque[tuple[Shown, str, str, str, str, float]] = deque()
+        self._waiting: deque[bytes] = deque()  # rows as JSON: they wait in little room
         self._lock = threading.Lock()
         self._lost = 0
         self._well = True
@@ -92,13 +94,18 @@ class Ledger:
     ) -> None:
         """Note cards that were shown. They are written soon; too many to wait are only counted."""
         self._see_to_it()
+        same = {
+            "client": client or "",
+            "service": service,
+            "patient": patient,
+            "content": content,
+            "shown": int(now.timestamp() * 1000),
+        }
         for card in shown:
             if len(self._waiting) >= MOST_WAITING:
                 self._lost += 1
             else:
-                self._waiting.append(
-                    (card, patient, client or "", service, content, now.timestamp())
-                )
+                self._waiting.append(orjson.dumps(self._members_of(card) | same))
 
     def _see_to_it(self) -> None:
         if self._process != os.getpid():
@@ -124,7 +131,7 @@ class Ledger:
             while self._waiting:
                 batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
                 try:
-                    self._database.keep_shown([self._row(*each) for each in batch])
+                    self._database.keep_shown(b"[" + b",".join(batch) + b"]")
                 except DatabaseError:
                     return False
                 for _ in batch:
@@ -134,23 +141,16 @@ class Ledger:
                 self._lost = 0
         return True
 
-    def _row(
-        self, shown: Shown, patient: str, client: str, service: str, content: str, now: float
-    ) -> dict[str, Any]:
+    def _members_of(self, shown: Shown) -> dict[str, Any]:
         digests = self._digests
         return {
             "uuid": shown.uuid,
-            "client": client,
-            "service": service,
             "card": shown.card,
             "about": digests.of(shown.about) if digests and shown.about else "",
-            "patient": patient,
             "indicator": shown.indicator,
             "interventions": " ".join(shown.interventions),
-            "offered": " ".join(f"{uuid}={name}" for uuid, name in shown.offered.items()),
+            "offered": " ".join([f"{uuid}={name}" for uuid, name in shown.offered.items()]),
             "reasons": " ".join(sorted(digests.reasons_of(shown))) if digests else "",
-            "content": content,
-            "shown": int(now * 1000),
         }
 
     def _read(self) -> bool:

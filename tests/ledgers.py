@@ -6,6 +6,8 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from cds_service.content import Content
 from cds_service.database import Database
 
@@ -68,5 +70,5 @@ def fill(database: Database, content: Content, now: datetime, days: int, cards: 
                 "comment": None,
             }
         )
-    database.keep_shown(shown)
+    database.keep_shown(orjson.dumps(shown))
     database.keep_feedback(told, now.timestamp())

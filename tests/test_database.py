@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy
 
@@ -134,8 +135,8 @@ def test_many_cards_are_kept_as_they_were_shown_and_once(url: str) -> None:
         | {"about": "", "patient": "p" * 32, "indicator": "info"}
         for n in range(1203)
     ]
-    database.keep_shown(shown[:700])
-    database.keep_shown([{**row, "shown": -1} for row in shown[:10]] + shown[690:])
+    database.keep_shown(orjson.dumps(shown[:700]))
+    database.keep_shown(orjson.dumps([{**row, "shown": -1} for row in shown[:10]] + shown[690:]))
     kept = {row.uuid: row._asdict() for row in rows(url, "shown")}
     assert kept == {row["uuid"]: row for row in shown}
 
