@@ -68,6 +68,15 @@ def test_connections_that_are_kept_are_shared_among_the_workers(content: Content
     assert sum(apart) / ROUNDS < 1, apart
 
 
+def test_workers_work_in_longer_turns() -> None:
+    """Else the threads of a worker are moved from core to core, and each call takes longer."""
+    with started("serve", "--workers", "2", port=free_port(), CDS_AUTH="open") as there:
+        soon(lambda: len(children(there.pid)) == 2)
+        requests.get(f"{there.address}/cds-services", timeout=5)
+        workers = children(there.pid)
+        soon(lambda: {os.sched_getscheduler(worker) for worker in workers} == {os.SCHED_BATCH})
+
+
 def test_a_head_a_byte_at_a_time_holds_a_thread_for_seconds_only(content: Content) -> None:
     address, request = ("127.0.0.1", free_port()), present(content)
     service = started("serve", "--workers", "1", "--threads", "2", port=address[1], CDS_AUTH="open")
