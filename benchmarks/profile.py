@@ -72,7 +72,7 @@ def measure_stages(times: int) -> dict[str, float]:
 
         @app.after_request
         def look(response: Response) -> Response:
-            seen.append(dict(g.stages))
+            seen.append(dict(g.call.stages))
             return response
 
         wholes = []

@@ -173,7 +173,7 @@ def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
     def refused(refusal: Refusal) -> Response:
         if refusal.status == 401:
             # As long for each reason, so that the time does not tell it either.
-            time.sleep(max(0.0, g.started + UNKNOWN_AFTER - time.perf_counter()))
+            time.sleep(max(0.0, g.call.started + UNKNOWN_AFTER - time.perf_counter()))
             return Response(b"", 401, refusal.headers)
         outcome = operation_outcome(refusal.reason, refusal.code, refusal.expression)
         response = _json(orjson.dumps(outcome), refusal.status)

@@ -184,8 +184,7 @@ def compose(
             continue
         if setting.hook not in card.hooks:
             continue
-        name = f"card {card.title}"
-        holds = case.holds(name, card.when, card.unless)
+        holds = case.holds("card", card.title, card.when, card.unless)
         judged = judged or holds is False
         if holds is not True:
             continue
@@ -197,7 +196,7 @@ def compose(
         try:
             made_of = _make(card, case, setting, printed)
         except Exception as error:
-            case.faults[name] = type(error).__name__
+            case.faults[f"card {card.title}"] = type(error).__name__
             continue
         judged = True
         for made in made_of:
@@ -223,12 +222,6 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    # Not the numbers: they are others each time. That they are worse, a finding says.
-    reasons = {
-        f"{entry['fact']} {entry.get('finding', '')} {value if isinstance(value, str) else ''}"
-        for entry in because
-        for value in (entry.get("value"),)
-    }
     about = because[0]["value"] if card.body == "order" else ""
     return Shown(
         made["uuid"],
@@ -237,7 +230,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         made["indicator"],
         tuple(why.get("interventions", ())),
         case.offered.get(made["uuid"], {}),
-        frozenset(reasons),
+        because,
         card.never_quiet
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
     )
@@ -353,6 +346,7 @@ def _with_names(summary: str, names: list[str]) -> str:
 
 def _table(card: Card, case: MotherCase) -> str:
     lines: list[str] = []
+    now = case.now.timestamp()
     for line in card.table:
         if line.when is not None and line.when.test(case) is not True:
             continue
@@ -362,7 +356,7 @@ def _table(card: Card, case: MotherCase) -> str:
         usual = line.usual.say(case) if line.usual else ""
         fact = case.facts[line.hers.fact]
         usual = "" if usual == NOT_RECORDED else usual
-        recorded = say_ago(fact.moment, case.now.timestamp()) if fact.moment else ""
+        recorded = say_ago(fact.moment, now) if fact.moment else ""
         lines.append(f"| {line.label} | {hers} | {usual} | {recorded} |")
     if not lines:
         return ""
@@ -661,7 +655,7 @@ def _lowering(medicine: Medicine) -> str:
 
 def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
     """What is missing, what contradicts, what could not be read, and what could not be judged."""
-    concerns = case.holds(f"card {card.title}", card.when, card.unless)
+    concerns = case.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
     rows: list[str] = list(card.rows)
     unclear: list[FactValue] = []
@@ -729,7 +723,7 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
 
 def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     """The facts that one ask wants and that are not known."""
-    if case.holds(f"ask {ask.why}", ask.when, None) is not True:
+    if case.holds("ask", ask.why, ask.when, None) is not True:
         return []
     if ask.finding is not None and case.finding(ask.finding) is not None:
         return []

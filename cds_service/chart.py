@@ -210,18 +210,22 @@ class Chart:
 
     def _sort_in(self) -> None:
         of_others: list[tuple[str, Resource]] = []
+        hers, by_reference, her = self._hers, self._by_reference, self.patient_id
         for answer in self.answers.values():
             for resource in answer.resources:
                 kind = resource["resourceType"]
                 identifier = resource.get("id")
                 if isinstance(identifier, str):
                     reference = f"{kind}/{identifier}"
-                    if reference in self._by_reference:
+                    if reference in by_reference:
                         continue  # the same resource under two keys
-                    self._by_reference[reference] = resource
-                subject = self._subject(resource)
-                if subject == self.patient_id:
-                    self._hers.setdefault(kind, []).append(resource)
+                    by_reference[reference] = resource
+                subject = self._patient(subject_of(resource))
+                if subject == her:
+                    if kind in hers:
+                        hers[kind].append(resource)
+                    else:
+                        hers[kind] = [resource]
                     if "focus" in resource:
                         self._infant_ids.update(self._others_in(resource["focus"]))
                 elif subject is not None:
@@ -279,10 +283,9 @@ class Chart:
 
     def ways(self, sent: Collection[str]) -> dict[str, int]:
         """How many prefetch keys were sent, were fetched, and could not be had."""
-        missing = len(self.unavailable)
-        absent = sum(key not in sent for key in self.answers)
-        fetched = sum(key not in sent for key in self.answers.keys() - self.unavailable)
-        return {"sent": len(self.answers) - absent, "fetched": fetched, "missing": missing}
+        absent = self.answers.keys() - sent
+        fetched, missing = len(absent - self.unavailable), len(self.unavailable)
+        return {"sent": len(self.answers) - len(absent), "fetched": fetched, "missing": missing}
 
     def state(self, key: str) -> State:
         """How a prefetch key came back."""

@@ -23,6 +23,8 @@ from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from .chart import reference_to
 from .times import DAY, HOUR, MINUTE, Moment, parse_moment
 
@@ -111,8 +113,7 @@ MEASURES: dict[str, dict[str, str]] = {
 }
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(msgspec.Struct):
     """One usable record of a fact, before they are combined."""
 
     value: float | str
@@ -191,7 +192,7 @@ def collect_readings(
         read_record: _Reader, hers: bool, resource: Resource, part: Resource, specs: Specs
     ) -> None:
         for spec in specs:
-            if not _concerns(spec, hers, resource, chart):
+            if spec.about != "infant" and not (hers and _is_about_her(resource, chart)):
                 continue
             try:
                 reading = read_record(content, spec, resource, part, zone)
@@ -245,16 +246,12 @@ def _has_value(part: Resource) -> bool:
     return any(name.startswith("value") for name in part)
 
 
-def _concerns(spec: FactSpec, hers: bool, resource: Resource, chart: Chart) -> bool:
-    """Whether this resource can speak of the one that the fact is about.
+def _is_about_her(resource: Resource, chart: Chart) -> bool:
+    """Whether a record of hers can speak of her: not if an infant is its ``focus``.
 
     A fact about the infant may be recorded for the mother (with ``focus``) or for the infant; one
-    about the mother never for an infant, and not with an infant as its ``focus``.
+    about the mother never for an infant.
     """
-    if spec.about == "infant":
-        return True
-    if not hers:
-        return False
     return "focus" not in resource or not chart.names_someone_else(resource["focus"])
 
 
@@ -543,7 +540,7 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
     measures["count-so-far"] = float(len(sessions))
     # A gap longer than the break is taken for missing records, not for a pause: what lies before
     # it says nothing about the window.
-    earlier = [start for start, end, _ in (each.moment for each in before) if start == end]
+    earlier = [each.moment.earliest for each in before if each.moment.exact]
     chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
     start = max(chain[0], now - fact.spec.window)
     measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)

@@ -90,7 +90,7 @@ class MotherCase:
         if finding_id not in self._findings:
             finding = self.content.findings[finding_id]
             self._findings[finding_id] = self.holds(
-                f"finding {finding.label}", finding.when, finding.unless
+                "finding", finding.label, finding.when, finding.unless
             )
         return self._findings[finding_id]
 
@@ -108,14 +108,17 @@ class MotherCase:
         }
         return Conclusion(self.content.findings[finding_id], holds, words, labels)
 
-    def holds(self, name: str, when: Condition, unless: Condition | None) -> Truth:
-        """``when``, and not ``unless`` where that is known to hold. Never raises."""
+    def holds(self, kind: str, label: str, when: Condition, unless: Condition | None) -> Truth:
+        """``when``, and not ``unless`` where that is known to hold, for what is called so.
+
+        Never raises: what cannot be evaluated is a fault, and not known.
+        """
         try:
             if unless is not None and unless.test(self) is True:
                 return False
             return when.test(self)
         except Exception as error:
-            self.faults[name] = type(error).__name__
+            self.faults[f"{kind} {label}"] = type(error).__name__
             return None
 
     def support(self, finding_id: str, because: Because) -> None:

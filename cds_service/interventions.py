@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from .conditions import Truth
 
@@ -21,15 +22,14 @@ Standing = Literal[
 ]
 
 
-@dataclass(slots=True)
-class Choice:
+class Choice(msgspec.Struct):
     """Where one intervention stands for this mother."""
 
     intervention: Intervention
     standing: Standing
     held_back_by: str | None = None
-    missing: list[str] = field(default_factory=list)
-    guards: dict[Truth, list[Guard]] = field(default_factory=dict)  # open, clear, not known
+    missing: list[str] = []
+    guards: dict[Truth, list[Guard]] = {}  # open, clear, not known
 
 
 def choose(card: Card, case: MotherCase) -> list[Choice]:
@@ -38,9 +38,9 @@ def choose(card: Card, case: MotherCase) -> list[Choice]:
 
 
 def _choose(intervention: Intervention, case: MotherCase) -> Choice:
-    name = f"intervention {intervention.label}"
-    needed = case.holds(name, intervention.when, intervention.unless)
-    if needed is False or name in case.faults:
+    label = intervention.label
+    needed = case.holds("intervention", label, intervention.when, intervention.unless)
+    if needed is False or (case.faults and f"intervention {label}" in case.faults):
         return Choice(intervention, "not-needed")
     if case.ordered(intervention.id) is True:
         return Choice(intervention, "ordered")
@@ -64,5 +64,5 @@ def check_guards(intervention: Intervention, case: MotherCase) -> dict[Truth, li
     checked: dict[Truth, list[Guard]] = {True: [], False: [], None: []}
     for name in intervention.guards:
         guard = case.content.guards[name]
-        checked[case.holds(f"guard {guard.label}", guard.when, None)].append(guard)
+        checked[case.holds("guard", guard.label, guard.when, None)].append(guard)
     return checked

@@ -10,9 +10,10 @@ Of patients, and of what stood behind a card, only keyed digests are known here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 INDICATORS = ("critical", "warning", "info")  # the most urgent first
 
@@ -37,7 +38,7 @@ class Digests:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A card as it was shown, and what stood behind it."""
+    """A card as it was shown."""
 
     uuid: str
     card: str
@@ -45,8 +46,20 @@ class Shown:
     indicator: str
     interventions: tuple[str, ...]
     offered: Mapping[str, str]  # interventions by the uuid of the suggestion
-    reasons: frozenset[str]  # facts, with what was found of them or answered
+    because: Sequence[Mapping[str, Any]]  # what stood behind it, as it is told on the card
     never_quiet: bool = False
+
+    @property
+    def reasons(self) -> set[str]:
+        """What stood behind it: facts, with what was found of them or answered.
+
+        Not the numbers: they are others each time. That they are worse, a finding says.
+        """
+        return {
+            f"{entry['fact']} {entry.get('finding', '')} {value if isinstance(value, str) else ''}"
+            for entry in self.because
+            for value in (entry.get("value"),)
+        }
 
 
 @dataclass(frozen=True, slots=True)

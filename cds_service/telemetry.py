@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -83,6 +84,17 @@ def _dump_text(event: Any, **_: Any) -> str:
     return _dump(event).decode()
 
 
+@dataclass(slots=True)
+class Call:
+    """What an operator is told of one call (``g.call``). Times are of ``time.perf_counter``."""
+
+    request_id: str
+    started: float
+    marked: float  # the end of the last stage
+    stages: dict[str, float] = field(default_factory=dict)  # seconds
+    about: dict[str, Any] = field(default_factory=dict)
+
+
 def watch(app: Flask, with_metrics: bool) -> None:
     """Write a line for each call of ``app`` and, if wanted, count it at ``/metrics``."""
     metrics = _Metrics() if with_metrics else None
@@ -92,22 +104,23 @@ def watch(app: Flask, with_metrics: bool) -> None:
     @app.before_request
     def begin() -> None:
         sent = request.headers.get(REQUEST_ID, "")
-        g.request_id = sent if _OWN_ID.match(sent) else _new_id()
-        g.started = g.marked = time.perf_counter()
-        g.stages, g.about = {}, {}
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+        request_id = sent if _OWN_ID.match(sent) else _new_id()
+        now = time.perf_counter()
+        g.call = Call(request_id, now, now)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
 
     @app.after_request
     def end(response: Response) -> Response:
-        took = time.perf_counter() - g.started
-        response.headers[REQUEST_ID] = g.request_id
+        call: Call = g.call
+        took = time.perf_counter() - call.started
+        response.headers[REQUEST_ID] = call.request_id
         rule = request.url_rule.rule if request.url_rule is not None else "unknown"
-        if rule.startswith("/cds-services") or response.status_code >= 400:
-            about = {"service": rule, **g.about}
-            status, ms = response.status_code, round(took * 1000, 1)
+        status = response.status_code
+        if rule.startswith("/cds-services") or status >= 400:
+            about, ms = {"service": rule, **call.about}, round(took * 1000, 1)
             log.info("answered", method=request.method, status=status, ms=ms, **about)
             if metrics is not None:
-                metrics.count(status, took, g.stages, about)
+                metrics.count(status, took, call.stages, about)
         structlog.contextvars.clear_contextvars()
         return response
 
@@ -119,13 +132,14 @@ def _new_id() -> str:
 
 def mark(stage: str) -> None:
     """A stage of the way of a request ends here; the next begins."""
+    call: Call = g.call
     now = time.perf_counter()
-    g.stages[stage], g.marked = now - g.marked, now
+    call.stages[stage], call.marked = now - call.marked, now
 
 
 def note(**about: Any) -> None:
     """Add to the line of this call. Never anything of a patient, and no token."""
-    g.about.update(about)
+    g.call.about.update(about)
 
 
 class _Metrics:

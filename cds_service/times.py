@@ -10,7 +10,9 @@ from __future__ import annotations
 import calendar
 import re
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -31,7 +33,7 @@ def duration(text: Any) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-class Moment(NamedTuple):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """A time as recorded: the earliest and latest second that it can mean, and its own text."""
 
     earliest: float

@@ -49,7 +49,7 @@ def trace_calls(app: Flask) -> None:
     @app.after_request
     def note_status(response: Response) -> Response:
         g.span.set_attribute("http.response.status_code", response.status_code)
-        for name, value in g.about.items():
+        for name, value in g.call.about.items():
             if value is not None:
                 g.span.set_attribute(f"cds.{name}", value)
         return response

@@ -53,23 +53,20 @@ Say = Callable[[Figures], str]
 class Wording:
     """A sentence with placeholders, taken apart once."""
 
-    __slots__ = ("_pieces", "parts", "text")
+    __slots__ = ("_pieces", "fact", "parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         # Even parts are plain text, odd ones the names of placeholders.
         self.parts = _PLACEHOLDER.split(text)
+        # The fact of the first placeholder; nothing if there is none.
+        self.fact = self.parts[1].partition(".")[0] if self.placeholders else ""
         self._pieces: list[str | Say] | None = None
 
     @property
     def placeholders(self) -> list[str]:
         """The names in braces, in order."""
         return self.parts[1::2]
-
-    @property
-    def fact(self) -> str:
-        """The fact of the first placeholder."""
-        return self.parts[1].partition(".")[0]
 
     def say(self, figures: Figures) -> str:
         """The sentence for one mother."""
