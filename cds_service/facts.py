@@ -131,22 +131,7 @@ class Unusable(Exception):
     """A record that is not a value; the message says why."""
 
 
-class Facts(dict[str, FactValue]):
-    """Facts by id. One of which there is no record is looked up when it is asked for.
-
-    It is the same for every mother, and is not to be changed.
-    """
-
-    def __init__(self, content: Content, chart: Chart) -> None:
-        super().__init__()
-        self._content, self._chart = content, chart
-
-    def __missing__(self, fact_id: str) -> FactValue:
-        fact = self._content.not_recorded[fact_id]
-        if _is_unread(fact.spec, self._chart):
-            fact = FactValue(fact.spec, "not-available")
-        self[fact_id] = fact
-        return fact
+Facts = dict[str, FactValue]  # by id. One without a record is the same for every mother.
 
 
 def _is_unread(spec: FactSpec, chart: Chart) -> bool:
@@ -163,8 +148,13 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
     """
     at = now.timestamp()
     readings, problems = collect_readings(content, chart, now)
-    facts = Facts(content, chart)
-    for fact_id in readings.keys() | problems.keys():
+    recorded = readings.keys() | problems.keys()
+    facts = content.not_recorded.copy()
+    if not chart.is_whole:
+        for spec in content.facts.values():
+            if _is_unread(spec, chart):
+                facts[spec.id] = FactValue(spec, "not-available")
+    for fact_id in recorded:
         facts[fact_id] = _combine(
             content.facts[fact_id],
             readings.get(fact_id, ()),
@@ -174,7 +164,7 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
         )
     for spec in content.counting_facts:
         assert spec.counts is not None
-        if spec.id in facts or spec.counts in facts:
+        if spec.id in recorded or spec.counts in recorded:
             facts[spec.id] = _newer_count(facts[spec.id], facts[spec.counts])
     return facts
 
