@@ -11,6 +11,8 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +77,12 @@ _FIRST_IN_LINE = {
     "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
 }
 _upgrading = threading.Lock()  # Alembic knows one upgrade a process
-# All rows of a batch go in one statement. To PostgreSQL as one document, which it takes apart: a
-# seventh of the time here. To SQLite as values: between two statements other threads take their
-# turn, and once for each row would hold the writing up, and them.
+# All rows of a batch go in one statement. PostgreSQL copies them, and only if one is kept already
+# takes them one by one; copying takes less than half of the time. To SQLite they go as values:
+# between two statements other threads take their turn, and once for each row would hold all up.
 _COLUMNS = ", ".join(column.name for column in _shown.columns)
+_values_of = itemgetter(*(column.name for column in _shown.columns))
+_COPY_SHOWN = f"COPY shown ({_COLUMNS}) FROM STDIN"
 _SHOWN_AS_JSON = sa.text(
     f"INSERT INTO shown ({_COLUMNS}) SELECT {_COLUMNS} "
     "FROM json_populate_recordset(CAST(NULL AS shown), CAST(:rows AS json)) "
@@ -175,19 +179,8 @@ class Database:
         When this returns, they are committed. Raises ``DatabaseError`` if they are not.
         """
         try:
-            with self.engine.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(_SHOWN_AS_JSON, {"rows": document.decode()})
-                    return
-                rows = orjson.loads(document)
-                for start in range(0, len(rows), _MOST_ROWS):
-                    part = rows[start : start + _MOST_ROWS]
-                    places = ", ".join([_ROW_OF_SHOWN] * len(part))
-                    connection.exec_driver_sql(
-                        f"INSERT INTO shown ({_COLUMNS}) VALUES {places} ON CONFLICT DO NOTHING",
-                        tuple(row[column.name] for row in part for column in _shown.columns),
-                    )
-        except (SQLAlchemyError, KeyError) as error:
+            _KEEPERS[self.engine.dialect.name](self.engine, document)
+        except (SQLAlchemyError, KeyError, self.engine.dialect.loaded_dbapi.Error) as error:
             raise _failed(error) from None
 
     def said_since(self, moment: float) -> Sequence[Any]:
@@ -278,6 +271,34 @@ class Database:
                 }
         except SQLAlchemyError as error:
             raise _failed(error) from None
+
+
+def _keep_in_postgresql(engine: sa.Engine, document: bytes) -> None:
+    rows = orjson.loads(document)
+    try:
+        with engine.begin() as connection:
+            cursor: Any = connection.connection.cursor()
+            with cursor.copy(_COPY_SHOWN) as copy:
+                for row in rows:
+                    copy.write_row(_values_of(row))
+    except engine.dialect.loaded_dbapi.IntegrityError:
+        with engine.begin() as connection:
+            connection.execute(_SHOWN_AS_JSON, {"rows": document.decode()})
+
+
+def _keep_in_sqlite(engine: sa.Engine, document: bytes) -> None:
+    rows = orjson.loads(document)
+    with engine.begin() as connection:
+        for start in range(0, len(rows), _MOST_ROWS):
+            part = rows[start : start + _MOST_ROWS]
+            places = ", ".join([_ROW_OF_SHOWN] * len(part))
+            connection.exec_driver_sql(
+                f"INSERT INTO shown ({_COLUMNS}) VALUES {places} ON CONFLICT DO NOTHING",
+                tuple(chain.from_iterable(map(_values_of, part))),
+            )
+
+
+_KEEPERS = {"sqlite": _keep_in_sqlite, "postgresql": _keep_in_postgresql}
 
 
 def _last_words() -> sa.Subquery:
