@@ -23,8 +23,7 @@ from .content import Content
 from .database import Database, DatabaseError
 from .quiet import NOTHING_SAID, Digests, Overridden, Quiet, Shown
 
-WRITE_EVERY = 0.25  # seconds
-READ_EVERY = 1.0
+EVERY = 1.0  # seconds: it writes and reads
 AGAIN_AFTER = 2.0  # once it has failed
 LATEST = 120.0  # seconds back that are read again: a card may be written after its feedback
 MOST_WAITING = 10_000  # cards
@@ -116,14 +115,9 @@ class Ledger:
                     atexit.register(self.write)
 
     def _go_on(self) -> None:
-        heard = 0.0
         while True:
-            time.sleep(WRITE_EVERY if self._well else AGAIN_AFTER)
-            well = self.write()
-            if well and self._be_quiet and time.monotonic() - heard >= READ_EVERY:
-                well = self._read()
-                heard = time.monotonic()
-            self._well = well
+            time.sleep(EVERY if self._well else AGAIN_AFTER)
+            self._well = self.write() and (self._read() if self._be_quiet else True)
 
     def write(self) -> bool:
         """Write what waits. What cannot be written waits on; whether all was."""

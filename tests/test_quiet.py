@@ -77,7 +77,7 @@ class Ward:
 
 
 def soon(holds: Callable[[], bool], within: float = 6) -> None:
-    """Wait until something holds; the ledger writes and reads a few times a second."""
+    """Wait until something holds; the ledger writes and reads once a second."""
     until = time.monotonic() + within
     while not holds():
         assert time.monotonic() < until, "it did not come to hold"
