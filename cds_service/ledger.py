@@ -27,7 +27,8 @@ EVERY = 1.0  # seconds: it writes and reads
 AGAIN_AFTER = 2.0  # once it has failed
 LATEST = 120.0  # seconds back that are read again: a card may be written after its feedback
 MOST_WAITING = 10_000  # cards
-BATCH = 500
+BATCH = 250
+PAUSE = 0.03  # seconds between two batches, in which requests are answered
 
 log = logging.getLogger("cds_service.ledger")
 
@@ -130,6 +131,7 @@ class Ledger:
                     return False
                 for _ in batch:
                     self._waiting.popleft()
+                time.sleep(PAUSE)
             if self._lost:
                 log.error("%s cards that were shown could not be noted", self._lost)
                 self._lost = 0
