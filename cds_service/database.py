@@ -77,9 +77,10 @@ _FIRST_IN_LINE = {
     "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
 }
 _upgrading = threading.Lock()  # Alembic knows one upgrade a process
-# All rows of a batch go in one statement. PostgreSQL copies them, and only if one is kept already
-# takes them one by one; copying takes less than half of the time. To SQLite they go as values:
-# between two statements other threads take their turn, and once for each row would hold all up.
+# What was shown is kept by batches. PostgreSQL copies them, and only if one card is kept already
+# takes them one by one: copying takes less than half of the time. SQLite takes several rows a
+# statement: between two of them other threads have their turn, and one for each row would hold all
+# up. What it has seen of statements it keeps in memory, so there are two only.
 _COLUMNS = ", ".join(column.name for column in _shown.columns)
 _values_of = itemgetter(*(column.name for column in _shown.columns))
 _COPY_SHOWN = f"COPY shown ({_COLUMNS}) FROM STDIN"
@@ -88,8 +89,12 @@ _SHOWN_AS_JSON = sa.text(
     "FROM json_populate_recordset(CAST(NULL AS shown), CAST(:rows AS json)) "
     "ON CONFLICT DO NOTHING"
 )
-_ROW_OF_SHOWN = f"({', '.join('?' * len(_shown.columns))})"
-_MOST_ROWS = 500  # a statement of SQLite: it may have 32,766 values
+SEVERAL = 50  # rows
+_PLACES = f"({', '.join('?' * len(_shown.columns))})"
+_INSERT_ONE, _INSERT_SEVERAL = (
+    f"INSERT INTO shown ({_COLUMNS}) VALUES {', '.join([_PLACES] * rows)} ON CONFLICT DO NOTHING"
+    for rows in (1, SEVERAL)
+)
 _SEE_TOKEN = sa.insert(_seen_tokens)  # made once: it is asked for at every call
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -287,15 +292,13 @@ def _keep_in_postgresql(engine: sa.Engine, document: bytes) -> None:
 
 
 def _keep_in_sqlite(engine: sa.Engine, document: bytes) -> None:
-    rows = orjson.loads(document)
+    values = [_values_of(row) for row in orjson.loads(document)]
     with engine.begin() as connection:
-        for start in range(0, len(rows), _MOST_ROWS):
-            part = rows[start : start + _MOST_ROWS]
-            places = ", ".join([_ROW_OF_SHOWN] * len(part))
-            connection.exec_driver_sql(
-                f"INSERT INTO shown ({_COLUMNS}) VALUES {places} ON CONFLICT DO NOTHING",
-                tuple(chain.from_iterable(map(_values_of, part))),
-            )
+        while len(values) >= SEVERAL:
+            several, values = values[:SEVERAL], values[SEVERAL:]
+            connection.exec_driver_sql(_INSERT_SEVERAL, tuple(chain.from_iterable(several)))
+        if values:
+            connection.exec_driver_sql(_INSERT_ONE, values)
 
 
 _KEEPERS = {"sqlite": _keep_in_sqlite, "postgresql": _keep_in_postgresql}
