@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,11 +26,29 @@ from .quiet import NOTHING_SAID, Digests, Overridden, Quiet, Shown
 EVERY = 1.0  # seconds: it writes and reads
 AGAIN_AFTER = 2.0  # once it has failed
 LATEST = 120.0  # seconds back that are read again: a card may be written after its feedback
-MOST_WAITING = 10_000  # cards
-BATCH = 250
+BATCH = 250  # cards
+MOST_WAITING = 40  # batches
 PAUSE = 0.03  # seconds between two batches, in which requests are answered
 
 log = logging.getLogger("cds_service.ledger")
+
+
+class _Batch:
+    """Rows as JSON, one behind the other: so they take little room, and in one place."""
+
+    def __init__(self) -> None:
+        self._rows = bytearray()
+        self.cards = 0
+
+    def add(self, rows: Sequence[bytes]) -> None:
+        self._rows += b"," if self._rows else b"["
+        self._rows += b",".join(rows)
+        self.cards += len(rows)
+
+    @property
+    def document(self) -> bytes:
+        """A JSON array of the rows."""
+        return bytes(self._rows + b"]")
 
 
 class Ledger:
@@ -55,7 +73,8 @@ class Ledger:
         self._times = {(r.system, r.id): r.quiet for r in reasons}
         self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
         self._longest = max([*self._times.values(), 0.0])
-        self._waiting: deque[bytes] = deque()  # rows as JSON: they wait in little room
+        self._waiting: deque[_Batch] = deque()
+        self._noting = threading.Lock()
         self._lock = threading.Lock()
         self._lost = 0
         self._well = True
@@ -101,11 +120,16 @@ class Ledger:
             "content": content,
             "shown": int(now.timestamp() * 1000),
         }
-        for card in shown:
-            if len(self._waiting) >= MOST_WAITING:
-                self._lost += 1
-            else:
-                self._waiting.append(orjson.dumps(self._members_of(card) | same))
+        rows = [orjson.dumps(self._members_of(card) | same) for card in shown]
+        if not rows:
+            return
+        with self._noting:
+            if not self._waiting or self._waiting[-1].cards >= BATCH:
+                if len(self._waiting) >= MOST_WAITING:
+                    self._lost += len(rows)
+                    return
+                self._waiting.append(_Batch())
+            self._waiting[-1].add(rows)
 
     def _see_to_it(self) -> None:
         if self._process != os.getpid():
@@ -124,13 +148,14 @@ class Ledger:
         """Write what waits. What cannot be written waits on; whether all was."""
         with self._lock:
             while self._waiting:
-                batch = [self._waiting[n] for n in range(min(BATCH, len(self._waiting)))]
+                with self._noting:
+                    batch = self._waiting.popleft()
                 try:
-                    self._database.keep_shown(b"[" + b",".join(batch) + b"]")
+                    self._database.keep_shown(batch.document)
                 except DatabaseError:
+                    with self._noting:
+                        self._waiting.appendleft(batch)
                     return False
-                for _ in batch:
-                    self._waiting.popleft()
                 time.sleep(PAUSE)
             if self._lost:
                 log.error("%s cards that were shown could not be noted", self._lost)

@@ -16,6 +16,9 @@ from pydantic import SecretStr
 from cds_service.app import create_app
 from cds_service.command import main
 from cds_service.content import Content
+from cds_service.database import Database
+from cds_service.ledger import BATCH, MOST_WAITING, Ledger
+from cds_service.quiet import Shown
 from cds_service.settings import Settings
 
 from .mothers import HER, NOW, average, hook_request, medicine, observation
@@ -280,6 +283,30 @@ def test_a_database_that_is_lost_slows_no_card_and_what_was_shown_is_written_lat
     engine.dispose()
     soon(lambda: {first, *meanwhile} <= {row.uuid for row in ward.rows("shown")})
     soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["ledger"] == "pass")
+
+
+def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
+    content: Content, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = Database(database)
+    there.upgrade()
+    ledger = Ledger(there, content, lambda: NOW)
+    engine = sqlalchemy.create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("ALTER TABLE shown RENAME TO gone"))
+    most = BATCH * MOST_WAITING
+    for number in range(most + 7):
+        card = Shown(f"{number}", "data-needed", "", "info", (), {}, [])
+        ledger.keep([card], "", None, VIEW, "1", NOW)
+    assert not ledger.write()
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("ALTER TABLE gone RENAME TO shown"))
+    assert ledger.write()
+    with engine.connect() as connection:
+        kept = connection.execute(sqlalchemy.text("SELECT uuid FROM shown ORDER BY rowid"))
+        assert [int(uuid) for (uuid,) in kept] == list(range(most))
+    engine.dispose()
+    assert "7 cards that were shown could not be noted" in caplog.text
 
 
 def test_what_is_old_can_be_forgotten(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
