@@ -210,22 +210,18 @@ class Chart:
 
     def _sort_in(self) -> None:
         of_others: list[tuple[str, Resource]] = []
-        hers, by_reference, her = self._hers, self._by_reference, self.patient_id
         for answer in self.answers.values():
             for resource in answer.resources:
                 kind = resource["resourceType"]
                 identifier = resource.get("id")
                 if isinstance(identifier, str):
                     reference = f"{kind}/{identifier}"
-                    if reference in by_reference:
+                    if reference in self._by_reference:
                         continue  # the same resource under two keys
-                    by_reference[reference] = resource
-                subject = self._patient(subject_of(resource))
-                if subject == her:
-                    if kind in hers:
-                        hers[kind].append(resource)
-                    else:
-                        hers[kind] = [resource]
+                    self._by_reference[reference] = resource
+                subject = self._subject(resource)
+                if subject == self.patient_id:
+                    self._hers.setdefault(kind, []).append(resource)
                     if "focus" in resource:
                         self._infant_ids.update(self._others_in(resource["focus"]))
                 elif subject is not None:

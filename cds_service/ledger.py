@@ -142,7 +142,7 @@ class Ledger:
     def _go_on(self) -> None:
         while True:
             time.sleep(EVERY if self._well else AGAIN_AFTER)
-            self._well = self.write() and (self._read() if self._be_quiet else True)
+            self._well = self.write() and (not self._be_quiet or self._read())
 
     def write(self) -> bool:
         """Write what waits. What cannot be written waits on; whether all was."""
@@ -156,7 +156,8 @@ class Ledger:
                     with self._noting:
                         self._waiting.appendleft(batch)
                     return False
-                time.sleep(PAUSE)
+                if self._waiting:
+                    time.sleep(PAUSE)
             if self._lost:
                 log.error("%s cards that were shown could not be noted", self._lost)
                 self._lost = 0
