@@ -9,6 +9,7 @@ suggestion: the rest was built and validated when the content was loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,7 +23,7 @@ from .times import HOUR, MINUTE, say_ago
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Card, Content, Evidence, Guard, Intervention, Medicine
+    from .content import Card, Content, Guard, Intervention, Medicine
     from .facts import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
@@ -34,6 +35,7 @@ MOST_CARDS = 4
 MOST_WRITTEN_OUT = 3
 MOST_ASKED = 3
 MOST_LINKS = 12
+MOST_BACKINGS = 500  # that are kept ready
 TOPIC_SYSTEM = "urn:lactation-cds:card"
 EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
@@ -90,8 +92,22 @@ class Setting:
         return b"".join(members)
 
 
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What stands behind a card that offers some interventions, whoever the mother is."""
+
+    evidence: list[str]  # ids
+    cited: str  # as it is written on the card
+    links: dict[str, orjson.Fragment]  # by address
+    rows: list[str]
+
+
 class Printed:
-    """What never changes on a card, written as JSON once, when the content is loaded."""
+    """What is the same on a card for all mothers, written once.
+
+    Most of it when the content is loaded; the backing of a card by what it offers, when that first
+    comes.
+    """
 
     def __init__(self, content: Content) -> None:
         self.sources = {
@@ -110,10 +126,15 @@ class Printed:
             for reason in content.override_reasons.values()
         ]
         self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
-        self.links = {
+        self._evidence, self._interventions = content.evidence, content.interventions
+        self._links = {
             source.link: _link(f"{source.short}: {source.source}", source.link)
             for source in content.evidence.values()
             if source.link
+        }
+        self.own_links = {
+            card.id: {link.url: _link(link.label, link.url) for link in card.links}
+            for card in content.cards.values()
         }
         self.lactmed = {
             medicine.lactmed.url: _link(f"LactMed: {medicine.name}", medicine.lactmed.url)
@@ -124,6 +145,29 @@ class Printed:
             for intervention in content.interventions.values()
             if intervention.id in content.suggested
         }
+        self._backings: dict[tuple[str, ...], Backing] = {}
+
+    def backing(self, card: Card, interventions: Iterable[str] = ()) -> Backing:
+        """What stands behind a card that offers these interventions, by id."""
+        key = (card.id, *interventions)
+        backing = self._backings.get(key)
+        if backing is None:
+            if len(self._backings) >= MOST_BACKINGS:
+                self._backings.clear()
+            backing = self._backings[key] = self._back(card, key[1:])
+        return backing
+
+    def _back(self, card: Card, interventions: Iterable[str]) -> Backing:
+        offered = [self._interventions[name] for name in interventions]
+        names = [*card.evidence, *(name for each in offered for name in each.evidence)]
+        evidence = [self._evidence[name] for name in dict.fromkeys(names)]
+        cited = "; ".join(dict.fromkeys(source.short for source in evidence))
+        return Backing(
+            [source.id for source in evidence],
+            f"Evidence: {cited}." if cited else "",
+            {source.link: self._links[source.link] for source in evidence if source.link},
+            [*card.rows, *(row for each in offered for row in each.rows)],
+        )
 
 
 def _link(label: str, url: str) -> orjson.Fragment:
@@ -269,7 +313,7 @@ def _make_interventions(
     for choice in todo:
         choice.intervention.when.support(case, because)
     shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
-    evidence = _evidence_of(card, shown, case.content)
+    backing = printed.backing(card, [choice.intervention.id for choice in shown])
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         _table(card, case),
@@ -277,7 +321,7 @@ def _make_interventions(
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
-        _citations(evidence),
+        backing.cited,
     ]
     summary = card.summary.say(case)
     if card.summary_names:
@@ -295,22 +339,17 @@ def _make_interventions(
         ]
         made["selectionBehavior"] = "any"
         case.offered[made["uuid"]] = offered
-    links = _links_of(evidence, printed)
-    for choice in shown:
-        if choice.intervention.medicine is not None:
-            url = case.content.medicines[choice.intervention.medicine].lactmed.url
-            links[url] = printed.lactmed[url]
-    _add_links(made, card, links)
-    rows = [*card.rows, *(row for choice in shown for row in choice.intervention.rows)]
+    medicines = (choice.intervention.medicine for choice in shown)
+    urls = [case.content.medicines[name].lactmed.url for name in medicines if name is not None]
+    _add_links(made, card, printed, backing.links | {url: printed.lactmed[url] for url in urls})
+    rows = set(backing.rows)
     for finding in because.values():
         if finding is not None:
-            rows += case.content.findings[finding].rows
+            rows.update(case.content.findings[finding].rows)
     interventions = [choice.intervention.id for choice in todo]
     told = _because(because, case)
-    facts = {name: case.facts[name] for name, _ in because}
-    told += _problems_of([fact for fact in facts.values() if fact.problems])
     checked = {choice.intervention.id: choice.guards for choice in guarded}
-    _add_extension(made, case, interventions, rows, told, evidence, checked)
+    _add_extension(made, case, interventions, rows, told, backing.evidence, checked)
     if card.critical_when is not None and card.critical_when.test(case) is True:
         made["indicator"] = "critical"
     return made
@@ -424,26 +463,13 @@ def _could_not_be_read(case: MotherCase) -> str:
     return f"Could not be read: {', '.join(case.unread)}." if case.unread else ""
 
 
-def _citations(evidence: list[Evidence]) -> str:
-    if not evidence:
-        return ""
-    return f"Evidence: {'; '.join(dict.fromkeys(source.short for source in evidence))}."
-
-
-def _evidence_of(card: Card, todo: list[Choice], content: Content) -> list[Evidence]:
-    names = [*card.evidence, *(n for choice in todo for n in choice.intervention.evidence)]
-    return [content.evidence[name] for name in dict.fromkeys(names)]
-
-
-def _links_of(evidence: Iterable[Evidence], printed: Printed) -> dict[str, orjson.Fragment]:
-    return {source.link: printed.links[source.link] for source in evidence if source.link}
-
-
-def _add_links(made: dict[str, Any], card: Card, links: dict[str, orjson.Fragment]) -> None:
+def _add_links(
+    made: dict[str, Any], card: Card, printed: Printed, links: dict[str, orjson.Fragment]
+) -> None:
     """The links by address, behind those of the card itself."""
-    own = {link.url: _link(link.label, link.url) for link in card.links}
-    if own or links:
-        made["links"] = list({**own, **links}.values())[:MOST_LINKS]
+    together = printed.own_links[card.id] | links
+    if together:
+        made["links"] = list(together.values())[:MOST_LINKS]
 
 
 def _suggestion(
@@ -461,31 +487,32 @@ def _suggestion(
 
 
 def _because(because: Because, case: MotherCase) -> list[dict[str, Any]]:
+    """The facts behind a card, and of these what did not count."""
     entries: list[dict[str, Any]] = []
+    with_problems: dict[str, FactValue] = {}
     for (fact_id, measure), finding in because.items():
         fact = case.facts[fact_id]
         entry: dict[str, Any] = {"fact": fact_id}
         if finding is not None:
             entry["finding"] = finding
-        if measure != "value":
+        if measure == "value":
+            value, unit, scale = fact.value, fact.spec.unit, 1.0
+        else:
             entry["measure"] = measure
-        _add_value(entry, fact, measure)
+            value = fact.measures.get(measure)
+            unit, scale = MEASURE_UNITS.get(measure, (fact.spec.unit, 1.0))
+        if value is not None:
+            entry["value"] = value if isinstance(value, str) else round(value / scale, 1)
+            if unit:
+                entry["unit"] = unit
         if fact.time:
             entry["time"] = fact.time
-        if fact.records:
+        if fact.references:
             entry["references"] = fact.references
         entries.append(entry)
-    return entries
-
-
-def _add_value(entry: dict[str, Any], fact: FactValue, measure: str) -> None:
-    value = fact.value if measure == "value" else fact.measures.get(measure)
-    if value is None:
-        return
-    unit, scale = MEASURE_UNITS.get(measure, (fact.spec.unit, 1.0))
-    entry["value"] = value if isinstance(value, str) else round(value / scale, 1)
-    if unit:
-        entry["unit"] = unit
+        if fact.problems:
+            with_problems[fact_id] = fact
+    return entries + _problems_of(with_problems.values())
 
 
 def _problems_of(facts: Iterable[FactValue]) -> list[dict[str, Any]]:
@@ -507,7 +534,7 @@ def _add_extension(
     interventions: list[str],
     rows: Iterable[str],
     because: list[dict[str, Any]],
-    evidence: Iterable[Evidence],
+    evidence: list[str],
     guards: dict[str, dict[Truth, list[Guard]]] | None = None,
 ) -> None:
     """What the card carries for machines. ``guards`` are those that were checked, by what for."""
@@ -519,9 +546,8 @@ def _add_extension(
         why["interventions"] = interventions
     if because:
         why["because"] = because
-    names = [source.id for source in evidence]
-    if names:
-        why["evidence"] = names
+    if evidence:
+        why["evidence"] = evidence
     if interventions:
         why["grades"] = {name: case.content.interventions[name].grade for name in interventions}
     why["content"] = case.content.version
@@ -552,7 +578,7 @@ def _make_order(
         guards = check_guards(guarded, case)
         if not guards[True] and not guards[None]:
             return None
-    evidence = _evidence_of(card, [], case.content)
+    backing = printed.backing(card)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         f"**{order.name}**: {medicine.note}" if medicine and medicine.note else "",
@@ -561,7 +587,7 @@ def _make_order(
         _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
-        _citations(evidence),
+        backing.cited,
     ]
     summary = f"{order.name}: {card.summary.say(case)}"
     if card.summary_names and guards:
@@ -574,7 +600,7 @@ def _make_order(
         made["suggestions"] = [_take_back(order.name, draft, case) for draft in drafts]
         made["selectionBehavior"] = "any"
     links = {medicine.lactmed.url: printed.lactmed[medicine.lactmed.url]} if medicine else {}
-    _add_links(made, card, links | _links_of(evidence, printed))
+    _add_links(made, card, printed, links | backing.links)
     entry = {
         "fact": "orders",
         "value": order.key,
@@ -582,7 +608,7 @@ def _make_order(
         "references": order.references,
     }
     checked = {order.key: guards} if guards else None
-    _add_extension(made, case, [], card.rows, [entry], evidence, checked)
+    _add_extension(made, case, [], card.rows, [entry], backing.evidence, checked)
     return made
 
 
@@ -619,12 +645,11 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     made = _frame(card, case, printed, summary, paragraphs)
     if lowering:
         made["indicator"] = "warning"
-    evidence = _evidence_of(card, [], case.content)
     links = {
         taken.url: printed.lactmed.get(taken.url) or _link(f"LactMed: {taken.name}", taken.url)
         for taken in medicines
     }
-    _add_links(made, card, links)
+    _add_links(made, card, printed, links)
     because = [
         {
             "fact": "active-medicines",
@@ -635,7 +660,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         for taken in medicines
     ]
     rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
-    _add_extension(made, case, [], rows, because, evidence)
+    _add_extension(made, case, [], rows, because, printed.backing(card).evidence)
     return made
 
 

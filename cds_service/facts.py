@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,8 +63,7 @@ class Problem:
     withdrawn: bool = False
 
 
-@dataclass(slots=True)
-class FactValue:
+class FactValue(msgspec.Struct):
     """What is known of one fact.
 
     ``value`` is a number in the fact's unit, an answer code, or for a time its text; ``None``
@@ -76,19 +75,11 @@ class FactValue:
     status: Status = "not-recorded"
     value: float | str | None = None
     time: str | None = None
-    records: list[Resource] = field(default_factory=list)  # those that it was taken from
-    problems: list[Problem] = field(default_factory=list)
-    measures: dict[str, float] = field(default_factory=dict)
+    references: list[str] = []  # to the first ``MOST_REFERENCES`` records that it was taken from
+    problems: list[Problem] = []
+    measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
-    _references: list[str] | None = field(default=None, init=False, compare=False)
-
-    @property
-    def references(self) -> list[str]:
-        """Where it was taken from, as relative references: the first of them."""
-        if self._references is None:
-            self._references = [reference_to(record) for record in self.records[:MOST_REFERENCES]]
-        return self._references
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -448,7 +439,7 @@ def _combine(
             and newest.moment.earliest - reading.moment.earliest <= spec.contradicts_within
         ]
         fact.status = "conflicting" if rivals else "known"
-        fact.records = [reading.record for reading in (newest, *rivals)]
+        fact.references = _references_to([newest, *rivals])
         if not rivals:
             fact.value = newest.value
             fact.measures["held"] = now - _held_since(counted)
@@ -459,6 +450,10 @@ def _combine(
 
 def _earliest(reading: Reading) -> float:
     return reading.moment.earliest
+
+
+def _references_to(readings: list[Reading]) -> list[str]:
+    return [reading.reference for reading in readings[:MOST_REFERENCES]]
 
 
 def _held_since(readings: list[Reading]) -> float:
@@ -481,10 +476,10 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
             same.append(reading)
         elif distance <= fact.spec.contradicts_within:
             fact.status = "conflicting"
-    fact.records = [reading.record for reading in same]
     if fact.status == "conflicting":
-        fact.records = [reading.record for reading in counted]
+        fact.references = _references_to(counted)
         return
+    fact.references = _references_to(same)
     exact = [reading for reading in same if reading.moment.exact]
     chosen = (exact or same)[-1]
     fact.status = "known"
@@ -508,7 +503,7 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
     seen: set[tuple[float, float | str, str]] = set()
     total = latest = 0.0
     sessions: list[float] = []
-    fact.records = [reading.record for reading in counted]
+    fact.references = _references_to(counted)
     for reading in counted:
         time = reading.moment.earliest
         key = (time, reading.value, reading.site)
@@ -578,11 +573,11 @@ def _newer_count(reported: FactValue, recorded: FactValue) -> FactValue:
     count = recorded.measure("count")
     if count is None:
         return reported
-    return replace(
+    return msgspec.structs.replace(
         reported,
         status="known",
         value=count,
         time=recorded.time,
         moment=recorded.moment,
-        records=recorded.records,
+        references=recorded.references,
     )

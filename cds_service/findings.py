@@ -82,6 +82,7 @@ class MotherCase:
         self.offered: dict[str, dict[str, str]] = {}  # interventions by suggestion, by card
         self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
+        self._curves: dict[tuple[str, str], float | None] = {}
         self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
         self._uuid_start, self._uuids = _start_of_uuids(now), 0
 
@@ -157,11 +158,13 @@ class MotherCase:
 
     def curve(self, curve_id: str, line: str) -> float | None:
         """A line of a curve on her day after birth; ``None`` before it can be judged."""
-        curve = self.content.curves[curve_id]
-        hours = self.facts["delivery-time"].measure("hours")
-        if hours is None or hours * 3600 < curve.judged_from:
-            return None
-        return curve.at(line, hours)
+        key = (curve_id, line)
+        if key not in self._curves:
+            curve = self.content.curves[curve_id]
+            hours = self.facts["delivery-time"].measure("hours")
+            too_early = hours is None or hours * 3600 < curve.judged_from
+            self._curves[key] = None if hours is None or too_early else curve.at(line, hours)
+        return self._curves[key]
 
     def taking(self, what: str) -> Truth:
         """Whether she takes any medicine, one with an effect, or one by its id.

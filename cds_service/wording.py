@@ -53,7 +53,7 @@ Say = Callable[[Figures], str]
 class Wording:
     """A sentence with placeholders, taken apart once."""
 
-    __slots__ = ("_pieces", "fact", "parts", "text")
+    __slots__ = ("_form", "_sayers", "fact", "parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -61,7 +61,8 @@ class Wording:
         self.parts = _PLACEHOLDER.split(text)
         # The fact of the first placeholder; nothing if there is none.
         self.fact = self.parts[1].partition(".")[0] if self.placeholders else ""
-        self._pieces: list[str | Say] | None = None
+        self._form = "%s".join([part.replace("%", "%%") for part in self.parts[::2]])
+        self._sayers: list[Say] | None = None  # of the placeholders, once they are needed
 
     @property
     def placeholders(self) -> list[str]:
@@ -70,17 +71,11 @@ class Wording:
 
     def say(self, figures: Figures) -> str:
         """The sentence for one mother."""
-        if len(self.parts) == 1:
+        if not self.fact:
             return self.text
-        if self._pieces is None:
-            self._pieces = [
-                _sayer(part, figures.content) if index % 2 else part
-                for index, part in enumerate(self.parts)
-                if part
-            ]
-        return "".join(
-            [piece if isinstance(piece, str) else piece(figures) for piece in self._pieces]
-        )
+        if self._sayers is None:
+            self._sayers = [_sayer(name, figures.content) for name in self.placeholders]
+        return self._form % tuple([say(figures) for say in self._sayers])
 
     def longest(self, content: Content) -> int:
         """The most characters that the sentence can have. ``ValueError`` on a wrong placeholder."""
