@@ -55,11 +55,21 @@ def clients_file(path: Path, **members: Any) -> Path:
     return path
 
 
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def as_it_is(data: bytes) -> str:
+    """JSON without the dots that part a token."""
+    return data.decode().replace(".", "\\u002e")
+
+
 def signed(
     path: str = VIEW,
     key: Any = EC,
     alg: str = "ES384",
     headers: dict[str, Any] | None = None,
+    encode: Callable[[bytes], str] = base64url,
     **changes: Any,
 ) -> dict[str, str]:
     """The header of a token for ``path``; ``changes`` replace claims, and ``None`` removes them.
@@ -77,7 +87,7 @@ def signed(
     claims = {name: value for name, value in claims.items() if value is not None}
     header = {"alg": alg, "typ": "JWT", "kid": key.kid} | (headers or {})
     signing = key.get_op_key("sign") if key.get("use") in (None, "sig") else EC.private_key
-    parts = f"{base64url(json.dumps(header).encode())}.{base64url(json.dumps(claims).encode())}"
+    parts = f"{base64url(json.dumps(header).encode())}.{encode(json.dumps(claims).encode())}"
     size = int(alg[2:])
     hashed = {256: hashes.SHA256, 384: hashes.SHA384, 512: hashes.SHA512}[size]()
     if alg.startswith("RS"):
@@ -140,10 +150,6 @@ def public_key_as_secret() -> dict[str, str]:
     return {"Authorization": f"Bearer {head}.{body}.{base64url(signature)}"}
 
 
-def base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
 REFUSED: dict[str, Callable[[], dict[str, str]]] = {
     "nothing": dict,
     "another scheme": lambda: {"Authorization": "Basic YTpi"},
@@ -176,6 +182,9 @@ REFUSED: dict[str, Callable[[], dict[str, str]]] = {
     "an alg that its key is not for": lambda: signed(key=RSA_384, alg="RS256"),
     "a key that is not for signing": lambda: signed(key=FOR_ENCRYPTION),
     "an EC key with an RSA alg": lambda: another_alg("RS384"),
+    "a payload that is not encoded": lambda: signed(
+        headers={"b64": False, "crit": ["b64"]}, encode=as_it_is
+    ),
     "kid that is a list": lambda: signed(headers={"kid": ["ec-1"]}),
     "a header nested deeply": lambda: {"Authorization": f"Bearer {base64url(b'[' * 9000)}.e30.e30"},
     "too long": lambda: {"Authorization": "Bearer " + "x" * 1_000_000},
