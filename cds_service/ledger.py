@@ -165,6 +165,7 @@ class Ledger:
 
     def _members_of(self, shown: Shown) -> dict[str, Any]:
         digests = self._digests
+        reasons = digests.reasons_of(shown.uuid, shown.reasons) if digests else ()
         return {
             "uuid": shown.uuid,
             "card": shown.card,
@@ -172,7 +173,7 @@ class Ledger:
             "indicator": shown.indicator,
             "interventions": " ".join(shown.interventions),
             "offered": " ".join([f"{uuid}={name}" for uuid, name in shown.offered.items()]),
-            "reasons": " ".join(sorted(digests.reasons_of(shown))) if digests else "",
+            "reasons": " ".join(sorted(reasons)),
         }
 
     def _read(self) -> bool:

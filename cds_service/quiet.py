@@ -10,7 +10,7 @@ Of patients, and of what stood behind a card, only keyed digests are known here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -31,9 +31,16 @@ class Digests:
         keyed.update("\0".join(words).encode("utf-8", "replace"))
         return keyed.hexdigest()
 
-    def reasons_of(self, shown: Shown) -> set[str]:
+    def reasons_of(self, uuid: str, reasons: Iterable[str]) -> set[str]:
         """Those of what stands behind a card; those of another card are others."""
-        return {self.of(shown.uuid, reason) for reason in shown.reasons}
+        of_the_card = self._keyed.copy()
+        of_the_card.update(f"{uuid}\0".encode())
+        found: set[str] = set()
+        for reason in reasons:
+            keyed = of_the_card.copy()
+            keyed.update(reason.encode("utf-8", "replace"))
+            found.add(keyed.hexdigest())
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +98,9 @@ class Quiet:
             return None
         if INDICATORS.index(shown.indicator) < INDICATORS.index(said.indicator):
             return None
-        if not self._known(said, shown.reasons):
+        if not self._digests.reasons_of(said.uuid, shown.reasons) <= said.reasons:
             return None
         return said
-
-    def _known(self, said: Overridden, reasons: Collection[str]) -> bool:
-        return all(self._digests.of(said.uuid, reason) in said.reasons for reason in reasons)
 
 
 NOTHING_SAID = Quiet(Digests(""), {}, 0.0)
