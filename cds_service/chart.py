@@ -31,7 +31,18 @@ READ = (
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
     *("medicationCodeableConcept", "medicationReference", "contained"),
 )
-_Read = TypedDict("_Read", dict.fromkeys(READ, Any), total=False)  # type: ignore[misc]
+
+
+class _Quantity(TypedDict, total=False):
+    value: Any
+    comparator: Any
+    unit: Any
+    code: Any
+
+
+# Every Observation has a category, and it is looked at in orders and allergies only.
+_KINDS = dict.fromkeys(READ, Any) | {"category": msgspec.Raw, "valueQuantity": _Quantity}
+_Read = TypedDict("_Read", _KINDS, total=False)  # type: ignore[misc]
 
 
 class _Entry(TypedDict, total=False):
@@ -162,6 +173,17 @@ def reference_to(resource: Resource) -> str:
     if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST_ID:
         identifier = "?"
     return f"{resource['resourceType']}/{'?' if '/' in identifier else identifier}"
+
+
+def category_of(resource: Resource) -> list[Any]:
+    """What a resource says of its kind. Nothing, if that is no list or cannot be read."""
+    category = resource.get("category")
+    if isinstance(category, msgspec.Raw):
+        try:
+            category = msgspec.json.decode(category)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return []
+    return category if isinstance(category, list) else []
 
 
 _PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .chart import category_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
 from .facts import Facts
@@ -229,10 +230,9 @@ class MotherCase:
         return activities
 
     def _activities_of(self, order: Resource) -> set[str]:
-        concepts = [order.get("code"), order.get("codeCodeableConcept")]
-        for name in ("category", "reasonCode"):
-            if isinstance(order.get(name), list):
-                concepts += order[name]
+        concepts = [order.get("code"), order.get("codeCodeableConcept"), *category_of(order)]
+        if isinstance(order.get("reasonCode"), list):
+            concepts += order["reasonCode"]
         activities: set[str] = set()
         for concept in concepts:
             codings = concept.get("coding") if isinstance(concept, dict) else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
-from .chart import reference_to
+from .chart import category_of, reference_to
 from .content import VALUE_SET
 from .names import LONGEST_TEXT, Names
 
@@ -151,7 +151,7 @@ class MedicineIndex:
                     allergies.asked = True
                 elif found.name == NAMELESS:
                     unrecognised = True
-                elif "medication" in (resource.get("category") or ()):
+                elif "medication" in category_of(resource):
                     allergies.asked = True
         allergies.asked = allergies.asked and not unrecognised
         return allergies

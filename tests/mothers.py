@@ -7,8 +7,10 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from cds_service.cards import Setting
-from cds_service.chart import Answer, Chart, read_answer
+from cds_service.chart import Answer, Chart, decode, read_answer
 from cds_service.content import Content
 from cds_service.evaluation import Evaluation
 
@@ -151,6 +153,12 @@ def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart
     """Her chart; ``answers`` replace those of single prefetch keys."""
     sent = prefetch_of(content, list(resources))
     return Chart(HER, {key: read_answer(value) for key, value in sent.items()} | answers, SERVER)
+
+
+def as_sent(*resources: Resource) -> Answer:
+    """What they are read as, if they come as JSON."""
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": each} for each in resources]}
+    return read_answer(decode(orjson.dumps(bundle)))
 
 
 def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:

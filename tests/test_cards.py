@@ -24,6 +24,7 @@ from .mothers import (
     HER,
     NOW,
     ago,
+    as_sent,
     average,
     birth,
     cards_of,
@@ -322,6 +323,19 @@ def test_a_consult_that_was_not_for_now_does_not_count(
     content: Content, change: dict[str, Any]
 ) -> None:
     assert "lactation-consult" in cards_of(content, *inhibited(), consult(**change))
+
+
+@pytest.mark.parametrize("member", ["code", "category", "reasonCode"])
+def test_a_consult_is_known_by_what_it_is_for_wherever_that_is_written(
+    content: Content, member: str
+) -> None:
+    concept = consult()["code"]
+    order = consult(code={"text": "See her"}) | {
+        member: concept if member == "code" else [{"text": "Ward"}, concept]
+    }
+    assert "lactation-consult" not in cards_of(
+        content, *inhibited(), serviceRequests=as_sent(order)
+    )
 
 
 def test_what_could_not_be_read_is_said_on_the_card(content: Content) -> None:

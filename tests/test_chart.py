@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.chart import READ, Resource, State, decode, read_answer
+from cds_service.chart import READ, Resource, State, category_of, decode, read_answer
 
 from .mothers import milk
 
@@ -89,7 +89,8 @@ def test_anything_at_all_has_a_state(value: Any) -> None:
 # --- what is decoded ----------------------------------------------------------------------------
 
 ATOMS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
-NAMES = st.sampled_from([*READ[:12], "meta", "identifier", "entry", "link", "issue"]) | st.text()
+SOME_READ = [*READ[:12], "valueQuantity", "value", "unit"]
+NAMES = st.sampled_from([*SOME_READ, "meta", "entry", "link", "issue"]) | st.text()
 VALUES = st.recursive(
     ATOMS | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
@@ -101,7 +102,16 @@ BUNDLES = st.builds(lambda entry: {"resourceType": "Bundle", "entry": entry}, VA
 
 
 def lean(resources: list[Resource]) -> list[Resource]:
-    return [{name: one[name] for name in READ if name in one} for one in resources]
+    """What is read of them: of a category, what it says, and of a quantity four members."""
+    found = []
+    for resource in resources:
+        read = {name: resource[name] for name in READ if name in resource}
+        quantity = read.get("valueQuantity")
+        if isinstance(quantity, dict):
+            members = ("value", "comparator", "unit", "code")
+            read["valueQuantity"] = {name: quantity[name] for name in members if name in quantity}
+        found.append(read | {"category": category_of(resource)})
+    return found
 
 
 @given(VALUES | TYPED | BUNDLES)
@@ -119,6 +129,13 @@ def test_what_nothing_reads_is_not_decoded() -> None:
     sent = bundle({**milk(1, 1), "meta": {"versionId": "1"}, "note": [{"text": "x"}]})
     (resource,) = read_answer(decode(orjson.dumps(sent))).resources
     assert resource == milk(1, 1) | {"id": resource["id"]}
+
+
+def test_a_category_that_is_no_list_or_no_text_says_nothing() -> None:
+    for category in (b"3", b'"medication"', b"null", b'["\xff"]'):
+        body = b'{"resourceType": "AllergyIntolerance", "category": ' + category + b"}"
+        (allergy,) = read_answer(decode(body)).resources
+        assert category_of(allergy) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"resourceType": "Bundle"', b"[" * 5000, b"\xff"])

@@ -15,6 +15,7 @@ from cds_service.content_loader import load_content
 
 from .mothers import (
     allergy,
+    as_sent,
     average,
     birth,
     cards_of,
@@ -207,6 +208,13 @@ def test_a_list_of_allergies_counts_once_medicines_were_asked_about(
     content: Content, allergies: tuple[dict[str, Any], ...], left: set[str]
 ) -> None:
     assert offered(content, *without_response(**CLEAR), allergies=allergies) == left
+
+
+def test_the_category_of_an_allergy_counts_as_it_is_sent(content: Content) -> None:
+    for category, asked in (["food"], False), (["food", "medication"], True):
+        sent = as_sent(allergy(text="Some new drug", category=category))
+        cards = cards_of(content, *without_response(**CLEAR), jurisdiction="GB", allergies=sent)
+        assert ("interventions" in why(cards["galactagogue-options"])) is asked
 
 
 @pytest.mark.parametrize(
