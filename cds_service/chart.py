@@ -254,11 +254,12 @@ class Chart:
                 self._infants.setdefault(resource["resourceType"], []).append(resource)
 
     def _subject(self, resource: Resource) -> str | None:
+        subject = resource.get("subject")
+        if isinstance(subject, dict) and subject.get("reference") == self._reference:
+            return self.patient_id  # as nearly always
         return self._patient(subject_of(resource))
 
     def _patient(self, reference: Any) -> str | None:
-        if isinstance(reference, dict) and reference.get("reference") == self._reference:
-            return self.patient_id
         found = patient_in(reference)
         if found is None:
             return None
