@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -126,7 +127,7 @@ class Printed:
             for reason in content.override_reasons.values()
         ]
         self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
-        self._evidence, self._interventions = content.evidence, content.interventions
+        self._content = content
         self._links = {
             source.link: _link(f"{source.short}: {source.source}", source.link)
             for source in content.evidence.values()
@@ -145,22 +146,14 @@ class Printed:
             for intervention in content.interventions.values()
             if intervention.id in content.suggested
         }
-        self._backings: dict[tuple[str, ...], Backing] = {}
+        self.backing = lru_cache(MOST_BACKINGS)(self._backing)
 
-    def backing(self, card: Card, interventions: Iterable[str] = ()) -> Backing:
+    def _backing(self, card_id: str, *interventions: str) -> Backing:
         """What stands behind a card that offers these interventions, by id."""
-        key = (card.id, *interventions)
-        backing = self._backings.get(key)
-        if backing is None:
-            if len(self._backings) >= MOST_BACKINGS:
-                self._backings.clear()
-            backing = self._backings[key] = self._back(card, key[1:])
-        return backing
-
-    def _back(self, card: Card, interventions: Iterable[str]) -> Backing:
-        offered = [self._interventions[name] for name in interventions]
+        card = self._content.cards[card_id]
+        offered = [self._content.interventions[name] for name in interventions]
         names = [*card.evidence, *(name for each in offered for name in each.evidence)]
-        evidence = [self._evidence[name] for name in dict.fromkeys(names)]
+        evidence = [self._content.evidence[name] for name in dict.fromkeys(names)]
         cited = "; ".join(dict.fromkeys(source.short for source in evidence))
         return Backing(
             [source.id for source in evidence],
@@ -313,7 +306,7 @@ def _make_interventions(
     for choice in todo:
         choice.intervention.when.support(case, because)
     shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
-    backing = printed.backing(card, [choice.intervention.id for choice in shown])
+    backing = printed.backing(card.id, *[choice.intervention.id for choice in shown])
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         _table(card, case),
@@ -578,7 +571,7 @@ def _make_order(
         guards = check_guards(guarded, case)
         if not guards[True] and not guards[None]:
             return None
-    backing = printed.backing(card)
+    backing = printed.backing(card.id)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         f"**{order.name}**: {medicine.note}" if medicine and medicine.note else "",
@@ -660,7 +653,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         for taken in medicines
     ]
     rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
-    _add_extension(made, case, [], rows, because, printed.backing(card).evidence)
+    _add_extension(made, case, [], rows, because, printed.backing(card.id).evidence)
     return made
 
 
