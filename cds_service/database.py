@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
@@ -23,13 +24,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_MS = 2000
 CACHE_KB = 256  # of SQLite, a connection
 CONNECTIONS = 4  # a process
 PURGE_EVERY = 256  # tokens
+IDLE = 1.0  # seconds, after which a connection may have been cut since it was used
 
 log = logging.getLogger("cds_service.database")
 
@@ -335,7 +337,6 @@ def _engine_of(url: str) -> sa.Engine:
         # A few connections serve all threads: a call takes the database less than a millisecond.
         engine = sa.create_engine(
             url,
-            pool_pre_ping=not url.startswith("sqlite"),
             pool_size=CONNECTIONS,
             max_overflow=0,
             pool_timeout=BUSY_MS / 1000,
@@ -344,14 +345,39 @@ def _engine_of(url: str) -> sa.Engine:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
         raise DatabaseError(reason) from None
     if engine.dialect.name == "sqlite":
-
-        @sa.event.listens_for(engine, "connect")
-        def prepare(connection: Any, _: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute(f"PRAGMA cache_size = -{CACHE_KB}")
-            cursor.execute("PRAGMA synchronous = NORMAL")
-            cursor.close()
-
+        _prepare_sqlite(engine)
+    else:
+        _look_at_idle_connections(engine)
     return engine
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA cache_size = -{CACHE_KB}")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.close()
+
+
+def _look_at_idle_connections(engine: sa.Engine) -> None:
+    """One that was idle is asked whether it is still there, and replaced if not.
+
+    One in use is not: to ask it each time takes as long as to note a token.
+    """
+
+    @sa.event.listens_for(engine, "checkin")
+    def lay_down(_: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def take_up(connection: Any, record: Any, _: Any) -> None:
+        used = record.info.get("used")
+        if used is None or time.monotonic() - used < IDLE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            raise DisconnectionError from None  # it makes a new one

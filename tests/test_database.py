@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import orjson
 import pytest
 import sqlalchemy
 
-from cds_service.database import Database, DatabaseError, _shown
+from cds_service.database import IDLE, Database, DatabaseError, _shown
 
 from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
@@ -165,6 +166,25 @@ def test_one_that_is_gone_is_said_and_comes_back(server: str) -> None:
     database.upgrade()
     assert database.is_ready()
     assert database.sees_first("a", "2", 9e9, 1e9)
+
+
+def test_a_connection_that_was_cut_while_idle_is_replaced(server: str) -> None:
+    database = upgraded(new_database(server))
+    cut = sqlalchemy.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+    )
+    name = database.engine.url.database
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    for wait in (IDLE + 0.1, 0.0):
+        assert database.sees_first("a", f"{wait} before", 9e9, 1e9)
+        with engine.connect() as connection:
+            assert connection.execute(cut, {"name": name}).rowcount >= 1
+        time.sleep(wait)
+        if not wait:  # one that was in use just now: one call is told, and no other
+            with pytest.raises(DatabaseError):
+                database.sees_first("a", "at once", 9e9, 1e9)
+        assert database.sees_first("a", f"{wait} after", 9e9, 1e9)
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
