@@ -31,7 +31,7 @@ BUSY_MS = 2000
 CACHE_KB = 256  # of SQLite, a connection
 CONNECTIONS = 4  # a process
 PURGE_EVERY = 256  # tokens
-IDLE = 1.0  # seconds, after which a connection may have been cut since it was used
+IDLE = 1.0  # seconds without use, after which a connection may have been cut
 
 log = logging.getLogger("cds_service.database")
 
@@ -152,10 +152,10 @@ class Database:
         try:
             # A statement alone is its own transaction, and asks the database once, not three times.
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as alone:
-                if self._seen % PURGE_EVERY == 0:
+                self._seen += 1
+                if self._seen % PURGE_EVERY == 1:
                     alone.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < now))
                 alone.execute(_SEE_TOKEN, {"token": token, "expires": int(expires) + 1})
-                self._seen += 1
         except IntegrityError:
             return False
         except SQLAlchemyError as error:
