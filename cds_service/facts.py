@@ -170,10 +170,10 @@ def collect_readings(
     problems: dict[str, list[Problem]] = {}
 
     def read(
-        read_record: _Reader, hers: bool, resource: Resource, part: Resource, specs: Specs
+        read_record: _Reader, of_her: bool, resource: Resource, part: Resource, specs: Specs
     ) -> None:
         for spec in specs:
-            if spec.about != "infant" and not (hers and _is_about_her(resource, chart)):
+            if spec.about == "mother" and not of_her:
                 continue
             try:
                 reading = read_record(content, spec, resource, part, zone)
@@ -191,15 +191,19 @@ def collect_readings(
         for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
             for resource in resources:
                 specs = _specs_of(content, kind, resource)
+                # A fact about the infant may be recorded for the mother, with the infant as
+                # ``focus``, or for the infant; one about the mother never for an infant.
+                of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
+                of_her = hers and not of_another
                 if "component" in resource:
                     parts = _parts_of(content, kind, resource)
                     for part, its in parts:
-                        read(read_record, hers, resource, part, its)
+                        read(read_record, of_her, resource, part, its)
                     # A panel has no value of its own; where nothing in it is known, that is said.
                     if parts and not _has_value(resource):
                         continue
                 if specs:
-                    read(read_record, hers, resource, resource, specs)
+                    read(read_record, of_her, resource, resource, specs)
     return readings, problems
 
 
@@ -227,15 +231,6 @@ def _has_value(part: Resource) -> bool:
     return any(name.startswith("value") for name in part)
 
 
-def _is_about_her(resource: Resource, chart: Chart) -> bool:
-    """Whether a record of hers can speak of her: not if an infant is its ``focus``.
-
-    A fact about the infant may be recorded for the mother (with ``focus``) or for the infant; one
-    about the mother never for an infant.
-    """
-    return "focus" not in resource or not chart.names_someone_else(resource["focus"])
-
-
 def _status_of(resource: Resource) -> str | None:
     """The status of a record; ``None`` if there is none, or it is no code."""
     status = resource.get("status")
@@ -255,7 +250,7 @@ def _read_observation(
         resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
     )
     site = _code_of(resource["bodySite"]) or "" if "bodySite" in resource else ""
-    return Reading(_value(content, spec, part), moment, resource, site)
+    return Reading(_VALUES[spec.type](content, spec, part), moment, resource, site)
 
 
 def _read_condition(
@@ -335,35 +330,12 @@ def _moment_of(resource: Resource, names: tuple[str, ...], zone: tzinfo) -> Mome
     raise Unusable("it has no time that can be read")
 
 
-def _value(content: Content, spec: FactSpec, part: Resource) -> float | str:
-    if spec.type in ("quantity", "number"):
-        return _number(content, spec, part)
-    if spec.type == "yes-no" and isinstance(part.get("valueBoolean"), bool):
-        return "yes" if part["valueBoolean"] else "no"
-    concept = part.get("valueCodeableConcept")
-    if isinstance(concept, dict):
-        known = content.answers[spec.id]
-        answers = {
-            known.get((coding.get("system"), coding.get("code")))
-            for coding in concept.get("coding") or ()
-        } - {None}
-        if len(answers) == 1:
-            (answer,) = answers
-            return str(answer)
-        raise Unusable(
-            "its answers contradict each other" if answers else "its answer is not known"
-        )
-    raise Unusable("it has no value" if not _has_value(part) else "its value is of another kind")
-
-
 def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     quantity = part.get("valueQuantity")
     if quantity is None and "valueInteger" in part:
         quantity = {"value": part["valueInteger"]}
     if quantity is None:
-        raise Unusable(
-            "it has no value" if not _has_value(part) else "its value is of another kind"
-        )
+        raise _without_value(part)
     if quantity.get("comparator"):
         raise Unusable("its value is a limit, not a number")
     number = quantity.get("value")
@@ -378,6 +350,39 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     if converted < 0 and not spec.may_be_negative:
         raise Unusable("its value is below zero")
     return converted
+
+
+def _yes_or_no(content: Content, spec: FactSpec, part: Resource) -> str:
+    if isinstance(part.get("valueBoolean"), bool):
+        return "yes" if part["valueBoolean"] else "no"
+    return _answer(content, spec, part)
+
+
+def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
+    concept = part.get("valueCodeableConcept")
+    if not isinstance(concept, dict):
+        raise _without_value(part)
+    known = content.answers[spec.id]
+    answers = {
+        known.get((coding.get("system"), coding.get("code")))
+        for coding in concept.get("coding") or ()
+    } - {None}
+    if len(answers) == 1:
+        (answer,) = answers
+        return str(answer)
+    raise Unusable("its answers contradict each other" if answers else "its answer is not known")
+
+
+def _without_value(part: Resource) -> Unusable:
+    return Unusable("its value is of another kind" if _has_value(part) else "it has no value")
+
+
+_VALUES: dict[str, Callable[[Content, FactSpec, Resource], float | str]] = {
+    "quantity": _number,
+    "number": _number,
+    "yes-no": _yes_or_no,
+    "coded": _answer,
+}
 
 
 def _code_of(concept: Any) -> str | None:
