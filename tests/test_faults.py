@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,17 @@ FAULTS: dict[str, Fault] = {
     "not gzip": lambda _: Response("abc", headers={"Content-Encoding": "gzip"}),
     "slow": lambda _: (time.sleep(3), fhir(bundle()))[1],
 }
+
+
+@contextmanager
+def heap_set_aside() -> Iterator[None]:
+    """As in a worker: the collector passes over what was there before, here that of all tests."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def request_for(content: Content, address: str, *, without: str | None) -> dict[str, Any]:
@@ -130,13 +143,11 @@ def test_a_server_that_never_ends_costs_the_deadline_and_no_thread(
     client = create_app(quick, content, lambda: NOW).test_client()
     with listening(Listener(play)) as port:
         request = request_for(content, f"http://127.0.0.1:{port}", without=None)
-        took = []
-        for _ in range(8):  # 14 keys each: far more than there are threads to read with
-            started = time.monotonic()
-            assert client.post(VIEW, json=request).status_code == 412
-            took.append(time.monotonic() - started)
-        # One of them may meet the collector, which takes long in the process of all tests.
-        assert sorted(took)[-2] < 0.3 + 0.15, took
+        with heap_set_aside():
+            for _ in range(8):  # 14 keys each: far more than there are threads to read with
+                started = time.monotonic()
+                assert client.post(VIEW, json=request).status_code == 412
+                assert time.monotonic() - started < 0.3 + 0.15
     with running(FhirServer({"Observation": bundle(*inhibited())})) as address:
         good = request_for(content, address, without=None)
         assert client.post(VIEW, json=good).status_code == 200
