@@ -168,23 +168,33 @@ def test_one_that_is_gone_is_said_and_comes_back(server: str) -> None:
     assert database.sees_first("a", "2", 9e9, 1e9)
 
 
-def test_a_connection_that_was_cut_while_idle_is_replaced(server: str) -> None:
-    database = upgraded(new_database(server))
+def cut_connections(server: str, database: Database) -> None:
+    """End those that a database has, at its server."""
     cut = sqlalchemy.text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
     )
-    name = database.engine.url.database
     engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-    for wait in (IDLE + 0.1, 0.0):
-        assert database.sees_first("a", f"{wait} before", 9e9, 1e9)
-        with engine.connect() as connection:
-            assert connection.execute(cut, {"name": name}).rowcount >= 1
-        time.sleep(wait)
-        if not wait:  # one that was in use just now: one call is told, and no other
-            with pytest.raises(DatabaseError):
-                database.sees_first("a", "at once", 9e9, 1e9)
-        assert database.sees_first("a", f"{wait} after", 9e9, 1e9)
+    with engine.connect() as connection:
+        name = database.engine.url.database
+        assert connection.execute(cut, {"name": name}).rowcount >= 1
     engine.dispose()
+
+
+def test_a_connection_that_was_cut_while_idle_is_replaced(server: str) -> None:
+    database = upgraded(new_database(server))
+    assert database.sees_first("a", "before", 9e9, 1e9)
+    cut_connections(server, database)
+    time.sleep(IDLE + 0.1)
+    assert database.sees_first("a", "after", 9e9, 1e9)
+
+
+def test_one_that_was_cut_in_use_tells_one_call_and_no_other(server: str) -> None:
+    database = upgraded(new_database(server))
+    assert database.sees_first("a", "before", 9e9, 1e9)
+    cut_connections(server, database)
+    with pytest.raises(DatabaseError):
+        database.sees_first("a", "at once", 9e9, 1e9)
+    assert database.sees_first("a", "after", 9e9, 1e9)
 
 
 @pytest.mark.parametrize(
