@@ -128,11 +128,6 @@ class Printed:
         ]
         self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
         self._content = content
-        self._links = {
-            source.link: _link(f"{source.short}: {source.source}", source.link)
-            for source in content.evidence.values()
-            if source.link
-        }
         self.own_links = {
             card.id: {link.url: _link(link.label, link.url) for link in card.links}
             for card in content.cards.values()
@@ -155,10 +150,19 @@ class Printed:
         names = [*card.evidence, *(name for each in offered for name in each.evidence)]
         evidence = [self._content.evidence[name] for name in dict.fromkeys(names)]
         cited = "; ".join(dict.fromkeys(source.short for source in evidence))
+        links = {
+            source.link: _link(f"{source.short}: {source.source}", source.link)
+            for source in evidence
+            if source.link
+        }
+        for each in offered:
+            if each.medicine is not None:
+                url = self._content.medicines[each.medicine].lactmed.url
+                links[url] = self.lactmed[url]
         return Backing(
             [source.id for source in evidence],
             f"Evidence: {cited}." if cited else "",
-            {source.link: self._links[source.link] for source in evidence if source.link},
+            links,
             [*card.rows, *(row for each in offered for row in each.rows)],
         )
 
@@ -332,9 +336,7 @@ def _make_interventions(
         ]
         made["selectionBehavior"] = "any"
         case.offered[made["uuid"]] = offered
-    medicines = (choice.intervention.medicine for choice in shown)
-    urls = [case.content.medicines[name].lactmed.url for name in medicines if name is not None]
-    _add_links(made, card, printed, backing.links | {url: printed.lactmed[url] for url in urls})
+    _add_links(made, card, printed, backing.links)
     rows = set(backing.rows)
     for finding in because.values():
         if finding is not None:

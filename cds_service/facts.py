@@ -458,7 +458,7 @@ def _earliest(reading: Reading) -> float:
 
 
 def _references_to(readings: list[Reading]) -> list[str]:
-    return [reference_to(reading.record) for reading in readings[:MOST_REFERENCES]]
+    return [reading.reference for reading in readings[:MOST_REFERENCES]]
 
 
 def _held_since(readings: list[Reading]) -> float:

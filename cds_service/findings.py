@@ -161,11 +161,15 @@ class MotherCase:
         """A line of a curve on her day after birth; ``None`` before it can be judged."""
         key = (curve_id, line)
         if key not in self._curves:
-            curve = self.content.curves[curve_id]
-            hours = self.facts["delivery-time"].measure("hours")
-            too_early = hours is None or hours * 3600 < curve.judged_from
-            self._curves[key] = None if hours is None or too_early else curve.at(line, hours)
+            self._curves[key] = self._read_curve(curve_id, line)
         return self._curves[key]
+
+    def _read_curve(self, curve_id: str, line: str) -> float | None:
+        curve = self.content.curves[curve_id]
+        hours = self.facts["delivery-time"].measure("hours")
+        if hours is None or hours * 3600 < curve.judged_from:
+            return None
+        return curve.at(line, hours)
 
     def taking(self, what: str) -> Truth:
         """Whether she takes any medicine, one with an effect, or one by its id.

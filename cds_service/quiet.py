@@ -27,20 +27,20 @@ class Digests:
 
     def of(self, *words: str) -> str:
         """The digest of some words, 32 characters long."""
-        keyed = self._keyed.copy()
-        keyed.update("\0".join(words).encode("utf-8", "replace"))
-        return keyed.hexdigest()
+        return _digest(self._keyed, "\0".join(words))
 
     def reasons_of(self, uuid: str, reasons: Iterable[str]) -> set[str]:
         """Those of what stands behind a card; those of another card are others."""
         of_the_card = self._keyed.copy()
         of_the_card.update(f"{uuid}\0".encode())
-        found: set[str] = set()
-        for reason in reasons:
-            keyed = of_the_card.copy()
-            keyed.update(reason.encode("utf-8", "replace"))
-            found.add(keyed.hexdigest())
-        return found
+        return {_digest(of_the_card, reason) for reason in reasons}
+
+
+def _digest(keyed: blake2b, text: str) -> str:
+    """The digest of what ``keyed`` has seen already, and a text."""
+    own = keyed.copy()
+    own.update(text.encode("utf-8", "replace"))
+    return own.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
