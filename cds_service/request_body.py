@@ -12,26 +12,32 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from flask import request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from .deadlines import until
 from .protocol import Refusal
 
-CHUNK = 64 * 1024
+PIECE = 1024 * 1024  # of what is thrown away
 
 
 def read_body(seconds: float) -> bytes:
     """The body of this request.
 
     Raises ``RequestEntityTooLarge`` (413) if it is longer than ``MAX_CONTENT_LENGTH``, and
-    ``Refusal`` (408) if it is not here after ``seconds``.
+    ``Refusal`` if it is not here after ``seconds`` (408), is cut, or is in chunks that are none
+    (400).
     """
+    length, limit = request.content_length, request.max_content_length
     with _reading_for(seconds):
-        body = request.get_data(cache=False)
-    limit = request.max_content_length
-    # A body in chunks has no length beforehand, and is cut at the limit without an error.
-    if request.content_length is None and limit is not None and len(body) >= limit:
-        raise RequestEntityTooLarge
+        if length is not None:  # in one piece: gunicorn copies what is left once for each
+            body = request.stream.read(length)
+            if len(body) < length:
+                raise ClientDisconnected
+        else:
+            body = request.get_data(cache=False)
+            if limit is not None and len(body) >= limit:  # it is cut there without an error
+                raise RequestEntityTooLarge
     return body
 
 
@@ -39,17 +45,23 @@ def discard_body(seconds: float) -> None:
     """Read what is left of a body that is refused: else its connection cannot be used again."""
     # One that is too long, too slow or cut is left: its connection ends.
     with suppress(HTTPException, Refusal), _reading_for(seconds):
-        while request.stream.read(CHUNK):
+        while request.stream.read(PIECE):
             pass
 
 
 @contextmanager
 def _reading_for(seconds: float) -> Iterator[None]:
+    """Raises ``Refusal`` in place of what tells that a body has no end."""
+    cut = False
     with until(time.monotonic() + seconds) as reading:
         sock = request.environ.get("gunicorn.socket")
         if sock is not None:
             reading.cut = partial(sock.shutdown, socket.SHUT_RD)
-        with suppress(ClientDisconnected):
+        try:
             yield
-    if reading.late:  # what was cut looks like an end
+        except (ClientDisconnected, ParseException):
+            cut = True
+    if reading.late:  # what was cut here looks like an end, too
         raise Refusal(408, "The body was too slow.", "timeout")
+    if cut:
+        raise Refusal(400, "The body is not whole: its end or a chunk is missing.", "structure")

@@ -40,6 +40,7 @@ from .telemetry import NOT_LOADED
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
 HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is here
 WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
+LARGE_BYTES = 256 * 1024  # a piece of memory that is given back on its own; most requests have less
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -65,7 +66,7 @@ def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
     is; the log says why, and ``/health/ready`` that it was so.
     """
     app = make()
-    _share_memory_among_threads()
+    _give_memory_back()
     _Server(app, make, options).run()
 
 
@@ -79,14 +80,19 @@ def set_aside() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _share_memory_among_threads() -> None:
-    """Two pools of memory for all threads, not one each: a large request leaves less behind.
+def _give_memory_back() -> None:
+    """What a large request took goes back to the system at its end.
 
-    For glibc (mallopt with M_ARENA_MAX, malloc.h); elsewhere nothing is changed.
+    There are two pools for all threads, not one each. What is large is mapped on its own, and of
+    what is free at the end of a pool little is kept: left alone, glibc raises both limits with the
+    largest piece that it ever freed, and each pool stays as large as its largest request.
+    For glibc (mallopt of malloc.h); elsewhere nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(-8, 2)
+        mallopt(-8, 2)  # M_ARENA_MAX
+        mallopt(-3, LARGE_BYTES)  # M_MMAP_THRESHOLD
+        mallopt(-1, 4 * LARGE_BYTES)  # M_TRIM_THRESHOLD
 
 
 def _work_in_longer_turns() -> None:

@@ -229,6 +229,33 @@ def test_a_body_over_the_limit_is_413_also_in_chunks(served: str) -> None:
         assert answer.json()["resourceType"] == "OperationOutcome"
 
 
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        ("Content-Length: 100", b'{"hook":'),
+        ("Transfer-Encoding: chunked", b'9\r\n{"hook":'),
+        ("Transfer-Encoding: chunked", b"zz\r\n{}\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", b"2\r\n{}XX0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\nno header\r\n\r\n"),
+    ],
+    ids=["cut", "cut in a chunk", "a length that is none", "a chunk without end", "a trailer"],
+)
+@pytest.mark.parametrize(("media", "status"), [("application/json", 400), ("text/plain", 415)])
+def test_a_body_without_a_right_end_is_the_fault_of_the_caller(
+    served: str, head: str, sent: bytes, media: str, status: int
+) -> None:
+    host, _, port = served.removeprefix("http://").partition(":")
+    start = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: x\r\n{head}\r\n"
+    with socket.create_connection((host, int(port)), timeout=5) as caller:
+        caller.sendall(f"{start}Content-Type: {media}\r\n\r\n".encode() + sent)
+        caller.shutdown(socket.SHUT_WR)
+        with caller.makefile("rb") as answer:
+            first, _, body = answer.read().partition(b"\r\n\r\n")
+    assert first.startswith(f"HTTP/1.1 {status} ".encode())
+    assert json.loads(body)["issue"][0]["code"] in ("structure", "not-supported")
+    assert b"HTTP/1.1" not in body  # nothing of what followed is taken for another request
+
+
 @pytest.mark.parametrize(("media", "status"), [("application/json", 408), ("text/plain", 415)])
 def test_a_body_that_comes_a_byte_at_a_time_holds_nobody(
     served: str, media: str, status: int

@@ -8,11 +8,13 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import requests
 
-from benchmarks.processes import children
+from benchmarks.processes import children, resident
 from cds_service.content import Content
 from cds_service.server import HEAD_SECONDS
 
@@ -75,6 +77,32 @@ def test_workers_work_in_longer_turns() -> None:
         requests.get(f"{there.address}/cds-services", timeout=5)
         workers = children(there.pid)
         soon(lambda: {os.sched_getscheduler(worker) for worker in workers} == {os.SCHED_BATCH})
+
+
+def test_what_a_large_request_took_is_given_back(content: Content) -> None:
+    """Else each pool of memory stays as large as the most that it ever held: 100 MB more here."""
+    request = present(content)
+    item = {"card": "c", "outcome": "accepted", "outcomeTimestamp": "x" * 100_000}
+    with (
+        started("serve", "--workers", "1", port=free_port(), CDS_AUTH="open") as there,
+        ExitStack() as all_of_them,
+    ):
+        sessions = [all_of_them.enter_context(requests.Session()) for _ in range(4)]
+
+        def call(number: int, body: dict[str, Any], path: str, times: int) -> set[int]:
+            url = f"{there.address}{VIEW}{path}"
+            return {
+                sessions[number].post(url, json=body, timeout=10).status_code for _ in range(times)
+            }
+
+        usual = partial(call, body=request, path="", times=100)
+        large = partial(call, body={"feedback": [item] * 150}, path="/feedback", times=4)
+        assert at_once(4, usual) == [{200}] * 4
+        [worker] = children(there.pid)
+        before = resident(worker)
+        assert at_once(4, large) == [{400}] * 4
+        assert at_once(4, usual) == [{200}] * 4
+        assert resident(worker) - before < 8
 
 
 def test_a_head_a_byte_at_a_time_holds_a_thread_for_seconds_only(content: Content) -> None:
