@@ -52,7 +52,6 @@ def discard_body(seconds: float) -> None:
 @contextmanager
 def _reading_for(seconds: float) -> Iterator[None]:
     """Raises ``Refusal`` in place of what tells that a body has no end."""
-    cut = False
     with until(time.monotonic() + seconds) as reading:
         sock = request.environ.get("gunicorn.socket")
         if sock is not None:
@@ -60,8 +59,8 @@ def _reading_for(seconds: float) -> Iterator[None]:
         try:
             yield
         except (ClientDisconnected, ParseException):
-            cut = True
+            if not reading.late:
+                reason = "The body is not whole: its end or a chunk is missing."
+                raise Refusal(400, reason, "structure") from None
     if reading.late:  # what was cut here looks like an end, too
         raise Refusal(408, "The body was too slow.", "timeout")
-    if cut:
-        raise Refusal(400, "The body is not whole: its end or a chunk is missing.", "structure")
