@@ -66,7 +66,6 @@ def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
     is; the log says why, and ``/health/ready`` that it was so.
     """
     app = make()
-    _give_memory_back()
     _Server(app, make, options).run()
 
 
@@ -80,13 +79,13 @@ def set_aside() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """What a large request took goes back to the system at its end.
 
     There are two pools for all threads, not one each. What is large is mapped on its own, and of
     what is free at the end of a pool little is kept: left alone, glibc raises both limits with the
     largest piece that it ever freed, and each pool stays as large as its largest request.
-    For glibc (mallopt of malloc.h); elsewhere nothing is changed.
+    For this process and its forks, under glibc (mallopt of malloc.h); elsewhere nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
