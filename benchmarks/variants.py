@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 from fhir.resources.R4B.bundle import Bundle
-from flask import Flask, request
+from flask import Flask
 
-from cds_service.app import create_app
+from cds_service import app
 from cds_service.ledger import Ledger
 from cds_service.server import Options, give_memory_back, run_under_gunicorn
 from cds_service.telemetry import write_logs_as_json
@@ -21,16 +21,17 @@ from cds_service.telemetry import write_logs_as_json
 
 def validating() -> Flask:
     """Each Bundle is made a model of FHIR's own before it is looked at."""
-    app = create_app()
+    read_body = app.read_body
 
-    @app.before_request
-    def validate() -> None:
-        prefetch = orjson.loads(request.get_data()).get("prefetch", {})
-        for value in prefetch.values():
+    def validated(seconds: float) -> bytes:
+        body = read_body(seconds)
+        for value in orjson.loads(body).get("prefetch", {}).values():
             if value is not None:
                 Bundle.model_validate(value)
+        return body
 
-    return app
+    app.read_body = validated
+    return app.create_app()
 
 
 def unrecorded() -> Flask:
@@ -40,7 +41,7 @@ def unrecorded() -> Flask:
         return
 
     Ledger.keep = forget  # type: ignore[method-assign]
-    return create_app()
+    return app.create_app()
 
 
 VARIANTS: dict[str, Callable[[], Flask]] = {"validating": validating, "unrecorded": unrecorded}

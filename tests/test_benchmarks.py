@@ -1,0 +1,31 @@
+"""What the service is measured beside must do what it does: else its figures mean nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from requests import Session
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from benchmarks.processes import serving
+from benchmarks.requests import CARDS, SERVICE, build_request
+from benchmarks.variants import VARIANTS
+
+from .processes import free_port
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_shows_the_cards_of_the_service(name: str) -> None:
+    port, starting = free_port(), Retry(connect=10, backoff_factor=0.05)
+    with serving("benchmarks.variants", name, str(port), "1", "2"), Session() as session:
+        session.mount("http://", HTTPAdapter(max_retries=starting))
+        answer = session.post(
+            f"http://127.0.0.1:{port}{SERVICE}",
+            data=build_request(50, datetime.now(UTC)),
+            headers={"Content-Type": "application/json"},
+            timeout=10,
+        )
+    assert answer.status_code == 200
+    assert [card["source"]["topic"]["code"] for card in answer.json()["cards"]] == CARDS
