@@ -60,13 +60,14 @@ class Sent(_Read, total=False):
 def decoder_of(kind: Any) -> Callable[[bytes], Any]:
     """What makes of JSON the members that ``kind`` names; of what is not of this kind, all.
 
-    What is passed over must be JSON too, but need not be right as UTF-8. Raises
-    ``orjson.JSONDecodeError``.
+    What is passed over must be JSON too. Raises ``orjson.JSONDecodeError``.
     """
     decoder = msgspec.json.Decoder(kind)
 
     def decode(body: bytes) -> Any:
         try:
+            if not body.isascii():
+                body.decode()  # the decoder does not look at the letters that it passes over
             return decoder.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return orjson.loads(body)
@@ -176,7 +177,7 @@ def reference_to(resource: Resource) -> str:
 
 
 def category_of(resource: Resource) -> list[Any]:
-    """What a resource says of its kind. Nothing, if that is no list or cannot be read."""
+    """What a resource says of its kind. Nothing, if that is no list or is nested too deep."""
     category = resource.get("category")
     if isinstance(category, msgspec.Raw):
         try:

@@ -242,7 +242,7 @@ def read_object(body: bytes, decode: Callable[[bytes], Any] = orjson.loads) -> d
     try:
         document = decode(body)
     except orjson.JSONDecodeError:
-        raise Refusal(400, "The body is not JSON.", "structure") from None
+        raise Refusal(400, "The body is not JSON in UTF-8.", "structure") from None
     if not isinstance(document, dict):
         raise Refusal(400, "The body must be a JSON object.", "structure")
     return document

@@ -131,11 +131,23 @@ def test_what_nothing_reads_is_not_decoded() -> None:
     assert resource == milk(1, 1) | {"id": resource["id"]}
 
 
-def test_a_category_that_is_no_list_or_no_text_says_nothing() -> None:
-    for category in (b"3", b'"medication"', b"null", b'["\xff"]'):
+def test_a_category_that_is_no_list_says_nothing() -> None:
+    for category in (b"3", b'"medication"', b"null"):
         body = b'{"resourceType": "AllergyIntolerance", "category": ' + category + b"}"
         (allergy,) = read_answer(decode(body)).resources
         assert category_of(allergy) == []
+
+
+LATIN_1 = [
+    b'{"resourceType": "Task", "%s": ["\xe9"]}' % name for name in (b"category", b"meta", b"id")
+]
+
+
+@pytest.mark.parametrize("body", LATIN_1)
+def test_what_is_not_utf_8_is_not_decoded_though_nothing_reads_it(body: bytes) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        decode(body)
+    assert read_answer(decode(body.decode("latin-1").encode())).state is State.COMPLETE
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"resourceType": "Bundle"', b"[" * 5000, b"\xff"])

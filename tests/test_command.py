@@ -105,7 +105,7 @@ def test_a_request_that_is_refused_says_why(
 def test_what_is_no_request_says_why(tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     path.write_text("{")
-    assert "The body is not JSON." in run("evaluate", str(path), code=1)
+    assert "The body is not JSON in UTF-8." in run("evaluate", str(path), code=1)
 
 
 def test_an_open_service_stays_on_this_machine_unless_more_is_meant() -> None:
