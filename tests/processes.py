@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -100,6 +101,12 @@ def running(app: Flask | Callable[..., Any], port: int = 0) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def connected(address: str, timeout: float = 5) -> socket.socket:
+    """A bare connection to a server, for what no client of HTTP would send."""
+    url = urlsplit(address)
+    return socket.create_connection((url.hostname or "", url.port or 80), timeout)
 
 
 def needed(program: str, package: str) -> str:

@@ -23,7 +23,7 @@ from cds_service.content import Content
 from cds_service.vignettes import SHIPPED
 
 from .mothers import hook_request, inhibited
-from .processes import free_port, started
+from .processes import connected, free_port, started
 
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
@@ -244,9 +244,8 @@ def test_a_body_over_the_limit_is_413_also_in_chunks(served: str) -> None:
 def test_a_body_without_a_right_end_is_the_fault_of_the_caller(
     served: str, head: str, sent: bytes, media: str, status: int
 ) -> None:
-    host, _, port = served.removeprefix("http://").partition(":")
     start = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: x\r\n{head}\r\n"
-    with socket.create_connection((host, int(port)), timeout=5) as caller:
+    with connected(served) as caller:
         caller.sendall(f"{start}Content-Type: {media}\r\n\r\n".encode() + sent)
         caller.shutdown(socket.SHUT_WR)
         with caller.makefile("rb") as answer:
@@ -260,10 +259,9 @@ def test_a_body_without_a_right_end_is_the_fault_of_the_caller(
 def test_a_body_that_comes_a_byte_at_a_time_holds_nobody(
     served: str, media: str, status: int
 ) -> None:
-    host, _, port = served.removeprefix("http://").partition(":")
     head = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: x\r\nContent-Type: {media}"
     began = time.monotonic()
-    with socket.create_connection((host, int(port)), timeout=0.1) as slow:
+    with connected(served, timeout=0.1) as slow:
         slow.sendall(f"{head}\r\nContent-Length: 9999\r\n\r\n".encode())
         answer = b""
         while not answer and time.monotonic() - began < 5:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import uuid
@@ -28,7 +27,7 @@ from cds_service.settings import Settings
 from cds_service.vignettes import vignettes
 
 from .mothers import NOW, hook_request
-from .processes import free_port, started
+from .processes import connected, free_port, started
 from .test_caller import BASE, VIEW, clients_file
 
 # Planted in requests; none of it may come out anywhere but in the cards.
@@ -175,8 +174,7 @@ def test_no_patient_and_no_token_is_in_logs_metrics_or_errors(
 def test_what_is_no_http_is_refused_and_not_repeated(
     service: Running, sent: str, status: int
 ) -> None:
-    host, _, port = service.address.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with connected(service.address) as connection:
         with suppress(ConnectionError):  # it has heard enough
             connection.sendall(sent.encode())
         answer = connection.recv(4096).decode()
