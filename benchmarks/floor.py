@@ -1,7 +1,5 @@
 """The floor: the same server, parsing the same body with orjson and returning a fixed body.
 
-It keeps glibc's own limits of memory, under which orjson parses faster than under the service's.
-
 python -m benchmarks.floor PORT FILE
 """
 

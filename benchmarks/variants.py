@@ -15,7 +15,7 @@ from flask import Flask
 
 from cds_service import app
 from cds_service.ledger import Ledger
-from cds_service.server import Options, give_memory_back, run_under_gunicorn
+from cds_service.server import Options, run_under_gunicorn
 from cds_service.telemetry import write_logs_as_json
 
 
@@ -49,7 +49,6 @@ VARIANTS: dict[str, Callable[[], Flask]] = {"validating": validating, "unrecorde
 if __name__ == "__main__":
     name, port, workers, threads = sys.argv[1:]
     write_logs_as_json()
-    give_memory_back()
     run_under_gunicorn(
         VARIANTS[name], Options("127.0.0.1", int(port), int(workers), int(threads), json_logs=True)
     )

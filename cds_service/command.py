@@ -63,7 +63,7 @@ from .outgoing import is_loopback
 from .prefetch import gather
 from .protocol import HOOKS, Refusal, read_request
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
-from .server import Options, give_memory_back, run_under_gunicorn
+from .server import Options, run_under_gunicorn
 from .settings import Settings
 from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
@@ -129,7 +129,6 @@ def demo(port: int) -> None:
 
 def _serve(make: Callable[[], Flask], options: Options) -> None:
     """Serve what ``make`` gives. Raises ``ClickException`` in words for an operator if it fails."""
-    give_memory_back()
     try:
         run_under_gunicorn(make, options)
     except (ContentError, ClientsError, DatabaseError) as error:

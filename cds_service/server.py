@@ -40,7 +40,7 @@ from .telemetry import NOT_LOADED
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
 HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is here
 WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
-LARGE_BYTES = 256 * 1024  # a piece of memory that is given back on its own; most requests have less
+GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -65,6 +65,7 @@ def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
     what it has begun, and one with the new takes its place. If it cannot be made, all stays as it
     is; the log says why, and ``/health/ready`` that it was so.
     """
+    _keep_one_pool_of_memory()
     app = make()
     _Server(app, make, options).run()
 
@@ -79,19 +80,26 @@ def set_aside() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def give_memory_back() -> None:
-    """What a large request took goes back to the system at its end.
+def _keep_one_pool_of_memory() -> None:
+    """All threads take memory from one: glibc gives back what is free at the end of no other.
 
-    There are two pools for all threads, not one each. What is large is mapped on its own, and of
-    what is free at the end of a pool little is kept: left alone, glibc raises both limits with the
-    largest piece that it ever freed, and each pool stays as large as its largest request.
-    For this process and its forks, under glibc (mallopt of malloc.h); elsewhere nothing is changed.
+    For this process and its forks (mallopt of malloc.h). Elsewhere nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(-8, 2)  # M_ARENA_MAX
-        mallopt(-3, LARGE_BYTES)  # M_MMAP_THRESHOLD
-        mallopt(-1, 4 * LARGE_BYTES)  # M_TRIM_THRESHOLD
+        mallopt(-8, 1)  # M_ARENA_MAX
+
+
+def _give_memory_back() -> None:
+    """What is free goes back to the system (malloc_trim of malloc.h).
+
+    Left alone, glibc raises the least that it gives back with the largest piece that it ever freed,
+    and a small piece that lives on holds all that is below it: a worker would stay as large as its
+    largest requests. Elsewhere nothing is done.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _work_in_longer_turns() -> None:
@@ -189,6 +197,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     """
 
     _left = 0  # times in a row that a connection was left to others
+    _gave_back = 0.0  # when it last gave memory back
 
     def init_process(self) -> None:
         _work_in_longer_turns()
@@ -197,6 +206,9 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def notify(self) -> None:
         super().notify()
         self.app.connections.note(self.age, self.nr_conns if self.alive else None)
+        if time.monotonic() - self._gave_back > GIVE_BACK_EVERY:
+            self._gave_back = time.monotonic()
+            _give_memory_back()
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns > self.app.connections.fewest() and self._left < WAITS:
