@@ -60,7 +60,7 @@ class Sent(_Read, total=False):
 def decoder_of(kind: Any) -> Callable[[bytes], Any]:
     """What makes of JSON the members that ``kind`` names; of what is not of this kind, all.
 
-    What is passed over must be JSON too. Raises ``orjson.JSONDecodeError``.
+    What is passed over must be JSON in UTF-8 too. Raises ``orjson.JSONDecodeError``.
     """
     decoder = msgspec.json.Decoder(kind)
 
@@ -177,7 +177,7 @@ def reference_to(resource: Resource) -> str:
 
 
 def category_of(resource: Resource) -> list[Any]:
-    """What a resource says of its kind. Nothing, if that is no list or is nested too deep."""
+    """What a resource says of its kind. Nothing, if that is no list or cannot be read."""
     category = resource.get("category")
     if isinstance(category, msgspec.Raw):
         try:

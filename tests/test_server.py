@@ -18,7 +18,7 @@ from benchmarks.processes import children, resident
 from cds_service.content import Content
 from cds_service.server import GIVE_BACK_EVERY, HEAD_SECONDS
 
-from .processes import free_port, started
+from .processes import connected, free_port, started
 from .test_app import VIEW
 from .test_database import at_once
 from .test_quiet import soon
@@ -106,10 +106,12 @@ def test_what_a_large_request_took_is_given_back(content: Content) -> None:
 
 
 def test_a_head_a_byte_at_a_time_holds_a_thread_for_seconds_only(content: Content) -> None:
-    address, request = ("127.0.0.1", free_port()), present(content)
-    service = started("serve", "--workers", "1", "--threads", "2", port=address[1], CDS_AUTH="open")
+    request = present(content)
+    service = started(
+        "serve", "--workers", "1", "--threads", "2", port=free_port(), CDS_AUTH="open"
+    )
     with service as there, ExitStack() as later:
-        slow = [later.enter_context(socket.create_connection(address)) for _ in range(4)]
+        slow = [later.enter_context(connected(there.address)) for _ in range(4)]
         over = threading.Event()
 
         def drip(connection: socket.socket) -> None:
