@@ -148,9 +148,12 @@ class Bench:
                     ]
                     for _ in range(self._rounds)
                 ]
+                with self._variant("undecided") as undecided:
+                    ceiling = self._turns(undecided, floor)
             memory = max(resident(child) for child in children(service.pid))
         return [
             _ratio("throughput, of the floor's", pairs, 0.9, f"{rates[0]:.0f} of {rates[1]:.0f}/s"),
+            _ratio("the same, if deciding took no time", ceiling, None),
             _spread("p99 over p50 at 70% of capacity", [turn[0] for turn in at_70], 3),
             _spread("the same of the floor, at the same pace", [turn[1] for turn in at_70]),
             _spread("the same of the floor, at 70% of its own", [turn[2] for turn in at_70]),

@@ -14,6 +14,7 @@ from fhir.resources.R4B.bundle import Bundle
 from flask import Flask
 
 from cds_service import app
+from cds_service.evaluation import Answered, Evaluation
 from cds_service.ledger import Ledger
 from cds_service.server import Options, run_under_gunicorn
 from cds_service.telemetry import write_logs_as_json
@@ -44,7 +45,25 @@ def unrecorded() -> Flask:
     return app.create_app()
 
 
-VARIANTS: dict[str, Callable[[], Flask]] = {"validating": validating, "unrecorded": unrecorded}
+def undecided() -> Flask:
+    """Every mother is answered as the first one was: no fact is read, no card put together."""
+    decide = Evaluation.answer
+    decided: list[Answered] = []
+
+    def repeat(*arguments: Any) -> Answered:
+        if not decided:
+            decided.append(decide(*arguments))
+        return decided[0]
+
+    Evaluation.answer = repeat  # type: ignore[method-assign]
+    return app.create_app()
+
+
+VARIANTS: dict[str, Callable[[], Flask]] = {
+    "validating": validating,
+    "unrecorded": unrecorded,
+    "undecided": undecided,
+}
 
 if __name__ == "__main__":
     name, port, workers, threads = sys.argv[1:]
