@@ -30,6 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tests.postgresql import new_database, postgresql_server, programs
+from tests.processes import free_port
 
 from .costs import costs_of_observations, each_more
 from .load import Measured, measure
@@ -48,7 +49,6 @@ KEYS = {
     "ES384": ECKey.generate_key("P-384", {"kid": "ec"}),
 }
 CONNECTIONS, THREADS, WORKERS = 8, 24, 2
-PORTS = iter(range(8211, 8260))
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class Bench:
     def _service(
         self, workers: int = WORKERS, **environment: str
     ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-        port = next(PORTS)
+        port = free_port()
         arguments = ("serve", "--port", port, "--workers", workers, "--threads", THREADS)
         with serving("cds_service.command", *map(str, arguments), **environment) as service:
             self._answer = self._wait(port) or self._answer
@@ -264,7 +264,7 @@ class Bench:
 
     @contextmanager
     def _floor(self) -> Iterator[int]:
-        port = next(PORTS)
+        port = free_port()
         with tempfile.NamedTemporaryFile() as fixed:
             fixed.write(self._answer)
             fixed.flush()
@@ -275,7 +275,7 @@ class Bench:
 
     @contextmanager
     def _variant(self, name: str, **environment: str) -> Iterator[int]:
-        port = next(PORTS)
+        port = free_port()
         arguments = (name, str(port), str(WORKERS), str(THREADS))
         with serving("benchmarks.variants", *arguments, **environment):
             self._wait(port)
@@ -283,7 +283,7 @@ class Bench:
 
     @contextmanager
     def _peer(self, count: int) -> Iterator[int]:
-        port = next(PORTS)
+        port = free_port()
         with ExitStack() as all_of_them:
             for _ in range(count):
                 all_of_them.enter_context(process(PEER, HERE / "peer.py", str(port)))
