@@ -34,11 +34,12 @@ sbom: .venv-tools/ready
 	@.venv-tools/bin/python -W ignore -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json
 	@echo "sbom.json: $$(.venv-tools/bin/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]))') components"
 
-# All goals, beside what was measured and the run that was kept; KEEP=1 keeps this one.
+# All goals, beside what was measured and the run that was kept; KEEP=1 keeps this one. Figures and
+# plot are in benchmarks/last.
 bench: .venv/ready .venv-peer/ready
 	@$(BIN)/python -m benchmarks $(if $(KEEP),--keep)
 
-# Where the time of one request goes; KEEP=1 keeps the picture.
+# Where the time of one request goes, with a picture in benchmarks/last; KEEP=1 keeps it.
 profile: .venv/ready
 	@$(BIN)/python -m benchmarks.profile $(if $(KEEP),--keep)
 
@@ -87,4 +88,4 @@ docs: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-tools .venv-peer build *.egg-info
+	rm -rf .venv .venv-tools .venv-peer build benchmarks/last *.egg-info

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -32,23 +33,27 @@ from rich.table import Table
 from tests.postgresql import new_database, postgresql_server, programs
 from tests.processes import free_port
 
+from . import LAST
 from .costs import costs_of_observations, each_more
 from .load import Measured, measure
 from .plot import draw
 from .processes import children, process, resident, serving
-from .requests import CARDS, SERVICE, build_request
+from .requests import CARDS, SERVICE, TOPICS, build_request
 from .slow_fhir import slow_fhir_server
 
 HERE = Path(__file__).parent
 KEPT = HERE / "kept.json"
+KEPT_PLOT = HERE.parent / "docs" / "performance.svg"
 PEER = HERE.parent / ".venv-peer" / "bin" / "python"
 EMPTY = "/cds/cds-services/empty"  # the service of the peer
+ITS_CARD = [b"One fixed card"]
 BASE = "https://cds.example.org"
 KEYS = {
     "RS384": RSAKey.generate_key(2048, {"kid": "rsa"}),
     "ES384": ECKey.generate_key("P-384", {"kid": "ec"}),
 }
 CONNECTIONS, THREADS, WORKERS = 8, 24, 2
+SETTLE = 0.5  # seconds until all workers are there: gunicorn starts one after another
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,9 @@ class Row:
 @click.command()
 @click.option("--seconds", default=2.0, show_default=True, help="For each measurement.")
 @click.option("--rounds", default=3, show_default=True, help="Turns between what is compared.")
-@click.option("--keep", is_flag=True, help="Keep the figures, and the plot of them.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
-)
-def main(seconds: float, rounds: int, keep: bool, json_file: Path | None) -> None:
-    """Measure it all."""
+@click.option("--keep", is_flag=True, help="Keep the figures: the next run stands beside them.")
+def main(seconds: float, rounds: int, keep: bool) -> None:
+    """Measure it all, print it, and write it to ``benchmarks/last`` as JSON and as a plot."""
     bench = Bench(seconds, rounds)
     stages: list[Callable[[], list[Row]]] = [
         bench.beside_the_floor,
@@ -95,14 +97,16 @@ def main(seconds: float, rounds: int, keep: bool, json_file: Path | None) -> Non
             rows += stage()
             progress.advance(task)
     before = orjson.loads(KEPT.read_bytes()) if KEPT.exists() else {}
-    figures = {row.name: asdict(row) for row in rows}
     show(rows, before)
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+    figures = {row.name: asdict(row) for row in rows}
+    written = orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n"
+    plot = draw([(r.name, r.measured, r.goal, r.at_least, before.get(r.name)) for r in rows])
+    LAST.mkdir(exist_ok=True)
+    (LAST / "figures.json").write_bytes(written)
+    (LAST / "figures.svg").write_text(plot)
     if keep:
-        KEPT.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
-        drawn = [(r.name, r.measured, r.goal, r.at_least, before.get(r.name)) for r in rows]
-        (HERE.parent / "docs" / "performance.svg").write_text(draw(drawn))
+        KEPT.write_bytes(written)
+        KEPT_PLOT.write_text(plot)
 
 
 def show(rows: list[Row], before: dict[str, dict[str, float | None]]) -> None:
@@ -170,9 +174,9 @@ class Bench:
                 rows.append(Row(name, None, 2.5))
                 continue
             with self._service(workers=count) as (port, _), self._peer(count) as peer:
-                rows.append(_ratio(name, self._turns(port, peer, 1, EMPTY), 2.5))
+                rows.append(_ratio(name, self._turns(port, peer, ITS_CARD, EMPTY), 2.5))
         with self._service() as (port, _), self._variant("validating") as other:
-            pairs = self._turns(port, other, len(CARDS))
+            pairs = self._turns(port, other)
         rows.append(_ratio("throughput, of the same with fhir.resources", pairs, 10))
         return rows
 
@@ -191,16 +195,11 @@ class Bench:
             file.flush()
             own = {"CDS_AUTH": "required", "CDS_CLIENTS": file.name, "CDS_BASE_URL": BASE}
             for name, goal in (("RS384", 0.6), ("ES384", None)):
-                tokens = iter(_signed(name, int(self._seconds * self._rounds * 1500)))
+                signed = _signed(name, int(self._seconds * self._rounds * 1500))
+                shares = iter([signed[turn :: self._rounds] for turn in range(self._rounds)])
                 with self._service(**own) as (port, _), self._floor() as floor:
-                    share = int(self._seconds * 1500)
-                    pairs = [
-                        (
-                            self._measure(port, tokens=[next(tokens) for _ in range(share)]),
-                            self._measure(floor),
-                        )
-                        for _ in range(self._rounds)
-                    ]
+                    ours = partial(self._measure_bearing, port, shares)
+                    pairs = self._in_turns(ours, partial(self._measure, floor))
                 rows.append(_ratio(f"throughput with tokens, {name}, of the floor's", pairs, goal))
         return rows
 
@@ -212,7 +211,7 @@ class Bench:
         with postgresql_server() as server:
             own = {"CDS_DATABASE_URL": new_database(server.address), "CDS_PATIENT_KEY": "bench"}
             with self._service(**own) as (port, _), self._variant("unrecorded", **own) as other:
-                return [_ratio(name, self._turns(port, other, len(CARDS)), 0.9)]
+                return [_ratio(name, self._turns(port, other), 0.9)]
 
     def by_observations(self) -> list[Row]:
         """What one more costs, and whether many cost as much each as a few."""
@@ -312,21 +311,29 @@ class Bench:
     def _measure(
         self,
         port: int,
-        cards: int = len(CARDS),
+        expected: Sequence[bytes] = TOPICS,
         path: str = SERVICE,
         tokens: Sequence[str] = (),
         pace: float | None = None,
     ) -> Measured:
         return measure(
-            port, path, self._body, self._seconds, CONNECTIONS, cards, tokens=tokens, pace=pace
+            port, path, self._body, self._seconds, CONNECTIONS, expected, tokens=tokens, pace=pace
         )
 
+    def _measure_bearing(self, port: int, shares: Iterator[Sequence[str]]) -> Measured:
+        return self._measure(port, tokens=next(shares))
+
     def _turns(
-        self, port: int, other: int, cards: int = len(CARDS), path: str = SERVICE
+        self, port: int, other: int, expected: Sequence[bytes] = TOPICS, path: str = SERVICE
     ) -> list[tuple[Measured, Measured]]:
-        return [
-            (self._measure(port), self._measure(other, cards, path)) for _ in range(self._rounds)
-        ]
+        theirs = partial(self._measure, other, expected, path)
+        return self._in_turns(partial(self._measure, port), theirs)
+
+    def _in_turns(
+        self, ours: Callable[[], Measured], theirs: Callable[[], Measured]
+    ) -> list[tuple[Measured, Measured]]:
+        time.sleep(SETTLE)
+        return [(ours(), theirs()) for _ in range(self._rounds)]
 
 
 def _ratio(

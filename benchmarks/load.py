@@ -34,11 +34,11 @@ def measure(
     body: bytes,
     seconds: float,
     connections: int,
-    cards: int,
+    expected: Sequence[bytes],
     tokens: Sequence[str] = (),
     pace: float | None = None,
 ) -> Measured:
-    """Ask for ``seconds`` on so many connections; every answer must hold so many cards.
+    """Ask for ``seconds`` on so many connections; every answer must hold the ``expected`` cards.
 
     Each call bears a token of its own, if there are ``tokens``; it ends when they are used up. At a
     ``pace`` (calls a second, of all together) each is due at its time, and its latency counts from
@@ -52,7 +52,7 @@ def measure(
                 path,
                 body,
                 seconds,
-                cards,
+                expected,
                 tokens[number::connections],
                 apart,
                 number / connections,
@@ -63,6 +63,16 @@ def measure(
     latencies = sorted(latency for _, found in results for latency in found)
     took = max(spent for spent, _ in results)
     return Measured(len(latencies) / took, latencies)
+
+
+def holds(answer: bytes, expected: Sequence[bytes]) -> bool:
+    """Whether an answer over HTTP has as many cards, which say what is expected, in that order."""
+    at = 0
+    for words in expected:
+        at = answer.find(words, at) + 1
+        if at == 0:
+            return False
+    return answer.startswith(b"HTTP/1.1 200") and answer.count(b'"indicator"') == len(expected)
 
 
 def _messages(port: int, path: str, body: bytes, tokens: Sequence[str]) -> Iterator[bytes]:
@@ -81,7 +91,7 @@ def _ask(
     path: str,
     body: bytes,
     seconds: float,
-    cards: int,
+    expected: Sequence[bytes],
     tokens: Sequence[str],
     apart: float | None,
     phase: float,
@@ -100,7 +110,7 @@ def _ask(
             answer = _receive(connection)
             later = time.perf_counter()
             latencies.append((later - now) * 1000)
-            if not answer.startswith(b"HTTP/1.1 200") or answer.count(b'"indicator"') != cards:
+            if not holds(answer, expected):
                 raise WrongAnswer(answer[:300].decode(errors="replace"))
             now = time.perf_counter()
     return time.perf_counter() - began, latencies

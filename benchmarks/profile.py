@@ -31,9 +31,10 @@ from cds_service.server import set_aside
 from cds_service.settings import Settings
 from cds_service.telemetry import write_logs_as_json
 
+from . import LAST
 from .requests import SERVICE, build_request
 
-PICTURE = Path(__file__).parent.parent / "docs" / "profile.svg"
+KEPT = Path(__file__).parent.parent / "docs" / "profile.svg"
 COLOURS = ("#2a7f62", "#3f9f83", "#7cc0a5", "#c2703d", "#dd9b6f", "#6b6f8f", "#9da0bb")
 WIDTH, LEFT, BAR = 860, 20, 46
 
@@ -42,7 +43,7 @@ WIDTH, LEFT, BAR = 860, 20, 46
 @click.option("--times", default=1500, show_default=True)
 @click.option("--keep", is_flag=True, help="Keep the picture.")
 def main(times: int, keep: bool) -> None:
-    """Measure it, and draw it."""
+    """Measure it, print it, and draw it to ``benchmarks/last``."""
     stages = measure_stages(times)
     whole = sum(stages.values())
     table = Table(title=f"one request: {whole:.0f} us", title_justify="left")
@@ -51,8 +52,9 @@ def main(times: int, keep: bool) -> None:
     for name, took in stages.items():
         table.add_row(name, f"{took:.0f}", f"{took / whole:.0%}")
     Console().print(table)
-    if keep:
-        PICTURE.write_text(draw(stages))
+    LAST.mkdir(exist_ok=True)
+    for picture in (LAST / "profile.svg", *([KEPT] if keep else [])):
+        picture.write_text(draw(stages))
 
 
 def measure_stages(times: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from cds_service.cards import TOPIC_SYSTEM
 from cds_service.content_loader import load_content
 from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
@@ -18,6 +19,8 @@ from cds_service.vignettes import vignettes
 
 MOTHER = "inhibited-letdown-smoker"
 CARDS = ["inhibited-letdown", "lactation-consult", "supply-risk-factors", "medicines-and-milk"]
+# As each of them says in an answer which card it is.
+TOPICS = [f'"{TOPIC_SYSTEM}","code":"{card}"'.encode() for card in CARDS]
 SERVICE = "/cds-services/lactation-patient-view"
 
 

@@ -9,8 +9,10 @@ from requests import Session
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from benchmarks.costs import answering
+from benchmarks.load import holds
 from benchmarks.processes import serving
-from benchmarks.requests import CARDS, SERVICE, build_request
+from benchmarks.requests import CARDS, SERVICE, TOPICS, build_request
 from benchmarks.variants import VARIANTS
 
 from .processes import free_port
@@ -29,3 +31,13 @@ def test_a_variant_shows_the_cards_of_the_service(name: str) -> None:
         )
     assert answer.status_code == 200
     assert [card["source"]["topic"]["code"] for card in answer.json()["cards"]] == CARDS
+
+
+def test_an_answer_counts_if_it_has_all_cards_in_their_order_and_no_other() -> None:
+    now = datetime.now(UTC)
+    head, body = b"HTTP/1.1 200 OK\r\n\r\n", answering(now)(build_request(50, now))
+    assert holds(head + body, TOPICS)
+    assert not holds(head.replace(b"200", b"500") + body, TOPICS)
+    assert not holds(head + body, TOPICS[1:])
+    assert not holds(head + body, [*TOPICS[1:], TOPICS[0]])
+    assert not holds(head + body, [*TOPICS[:-1], b"another card"])
