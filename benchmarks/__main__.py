@@ -33,7 +33,7 @@ from rich.table import Table
 from tests.postgresql import new_database, postgresql_server, programs
 from tests.processes import free_port
 
-from . import LAST
+from . import leave
 from .costs import costs_of_observations, each_more
 from .load import Measured, measure
 from .plot import draw
@@ -99,14 +99,10 @@ def main(seconds: float, rounds: int, keep: bool) -> None:
     before = orjson.loads(KEPT.read_bytes()) if KEPT.exists() else {}
     show(rows, before)
     figures = {row.name: asdict(row) for row in rows}
-    written = orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n"
+    written = orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode() + "\n"
     plot = draw([(r.name, r.measured, r.goal, r.at_least, before.get(r.name)) for r in rows])
-    LAST.mkdir(exist_ok=True)
-    (LAST / "figures.json").write_bytes(written)
-    (LAST / "figures.svg").write_text(plot)
-    if keep:
-        KEPT.write_bytes(written)
-        KEPT_PLOT.write_text(plot)
+    leave("figures.json", written, KEPT if keep else None)
+    leave("figures.svg", plot, KEPT_PLOT if keep else None)
 
 
 def show(rows: list[Row], before: dict[str, dict[str, float | None]]) -> None:

@@ -31,7 +31,7 @@ from cds_service.server import set_aside
 from cds_service.settings import Settings
 from cds_service.telemetry import write_logs_as_json
 
-from . import LAST
+from . import leave
 from .requests import SERVICE, build_request
 
 KEPT = Path(__file__).parent.parent / "docs" / "profile.svg"
@@ -52,9 +52,7 @@ def main(times: int, keep: bool) -> None:
     for name, took in stages.items():
         table.add_row(name, f"{took:.0f}", f"{took / whole:.0%}")
     Console().print(table)
-    LAST.mkdir(exist_ok=True)
-    for picture in (LAST / "profile.svg", *([KEPT] if keep else [])):
-        picture.write_text(draw(stages))
+    leave("profile.svg", draw(stages), KEPT if keep else None)
 
 
 def measure_stages(times: int) -> dict[str, float]:
