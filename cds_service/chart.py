@@ -33,15 +33,26 @@ READ = (
 )
 
 
-class _Quantity(TypedDict, total=False):
-    value: Any
-    comparator: Any
-    unit: Any
-    code: Any
+class Quantity(msgspec.Struct, gc=False):
+    """What is read of a Quantity."""
+
+    value: Any = None
+    comparator: Any = None
+    unit: Any = None
+    code: Any = None
 
 
-# Every Observation has a category, and it is looked at in orders and allergies only.
-_KINDS = dict.fromkeys(READ, Any) | {"category": msgspec.Raw, "valueQuantity": _Quantity}
+class Reference(msgspec.Struct, gc=False):
+    """What is read of a Reference."""
+
+    reference: Any = None
+
+
+# What is left as it was written: every Observation has a category, which is looked at in orders and
+# allergies only, and a code, which most often others have too.
+AS_WRITTEN = ("category", "code")
+IN_PART = {"subject": Reference, "valueQuantity": Quantity}
+_KINDS = dict.fromkeys(READ, Any) | dict.fromkeys(AS_WRITTEN, msgspec.Raw) | IN_PART
 _Read = TypedDict("_Read", _KINDS, total=False)  # type: ignore[misc]
 
 
@@ -176,14 +187,20 @@ def reference_to(resource: Resource) -> str:
     return f"{resource['resourceType']}/{'?' if '/' in identifier else identifier}"
 
 
+def member_of(resource: Resource, name: str) -> Any:
+    """A member, also one that was left as it was written; ``None`` if it cannot be read."""
+    member = resource.get(name)
+    if not isinstance(member, msgspec.Raw):
+        return member
+    try:
+        return msgspec.json.decode(member)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
 def category_of(resource: Resource) -> list[Any]:
     """What a resource says of its kind. Nothing, if that is no list or cannot be read."""
-    category = resource.get("category")
-    if isinstance(category, msgspec.Raw):
-        try:
-            category = msgspec.json.decode(category)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return []
+    category = member_of(resource, "category")
     return category if isinstance(category, list) else []
 
 
@@ -200,7 +217,11 @@ def subject_of(resource: Resource) -> Any:
 
 def patient_in(reference: Any) -> tuple[str | None, str] | None:
     """The server, if one is named, and the id of the patient that a reference points at."""
-    text = reference.get("reference") if isinstance(reference, dict) else None
+    text: Any = None
+    if isinstance(reference, Reference):
+        text = reference.reference
+    elif isinstance(reference, dict):
+        text = reference.get("reference")
     match = _PATIENT_REFERENCE.match(text) if isinstance(text, str) else None
     return None if match is None else (match[1], match[2])
 
@@ -228,7 +249,7 @@ class Chart:
         self._hers: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
         self._infant_ids: set[str] = set()
-        self._by_reference: dict[str, Resource] = {}
+        self._by_id: dict[str, dict[str, Resource]] = {}  # of each type
         self._sort_in()
 
     def _sort_in(self) -> None:
@@ -238,10 +259,9 @@ class Chart:
                 kind = resource["resourceType"]
                 identifier = resource.get("id")
                 if isinstance(identifier, str):
-                    reference = f"{kind}/{identifier}"
-                    if reference in self._by_reference:
+                    of_its_type = self._by_id.setdefault(kind, {})
+                    if of_its_type.setdefault(identifier, resource) is not resource:
                         continue  # the same resource under two keys
-                    self._by_reference[reference] = resource
                 subject = self._subject(resource)
                 if subject == self.patient_id:
                     self._hers.setdefault(kind, []).append(resource)
@@ -256,7 +276,7 @@ class Chart:
 
     def _subject(self, resource: Resource) -> str | None:
         subject = resource.get("subject")
-        if isinstance(subject, dict) and subject.get("reference") == self._reference:
+        if isinstance(subject, Reference) and subject.reference == self._reference:
             return self.patient_id  # as nearly always
         return self._patient(subject_of(resource))
 
@@ -299,7 +319,8 @@ class Chart:
 
     def referenced(self, reference: Any) -> Resource | None:
         """A resource of the chart by its relative reference, such as a Medication."""
-        return self._by_reference.get(reference) if isinstance(reference, str) else None
+        kind, _, identifier = reference.partition("/") if isinstance(reference, str) else ("",) * 3
+        return self._by_id.get(kind, {}).get(identifier)
 
     def ways(self, sent: Collection[str]) -> dict[str, int]:
         """How many prefetch keys were sent, were fetched, and could not be had."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from .chart import reference_to
+from .chart import Quantity, member_of, reference_to
 from .times import DAY, HOUR, MINUTE, Moment, parse_moment
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ MEASURES: dict[str, dict[str, str]] = {
 }
 
 
-class Reading(msgspec.Struct):
+class Reading(msgspec.Struct, gc=False):
     """One usable record of a fact, before they are combined."""
 
     value: float | str
@@ -188,9 +188,10 @@ def collect_readings(
                 readings.setdefault(spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
+        coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
         for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
             for resource in resources:
-                specs = _specs_of(content, kind, resource)
+                specs = _specs_of(content, kind, resource, coded)
                 # A fact about the infant may be recorded for the mother, with the infant as
                 # ``focus``, or for the infant; one about the mother never for an infant.
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
@@ -207,10 +208,18 @@ def collect_readings(
     return readings, problems
 
 
-def _specs_of(content: Content, kind: str, resource: Resource) -> Specs:
-    """The facts that a resource codes for."""
+def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes, Specs]) -> Specs:
+    """The facts that a resource codes for; ``coded`` are those of codes as they were written."""
     if kind != "Encounter":
-        return content.facts_of_concept(resource.get("code"), kind)
+        code = resource.get("code")
+        if not isinstance(code, msgspec.Raw):
+            return content.facts_of_concept(code, kind)
+        written = bytes(code)
+        specs = coded.get(written)
+        if specs is None:
+            concept = member_of(resource, "code")
+            specs = coded[written] = content.facts_of_concept(concept, kind)
+        return specs
     types = resource.get("type")
     concepts = types if isinstance(types, list) else ()
     return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
@@ -332,16 +341,18 @@ def _moment_of(resource: Resource, names: tuple[str, ...], zone: tzinfo) -> Mome
 
 def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     quantity = part.get("valueQuantity")
-    if quantity is None and "valueInteger" in part:
-        quantity = {"value": part["valueInteger"]}
     if quantity is None:
-        raise _without_value(part)
-    if quantity.get("comparator"):
+        if "valueInteger" not in part:
+            raise _without_value(part)
+        quantity = Quantity(part["valueInteger"])
+    elif not isinstance(quantity, Quantity):
+        quantity = msgspec.convert(quantity, Quantity)
+    if quantity.comparator:
         raise Unusable("its value is a limit, not a number")
-    number = quantity.get("value")
+    number = quantity.value
     if type(number) is not float and type(number) is not int:
         raise Unusable("its value is not a number")
-    unit = quantity.get("code") or quantity.get("unit")
+    unit = quantity.code or quantity.unit
     converted = content.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .chart import category_of
+from .chart import category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
 from .facts import Facts
@@ -234,7 +234,7 @@ class MotherCase:
         return activities
 
     def _activities_of(self, order: Resource) -> set[str]:
-        concepts = [order.get("code"), order.get("codeCodeableConcept"), *category_of(order)]
+        concepts = [member_of(order, "code"), order.get("codeCodeableConcept"), *category_of(order)]
         if isinstance(order.get("reasonCode"), list):
             concepts += order["reasonCode"]
         activities: set[str] = set()

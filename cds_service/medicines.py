@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
-from .chart import category_of, reference_to
+from .chart import category_of, member_of, reference_to
 from .content import VALUE_SET
 from .names import LONGEST_TEXT, Names
 
@@ -140,7 +140,7 @@ class MedicineIndex:
                 continue
             if _codes_of(resource.get("clinicalStatus")) & NO_LONGER_ALLERGIC:
                 continue
-            code = resource.get("code")
+            code = member_of(resource, "code")
             concept = code if isinstance(code, dict) else {}
             if any(pair in self._none_known for pair in _pairs_of(concept)):
                 allergies.asked = True
@@ -199,7 +199,7 @@ def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:
         for inner in contained:
             if isinstance(inner, dict) and inner.get("id") == reference[1:]:
                 medication = inner
-    code = medication.get("code") if medication is not None else None
+    code = member_of(medication, "code") if medication is not None else None
     return code if isinstance(code, dict) else {"text": pointer.get("display")}
 
 
