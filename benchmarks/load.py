@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
+TOGETHER = 0.3  # seconds until all processes of a measurement are there
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -41,10 +43,11 @@ def measure(
     """Ask for ``seconds`` on so many connections; every answer must hold the ``expected`` cards.
 
     Each call bears a token of its own, if there are ``tokens``; it ends when they are used up. At a
-    ``pace`` (calls a second, of all together) each is due at its time, and its latency counts from
-    there. Raises ``WrongAnswer``.
+    ``pace`` (calls a second, of all together, evenly apart) each is due at its time, and its
+    latency counts from there. Raises ``WrongAnswer``.
     """
     apart = None if pace is None else connections / pace
+    start = time.perf_counter() + TOGETHER
     with multiprocessing.get_context("fork").Pool(connections) as pool:
         jobs = [
             (
@@ -54,8 +57,8 @@ def measure(
                 seconds,
                 expected,
                 tokens[number::connections],
+                start + number * (apart or 0) / connections,
                 apart,
-                number / connections,
             )
             for number in range(connections)
         ]
@@ -93,15 +96,15 @@ def _ask(
     seconds: float,
     expected: Sequence[bytes],
     tokens: Sequence[str],
+    due: float,
     apart: float | None,
-    phase: float,
 ) -> tuple[float, list[float]]:
     latencies: list[float] = []
     messages = _messages(port, path, body, tokens)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        time.sleep(max(0.0, due - time.perf_counter()))
         began = now = time.perf_counter()
-        due = began + phase * (apart or 0)
         while now - began < seconds and (message := next(messages, None)) is not None:
             if apart is not None:
                 time.sleep(max(0.0, due - time.perf_counter()))
