@@ -371,6 +371,19 @@ def test_components_carry_facts_of_their_own(content: Content) -> None:
     assert facts["letdown-sensation"].status == "unusable"
 
 
+def test_one_code_written_alike_is_told_apart_by_the_type_of_the_record(content: Content) -> None:
+    felt = observation("letdown-sensation", True)
+    condition = {
+        "resourceType": "Condition",
+        "id": "condition-1",
+        "code": felt["code"],
+        "subject": felt["subject"],
+        "onsetDateTime": ago(0.5),
+    }
+    fact = facts_of(content, felt, condition)["letdown-sensation"]
+    assert fact.references == [f"Observation/{felt['id']}"]
+
+
 def test_a_window_ends(content: Content) -> None:
     inside = facts_of(content, observation("letdown-sensation", False, 47))
     outside = facts_of(content, observation("letdown-sensation", False, 49))
