@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import orjson
 
 from cds_service.cards import Setting
 from cds_service.chart import Answer, Chart, decode, read_answer
@@ -150,15 +149,10 @@ def hook_request(content: Content, *resources: Resource, **members: Any) -> dict
 
 
 def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart:
-    """Her chart; ``answers`` replace those of single prefetch keys."""
+    """Her chart, read of JSON as a call is; ``answers`` replace those of single prefetch keys."""
     sent = prefetch_of(content, list(resources))
-    return Chart(HER, {key: read_answer(value) for key, value in sent.items()} | answers, SERVER)
-
-
-def as_sent(*resources: Resource) -> Answer:
-    """What they are read as, if they come as JSON."""
-    bundle = {"resourceType": "Bundle", "entry": [{"resource": each} for each in resources]}
-    return read_answer(decode(orjson.dumps(bundle)))
+    read = {key: read_answer(decode(json.dumps(value).encode())) for key, value in sent.items()}
+    return Chart(HER, read | answers, SERVER)
 
 
 def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:

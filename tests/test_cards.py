@@ -24,7 +24,6 @@ from .mothers import (
     HER,
     NOW,
     ago,
-    as_sent,
     average,
     birth,
     cards_of,
@@ -333,9 +332,7 @@ def test_a_consult_is_known_by_what_it_is_for_wherever_that_is_written(
     order = consult(code={"text": "See her"}) | {
         member: concept if member == "code" else [{"text": "Ward"}, concept]
     }
-    assert "lactation-consult" not in cards_of(
-        content, *inhibited(), serviceRequests=as_sent(order)
-    )
+    assert "lactation-consult" not in cards_of(content, *inhibited(), order)
 
 
 def test_what_could_not_be_read_is_said_on_the_card(content: Content) -> None:
