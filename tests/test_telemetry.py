@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -17,6 +18,8 @@ import pytest
 import requests
 import sqlalchemy
 from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cds_service.app import create_app
 from cds_service.content import Content
@@ -47,9 +50,9 @@ class Running(NamedTuple):
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     aside = tmp_path_factory.mktemp("service")
     log, database = aside / "service.log", aside / "service.sqlite3"
-    settings = {"CDS_AUTH": "open", "CDS_METRICS": "true", "CDS_MAX_BODY_BYTES": "2000000"}
-    settings["CDS_DATABASE_URL"] = f"sqlite:///{database}"
-    with started("serve", port=free_port(), log=log, **settings) as service:
+    own = {"CDS_AUTH": "open", "CDS_METRICS": "true", "CDS_MAX_BODY_BYTES": "2000000"}
+    own["CDS_DATABASE_URL"] = f"sqlite:///{database}"
+    with started("serve", port=free_port(), log=log, **own) as service:
         yield Running(service.address, log, database)
 
 
@@ -182,6 +185,56 @@ def test_what_is_no_http_is_refused_and_not_repeated(
     assert '"resourceType":"OperationOutcome"' in answer
     assert CANARY not in answer
     assert CANARY not in service.log.read_text()
+
+
+LINES = [
+    *(b"GET /cds-services HTTP/1.1", b"GET /cds-services HTTP/1.0", b"GET /cds-services HTTP/2.0"),
+    *(b"POST /cds-services/lactation-patient-view HTTP/1.1", b"post / HTTP/1.1", b"GET * HTTP/1.1"),
+    *(b"CONNECT x:1 HTTP/1.1", b"GET /%zz HTTP/1.1", b"", b"\xff\0", CANARY.encode()),
+]
+FIELDS = [
+    *(b"Host: a", b"Content-Length: 5", b"Content-Length: 05, 6", b"Content-Length: -1"),
+    *(b"Content-Length: 99999999999999999999", b"Content-Length: 3000000", b"Connection: close"),
+    *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked, gzip", b"Expect: 100-continue"),
+    *(b"Content-Type: application/json", b"no colon", b" folded", b"X\0: y", b"X: " + b"y" * 9000),
+    f"Authorization: Bearer {CANARY}".encode(),
+]
+BODIES = [
+    *(b"", b"{}", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhel", b"zz\r\n", b"-1\r\n"),
+    *(b"ffffffffffffffff\r\n", b"0\r\nX: y\r\n\r\n", b"0\r\nX\r\n\r\n", CANARY.encode()),
+]
+CALLS = st.builds(
+    lambda line, fields, end, body: end.join([line, *fields]) + end + end + body,
+    st.sampled_from(LINES),
+    st.lists(st.sampled_from(FIELDS), max_size=5),
+    st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]),
+    st.sampled_from(BODIES),
+)
+
+
+def test_whatever_is_sent_one_behind_the_other_is_answered_cleanly_or_not_at_all(
+    service: Running,
+) -> None:
+    before = len(service.lines())
+    statuses: set[bytes] = set()
+
+    @settings(max_examples=1000)
+    @given(st.lists(CALLS, min_size=1, max_size=3))
+    def send(calls: list[bytes]) -> None:
+        answer = b""
+        with connected(service.address) as connection, suppress(ConnectionError):
+            connection.sendall(b"".join(calls))
+            connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(1 << 16):
+                answer += piece
+        assert CANARY.encode() not in answer
+        statuses.update(re.findall(rb"^HTTP/1\.[01] (\d{3}) ", answer, re.MULTILINE))
+
+    send()
+    assert {b"200", b"400"} <= statuses
+    assert {status for status in statuses if status >= b"500"} <= {b"501"}
+    assert CANARY not in service.log.read_text()
+    assert {line["level"] for line in service.lines()[before:]} <= {"info", "warning"}
 
 
 def test_of_an_exception_in_the_log_only_the_kind_is_told() -> None:
