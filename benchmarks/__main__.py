@@ -116,8 +116,8 @@ def show(rows: list[Row], before: dict[str, dict[str, float | None]]) -> None:
         sign = "" if row.goal is None else "at least " if row.at_least else "at most "
         goal = "" if row.goal is None else f"{sign}{row.goal:g}{row.unit}"
         reached = {True: "reached", False: "[red]not reached[/]", None: ""}[row.reached]
-        measured = "not measured" if row.measured is None else f"{row.measured:.2f}{row.unit}"
-        told = f"{kept:.2f}" if isinstance(kept, float) else ""
+        measured = "not measured" if row.measured is None else f"{row.measured:.3g}{row.unit}"
+        told = f"{kept:.3g}" if isinstance(kept, float) else ""
         table.add_row(
             f"{row.name}[dim]{' ' + row.said if row.said else ''}[/]", measured, goal, told, reached
         )

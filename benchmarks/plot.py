@@ -40,7 +40,7 @@ def draw(
         parts.append(
             f'<rect x="{LABELS}" y="{y + 3}" width="{length:.1f}" height="16" fill="{colour}"/>'
         )
-        parts.append(f'<text x="{LABELS + BAR + 8}" y="{y + 15}">{measured:.2f} / {goal:g}</text>')
+        parts.append(f'<text x="{LABELS + BAR + 8}" y="{y + 15}">{measured:.3g} / {goal:g}</text>')
         old = (before or {}).get("measured")
         if isinstance(old, float):
             x = LABELS + _length(old, goal, at_least)
