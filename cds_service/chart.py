@@ -48,8 +48,8 @@ class Reference(msgspec.Struct, gc=False):
     reference: Any = None
 
 
-# What is left as it was written: every Observation has a category, which is looked at in orders and
-# allergies only, and a code, which most often others have too.
+# What is left as it was written, for ``member_of`` to read: every Observation has a category, which
+# is looked at in orders and allergies only, and a code, which most often others have too.
 AS_WRITTEN = ("category", "code")
 IN_PART = {"subject": Reference, "valueQuantity": Quantity}
 _KINDS = dict.fromkeys(READ, Any) | dict.fromkeys(AS_WRITTEN, msgspec.Raw) | IN_PART
@@ -319,7 +319,9 @@ class Chart:
 
     def referenced(self, reference: Any) -> Resource | None:
         """A resource of the chart by its relative reference, such as a Medication."""
-        kind, _, identifier = reference.partition("/") if isinstance(reference, str) else ("",) * 3
+        if not isinstance(reference, str):
+            return None
+        kind, _, identifier = reference.partition("/")
         return self._by_id.get(kind, {}).get(identifier)
 
     def ways(self, sent: Collection[str]) -> dict[str, int]:
