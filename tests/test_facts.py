@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -258,9 +259,13 @@ def test_no_member_of_a_resource_can_break_the_others(
     content: Content, members: dict[str, Any]
 ) -> None:
     odd = observation(VOLUME, (5.0, "mL"), 1) | members
-    facts = facts_of(content, *A_DAY, odd, observation("letdown-sensation", False))
-    assert facts["letdown-sensation"].value == "no"
-    assert facts[VOLUME].measure("sum-so-far") in (80, 85)
+    records = [*A_DAY, odd, observation("letdown-sensation", False)]
+    ways = [facts_of(content, milkExpression=Answer(State.COMPLETE, records))]
+    if "Infinity" not in json.dumps(members):  # JSON has no such number
+        ways.append(facts_of(content, *records))
+    for facts in ways:
+        assert facts["letdown-sensation"].value == "no"
+        assert facts[VOLUME].measure("sum-so-far") in (80, 85)
 
 
 # --- units --------------------------------------------------------------------------------------
