@@ -260,8 +260,9 @@ class Chart:
                 identifier = resource.get("id")
                 if isinstance(identifier, str):
                     of_its_type = self._by_id.setdefault(kind, {})
-                    if of_its_type.setdefault(identifier, resource) is not resource:
+                    if identifier in of_its_type:
                         continue  # the same resource under two keys
+                    of_its_type[identifier] = resource
                 subject = self._subject(resource)
                 if subject == self.patient_id:
                     self._hers.setdefault(kind, []).append(resource)
@@ -319,7 +320,7 @@ class Chart:
 
     def referenced(self, reference: Any) -> Resource | None:
         """A resource of the chart by its relative reference, such as a Medication."""
-        if not isinstance(reference, str):
+        if not isinstance(reference, str) or "/" not in reference:
             return None
         kind, _, identifier = reference.partition("/")
         return self._by_id.get(kind, {}).get(identifier)

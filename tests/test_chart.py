@@ -14,6 +14,8 @@ from cds_service.chart import (
     AS_WRITTEN,
     IN_PART,
     READ,
+    Answer,
+    Chart,
     Resource,
     State,
     category_of,
@@ -22,7 +24,7 @@ from cds_service.chart import (
     read_answer,
 )
 
-from .mothers import milk
+from .mothers import HER, milk
 
 
 def bundle(*entries: dict[str, Any], **members: Any) -> dict[str, Any]:
@@ -97,7 +99,15 @@ def test_anything_at_all_has_a_state(value: Any) -> None:
     assert read_answer(value).state in State
 
 
+def test_a_resource_under_several_keys_counts_once() -> None:
+    one = milk(1, 1)
+    sent = {"a": one, "b": one, "c": dict(one)}
+    answers = {key: Answer(State.COMPLETE, [each]) for key, each in sent.items()}
+    assert Chart(HER, answers).hers("Observation") == [one]
+
+
 # --- what is decoded ----------------------------------------------------------------------------
+
 
 ATOMS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
 SOME_READ = [*READ[:12], "valueQuantity", "value", "unit"]
@@ -139,8 +149,9 @@ def test_what_is_decoded_is_the_same_but_for_what_nothing_reads(value: Any) -> N
 def test_what_nothing_reads_is_not_decoded() -> None:
     sent = bundle({**milk(1, 1), "meta": {"versionId": "1"}, "note": [{"text": "x"}]})
     (resource,) = read_answer(decode(orjson.dumps(sent))).resources
-    assert lean([resource]) == lean([milk(1, 1) | {"id": resource["id"]}])
-    assert resource.keys().isdisjoint({"meta", "note"})
+    whole = milk(1, 1) | {"id": resource["id"]}
+    assert lean([resource]) == lean([whole])
+    assert resource.keys() == whole.keys()
 
 
 def test_a_category_that_is_no_list_says_nothing() -> None:
