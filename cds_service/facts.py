@@ -215,11 +215,9 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
         if not isinstance(code, msgspec.Raw):
             return content.facts_of_concept(code, kind)
         written = bytes(code)
-        specs = coded.get(written)
-        if specs is None:
-            concept = member_of(resource, "code")
-            specs = coded[written] = content.facts_of_concept(concept, kind)
-        return specs
+        if written not in coded:
+            coded[written] = content.facts_of_concept(member_of(resource, "code"), kind)
+        return coded[written]
     types = resource.get("type")
     concepts = types if isinstance(types, list) else ()
     return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
