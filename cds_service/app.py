@@ -15,7 +15,7 @@ import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from .caller import Callers, Client, issuer_of
+from .caller import Caller, Callers
 from .cards import NothingEvaluated, Setting
 from .content import Content
 from .content_loader import load_content
@@ -57,7 +57,7 @@ def create_app(
     database = Database(settings.database_url)
     database.upgrade()
     secret = settings.patient_key.get_secret_value()
-    ledger = Ledger(database, content, clock, secret, settings.quiet)
+    ledger = Ledger(database, content, clock, secret, settings.quiet, settings.overrides_count_for)
     callers = Callers(settings, outgoing, database)
     evaluation = Evaluation(content, settings.jurisdiction)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
@@ -94,50 +94,58 @@ def create_app(
         return _json(services)
 
     @contextmanager
-    def admitted(service_id: str, *paths: str) -> Iterator[Client | None]:
-        """The client that posts JSON to a service. Raises ``Refusal`` or ``TooBusyError``."""
+    def admitted(service_id: str, *paths: str) -> Iterator[Caller]:
+        """The caller that posts JSON to a service. Raises ``Refusal`` or ``TooBusyError``."""
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
         note(service=service_id)
         with for_all.taken_by(None):
-            client = callers.identify(request.headers.get("Authorization"), *paths)
-            note(client=issuer_of(client))
+            caller = callers.identify(request.headers.get("Authorization"), *paths)
+            note(client=caller.issuer)
             _must_accept_json()
             if request.mimetype != "application/json":
                 raise Refusal(415, "The body must be application/json.", "not-supported")
-            with for_each.taken_by(issuer_of(client)):
-                yield client
+            with for_each.taken_by(caller.issuer):
+                yield caller
 
     @app.post("/cds-services/<service_id>")
     def call_service(service_id: str) -> Response:
-        with admitted(service_id, f"/cds-services/{service_id}") as client:
+        with admitted(service_id, f"/cds-services/{service_id}") as caller:
             mark("caller")
             hook, context = read_request(read_body(patience), HOOKS[service_id])
             mark("request")
             if hook.fhir_server is not None:
-                callers.may_read(client, hook.fhir_server)
+                callers.may_read(caller.client, hook.fhir_server)
             seconds = settings.deadline_ms / 1000
-            chart = gather(content, hook, context, reader, seconds, issuer_of(client))
+            chart = gather(content, hook, context, reader, seconds, caller.issuer)
             mark("gather")
             setting, now = Setting.of(hook.hook, context), clock()
-            her = ledger.digest_of(issuer_of(client), context.patient_id)
-            quiet = ledger.quiet(her, now.timestamp())
+            audience = ledger.audience(
+                caller.issuer,
+                caller.tenant,
+                hook.fhir_server,
+                context.patient_id,
+                context.user_id,
+            )
+            quiet = ledger.quiet(audience, now.timestamp())
             answered = evaluation.answer(
                 chart, setting, now, context.judged_orders, quiet, settings.explain
             )
             mark("evaluate")
-            ledger.keep(answered.shown, her, issuer_of(client), service_id, content.version, now)
+            ledger.keep(answered.shown, audience, service_id, content.version, now)
             note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
             return _json(answered.body)
 
     @app.post("/cds-services/<service_id>/feedback")
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
-        with admitted(service_id, f"{service}/feedback", service) as client:
+        with admitted(service_id, f"{service}/feedback", service) as caller:
             items = read_feedback(read_body(patience))
             note(feedback=len(items))
-            sender = issuer_of(client) or ""
-            rows = [item.row(sender, service_id, settings.keep_comments) for item in items]
+            sender = caller.issuer or "", caller.tenant
+            rows = [
+                item.row(*sender, service_id, content, settings.keep_comments) for item in items
+            ]
             database.keep_feedback(rows, clock().timestamp())
             return _json(b"{}")
 

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ from .client_keys import RemoteKeys, key_set_of
 from .database import Database
 from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
+from .references import normal_base
 from .settings import Settings
 
 Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
@@ -68,6 +70,22 @@ class Client(BaseModel):
         return self._remote.holding(kid) if self._remote is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made a call: a client, and the tenant that its token names.
+
+    ``client`` is ``None`` if the service is open, and then nobody is told from another.
+    """
+
+    client: Client | None = None
+    tenant: str = ""
+
+    @property
+    def issuer(self) -> str | None:
+        """By what name the client is known; ``None`` if anyone may call."""
+        return self.client.issuer if self.client is not None else None
+
+
 class Callers:
     """Everyone who may call. With ``CDS_AUTH=open``, that is anyone."""
 
@@ -91,15 +109,15 @@ class Callers:
         """What one client may take of something: two thirds, or all if there is no other."""
         return of if len(self._clients) < 2 else max(1, of * 2 // 3)
 
-    def identify(self, authorization: str | None, *paths: str) -> Client | None:
-        """The client whose token is for one of ``paths``; ``None`` if the service is open.
+    def identify(self, authorization: str | None, *paths: str) -> Caller:
+        """The caller whose token is for one of ``paths``.
 
         Raises ``Refusal``: 401 for a token that is missing or does not hold, 403 for a tenant that
         is not on the client's list; and ``DatabaseError`` if it cannot be known whether the token
         was used before.
         """
         if self._open:
-            return None
+            return Caller()
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
             raise _unknown("there is no bearer token")
@@ -122,7 +140,7 @@ class Callers:
         tenant = claims.get("tenant")
         if client.tenants and tenant not in client.tenants:
             raise Refusal(403, "This tenant may not call the service.", "forbidden")
-        return client
+        return Caller(client, tenant if isinstance(tenant, str) else "")
 
     def _client_of(self, header: dict[str, Any], payload: dict[str, Any]) -> Client:
         issuer = payload.get("iss")
@@ -166,18 +184,12 @@ class Callers:
         machine as long as nobody else can call.
         """
         if client is not None:
-            known = {listed.rstrip("/") for listed in client.fhir_servers}
-            if server.rstrip("/") not in known:
+            if normal_base(server) not in map(normal_base, client.fhir_servers):
                 raise Refusal(403, "This FHIR server is not on the caller's list.", "forbidden")
         elif not _is_private(server):
             raise Refusal(403, "A FHIR server must be reached by https.", "forbidden")
         elif self._beyond_loopback and is_loopback(urlsplit(server).hostname):
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
-
-
-def issuer_of(client: Client | None) -> str | None:
-    """By what name a client is known; ``None`` if anyone may call."""
-    return client.issuer if client is not None else None
 
 
 def _unknown(why: str) -> Refusal:
@@ -214,7 +226,8 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         clients = [Client.model_validate(entry) for entry in document["clients"]]
     except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
-        raise ClientsError(f"{path} cannot be read as a clients file: {error}") from error
+        what = f"{path} cannot be read as a clients file: {_say_fault(error)}"
+        raise ClientsError(what) from None
     for client in clients:
         if client.keys is None and client.jku is None:
             raise ClientsError(f"{path}: {client.issuer} has neither 'keys' nor a 'jku'")
@@ -225,8 +238,23 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
             try:
                 client._key_set = key_set_of(client.keys)
             except ValueError as error:
-                raise ClientsError(f"{path}: the keys of {client.issuer}: {error}") from error
+                raise ClientsError(f"{path}: the keys of {client.issuer}: {error}") from None
         if client.jku is not None:
             client._remote = RemoteKeys(client.jku, outgoing)
             client._remote.fetch(patience=FIRST_PATIENCE)
     return {client.issuer: client for client in clients}
+
+
+def _say_fault(error: Exception) -> str:
+    """What is wrong with a clients file, and where, without what stands there: it may be a key."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else "?"
+        return f"line {line}: {error.problem}"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it needs 'clients:', a list"

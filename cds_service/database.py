@@ -47,6 +47,7 @@ _feedback = sa.Table(
     _tables,
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("client", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("service", sa.Text, nullable=False),
     sa.Column("card", sa.Text, nullable=False),
     sa.Column("outcome", sa.String(10), nullable=False),
@@ -63,10 +64,12 @@ _shown = sa.Table(
     _tables,
     sa.Column("uuid", sa.String(64), primary_key=True),
     sa.Column("client", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("service", sa.Text, nullable=False),
     sa.Column("card", sa.Text, nullable=False),
     sa.Column("about", sa.String(32), nullable=False),
     sa.Column("patient", sa.String(32), nullable=False),
+    sa.Column("counts_for", sa.String(32), nullable=False),
     sa.Column("indicator", sa.String(8), nullable=False),
     sa.Column("interventions", sa.Text, nullable=False),
     sa.Column("offered", sa.Text, nullable=False),
@@ -194,13 +197,15 @@ class Database:
     def said_since(self, moment: float) -> Sequence[Any]:
         """Feedback received since ``moment`` (seconds since 1970) on cards shown to a patient.
 
-        Only by the client to whom the card was shown. The earliest first. Raises ``DatabaseError``.
+        Only by the client and tenant to whom the card was shown. The earliest first. Raises
+        ``DatabaseError``.
         """
         wanted = (
             sa.select(
                 _shown.c.patient,
                 _shown.c.card,
                 _shown.c.about,
+                _shown.c.counts_for,
                 _shown.c.uuid,
                 _shown.c.indicator,
                 _shown.c.reasons,
@@ -210,8 +215,7 @@ class Database:
                 _feedback.c.reason_system,
                 _feedback.c.reason_code,
             )
-            .join(_feedback, _feedback.c.card == _shown.c.uuid)
-            .where(_feedback.c.client == _shown.c.client)
+            .join(_feedback, _same_card(_feedback))
             .where(_feedback.c.received >= int(moment * 1000), _shown.c.patient != "")
             .order_by(_feedback.c.occurred)
         )
@@ -227,10 +231,9 @@ class Database:
         week = (_shown.c.shown // (7 * 24 * 3600 * 1000)).label("week")
         of = (_shown.c.card, _shown.c.content, _shown.c.client, week)
         told = (last.c.outcome, last.c.reason_code)
-        same = sa.and_(last.c.card == _shown.c.uuid, last.c.client == _shown.c.client)
         wanted = (
             sa.select(*of, *told, sa.func.count().label("cards"))
-            .select_from(sa.outerjoin(_shown, last, same))
+            .select_from(sa.outerjoin(_shown, last, _same_card(last)))
             .where(_shown.c.shown >= int(since * 1000))
             .group_by(*of, *told)
         )
@@ -243,11 +246,7 @@ class Database:
         ``cards``, how many are alike. Raises ``DatabaseError``.
         """
         last = _last_words()
-        same = sa.and_(
-            last.c.card == _shown.c.uuid,
-            last.c.client == _shown.c.client,
-            last.c.outcome == "accepted",
-        )
+        same = sa.and_(_same_card(last), last.c.outcome == "accepted")
         taken = sa.case((last.c.suggestions.is_(None), ""), else_=_shown.c.offered)
         of = (_shown.c.interventions, taken.label("offered"), last.c.suggestions)
         wanted = (
@@ -307,12 +306,21 @@ def _keep_in_sqlite(engine: sa.Engine, document: bytes) -> None:
 _KEEPERS = {"sqlite": _keep_in_sqlite, "postgresql": _keep_in_postgresql}
 
 
+def _same_card(feedback: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether feedback is of a card that was shown, by the client and tenant it was shown to."""
+    return sa.and_(
+        feedback.c.card == _shown.c.uuid,
+        feedback.c.client == _shown.c.client,
+        feedback.c.tenant == _shown.c.tenant,
+    )
+
+
 def _last_words() -> sa.Subquery:
-    """The last that each client told of each card."""
+    """The last that each client and tenant told of each card."""
     latest = (
         sa.func.row_number()
         .over(
-            partition_by=(_feedback.c.client, _feedback.c.card),
+            partition_by=(_feedback.c.client, _feedback.c.tenant, _feedback.c.card),
             order_by=_feedback.c.occurred.desc(),
         )
         .label("back")

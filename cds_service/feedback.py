@@ -1,9 +1,12 @@
 """What became of a card: the feedback that an EHR sends after a clinician has acted.
 
 CDS Hooks 2.0.1, "Feedback". One call may tell of many cards, and of the same card again: the last
-word counts. Reasons and cards that are not known here are kept as they come, for a client may have
-its own; ignored cards are never told. A call is taken whole or, if anything in it is not feedback,
-not at all.
+word counts. Ignored cards are never told. A call is taken whole or, if anything in it is not
+feedback, not at all.
+
+What is free text in the protocol may name a patient, and is not stored as it came: a reason that is
+not in the content counts as ``other``, and an id of a card or suggestion that is no UUID, as all of
+ours are, as ``unknown``.
 """
 
 from __future__ import annotations
@@ -15,11 +18,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from .content import Content
 from .protocol import Refusal, read_object, refusal_of
 
 MOST_ITEMS = 1000
 LONGEST_COMMENT = 1000  # characters that are kept; the rest is cut
 
+OTHER = "other"  # the reason code of a reason that is not in the content
+UNKNOWN = "unknown"  # the id of a card or suggestion that cannot be one of ours
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
@@ -96,20 +104,28 @@ class Feedback(_Lenient):
             raise ValueError("accepted needs acceptedSuggestions")
         return self
 
-    def row(self, client: str, service: str, keep_comment: bool) -> dict[str, Any]:
-        """What is stored of it. The same card and time of the same client is the same row."""
-        same = f"{client}\0{service}\0{self.card}\0{self.occurred.isoformat()}"
+    def row(
+        self, client: str, tenant: str, service: str, content: Content, keep_comment: bool
+    ) -> dict[str, Any]:
+        """What is stored of it. The same card and time of the same tenant is the same row.
+
+        ``client`` and ``tenant`` are of the token that it came with. ``content`` has the reasons
+        that are kept by their code.
+        """
+        same = f"{client}\0{tenant}\0{service}\0{self.card}\0{self.occurred.isoformat()}"
         why = self.override_reason or OverrideReason.model_construct()
+        system, code = _known_reason(why.reason, content) if why.reason else (None, None)
         return {
             "key": hashlib.sha256(same.encode("utf-8", "replace")).hexdigest(),
             "client": client,
+            "tenant": tenant,
             "service": service,
-            "card": self.card,
+            "card": _our_id(self.card),
             "outcome": self.outcome,
             "occurred": int(self.occurred.timestamp() * 1000),
-            "suggestions": " ".join(taken.id for taken in self.accepted_suggestions),
-            "reason_system": why.reason.system if why.reason else None,
-            "reason_code": why.reason.code if why.reason else None,
+            "suggestions": " ".join(_our_id(taken.id) for taken in self.accepted_suggestions),
+            "reason_system": system,
+            "reason_code": code,
             "commented": bool(why.comment),
             "comment": _kept(why.comment) if keep_comment and why.comment else None,
         }
@@ -130,6 +146,18 @@ def read_feedback(body: bytes) -> list[Feedback]:
         except ValidationError as error:
             raise refusal_of(error, f"feedback[{number}]") from None
     return read
+
+
+def _known_reason(reason: Reason, content: Content) -> tuple[str | None, str]:
+    """System and code of a reason in the content; a code without a system is looked up alone."""
+    known = content.override_reasons.get(reason.code)
+    if known is None or reason.system not in (None, known.system):
+        return None, OTHER
+    return known.system, known.id
+
+
+def _our_id(sent: str) -> str:
+    return sent if _UUID.fullmatch(sent) else UNKNOWN
 
 
 def _kept(comment: str) -> str:

@@ -15,13 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from .content import Content
 from .database import Database, DatabaseError
-from .quiet import NOTHING_SAID, Digests, Overridden, Quiet, Shown
+from .quiet import NOTHING_SAID, Audience, Digests, Overridden, Quiet, Shown, audience_of
 
 EVERY = 1.0  # seconds: it writes and reads
 AGAIN_AFTER = 2.0  # once it has failed
@@ -55,7 +55,7 @@ class Ledger:
     """What was shown and overridden, of all workers on one database.
 
     Without a ``secret`` there are no digests of patients: what was shown is counted, and no card
-    is quiet. ``be_quiet`` is whether any is.
+    is quiet. ``be_quiet`` is whether any is, and ``overrides_count_for`` for whom (``Settings``).
     """
 
     def __init__(
@@ -65,10 +65,12 @@ class Ledger:
         clock: Callable[[], datetime],
         secret: str = "",
         be_quiet: bool = True,
+        overrides_count_for: Literal["user", "clinicians", "everyone"] = "clinicians",
     ) -> None:
         self._database, self._clock = database, clock
         self._digests = Digests(secret) if secret else None
         self._be_quiet = be_quiet and bool(secret)
+        self._overrides_count_for = overrides_count_for
         reasons = content.override_reasons.values()
         self._times = {(r.system, r.id): r.quiet for r in reasons}
         self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
@@ -79,8 +81,8 @@ class Ledger:
         self._lost = 0
         self._well = True
         self._process = 0
-        self._said: dict[str, dict[tuple[str, str], Overridden]] = {}
-        self._heard: dict[tuple[str, str, str], float] = {}
+        self._said: dict[str, dict[tuple[str, str, str], Overridden]] = {}
+        self._heard: dict[tuple[str, str, str, str], float] = {}
         self._read_until = 0.0
         if self._be_quiet:
             self._well = self._read()
@@ -90,23 +92,34 @@ class Ledger:
         """Whether all that was to be written and read could be, when it was last tried."""
         return self._well
 
-    def digest_of(self, client: str | None, patient: str) -> str:
-        """Under what digest a patient of a client is known here; nothing without a secret."""
-        return self._digests.of(client or "", patient) if self._digests is not None else ""
+    def audience(
+        self, client: str | None, tenant: str, server: str | None, patient_id: str, user_id: str
+    ) -> Audience:
+        """Who looks at whose chart, as it is known here; no digests without a secret."""
+        if self._digests is None:
+            return Audience(client or "", tenant)
+        return audience_of(
+            self._digests,
+            self._overrides_count_for,
+            client or "",
+            tenant,
+            server or "",
+            patient_id,
+            user_id,
+        )
 
-    def quiet(self, patient: str, now: float) -> Quiet:
-        """What was said of the cards of a patient (a digest), at ``now`` in seconds since 1970."""
+    def quiet(self, audience: Audience, now: float) -> Quiet:
+        """The overrides that count for an audience, at ``now`` in seconds since 1970."""
         self._see_to_it()
-        said = self._said.get(patient)
+        said = self._said.get(audience.patient)
         if not said or self._digests is None:
             return NOTHING_SAID
-        return Quiet(self._digests, said, now)
+        return Quiet(self._digests, said, now, audience.heard)
 
     def keep(
         self,
         shown: Iterable[Shown],
-        patient: str,
-        client: str | None,
+        audience: Audience,
         service: str,
         content: str,
         now: datetime,
@@ -114,9 +127,11 @@ class Ledger:
         """Note cards that were shown. They are written soon; too many to wait are only counted."""
         self._see_to_it()
         same = {
-            "client": client or "",
+            "client": audience.client,
+            "tenant": audience.tenant,
             "service": service,
-            "patient": patient,
+            "patient": audience.patient,
+            "counts_for": audience.counts_for,
             "content": content,
             "shown": int(now.timestamp() * 1000),
         }
@@ -189,7 +204,7 @@ class Ledger:
             for patient, cards in self._said.items()
         }
         for row in rows:
-            key = (row.card, row.about)
+            key = (row.card, row.about, row.counts_for)
             occurred = min(row.occurred, row.received) / 1000
             if occurred < self._heard.get((row.patient, *key), 0.0):
                 continue  # something was said of it later

@@ -199,7 +199,9 @@ def _address(text: str) -> str:
     return text
 
 
-Address = Annotated[str, Field(pattern=r"^https?://[^\s]+$"), AfterValidator(_address)]
+Address = Annotated[
+    str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s]+$"), AfterValidator(_address)
+]
 
 
 class HookRequest(_Lenient):

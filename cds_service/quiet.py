@@ -5,7 +5,10 @@ before, if things have become worse: a finding, an answer or a medicine behind i
 there, or a more urgent indicator. A critical card, and one that is ``never-quiet``, is never held
 back.
 
-Of patients, and of what stood behind a card, only keyed digests are known here.
+It is held back for those for whom the override counts (``Audience``): those of one hospital never
+count in another, and one by a patient, or by a person related to her, counts for that user alone.
+
+Of patients, of users, and of what stood behind a card, only keyed digests are known here.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
+
+from .references import normal_base
 
 INDICATORS = ("critical", "warning", "info")  # the most urgent first
 
@@ -26,8 +31,8 @@ class Digests:
         self._keyed = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
 
     def of(self, *words: str) -> str:
-        """The digest of some words, 32 characters long."""
-        return _digest(self._keyed, "\0".join(words))
+        """The digest of some words, 32 characters long; words that are split otherwise differ."""
+        return _digest(self._keyed, "".join([f"{len(word)}:{word}" for word in words]))
 
     def reasons_of(self, uuid: str, reasons: Iterable[str]) -> set[str]:
         """Those of what stands behind a card; those of another card are others."""
@@ -41,6 +46,51 @@ def _digest(keyed: blake2b, text: str) -> str:
     own = keyed.copy()
     own.update(text.encode("utf-8", "replace"))
     return own.hexdigest()
+
+
+CLINICIANS = ("Practitioner", "PractitionerRole")
+ALL_CLINICIANS = ""  # for whom an override counts, where it is not one user
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who looks at whose chart: the caller, and digests of the patient and of the user.
+
+    ``counts_for`` is for whom an override of a card shown here counts: ``ALL_CLINICIANS``, or the
+    digest of one user. ``heard`` are those whose overrides count for this user.
+    """
+
+    client: str = ""
+    tenant: str = ""
+    patient: str = ""  # nothing without a secret
+    counts_for: str = ALL_CLINICIANS
+    heard: tuple[str, ...] = (ALL_CLINICIANS,)
+
+
+def audience_of(
+    digests: Digests,
+    overrides_count_for: Literal["user", "clinicians", "everyone"],
+    client: str,
+    tenant: str,
+    server: str,
+    patient_id: str,
+    user_id: str,
+) -> Audience:
+    """The audience of a call. ``server`` is the base address of the FHIR server, if one is named.
+
+    FHIR ids are unique on one server only (FHIR R4, "Resource Id"), and a client may speak for
+    several tenants: so caller, tenant and server are part of each digest. ``user_id`` is a
+    reference, such as ``Practitioner/1``.
+    """
+    where = (client, tenant, normal_base(server))
+    patient = digests.of("patient", *where, patient_id)
+    user = digests.of("user", *where, user_id)
+    if user_id.partition("/")[0] not in CLINICIANS:
+        heard = (user, ALL_CLINICIANS) if overrides_count_for == "everyone" else (user,)
+        return Audience(client, tenant, patient, user, heard)
+    if overrides_count_for == "user":
+        return Audience(client, tenant, patient, user, (user,))
+    return Audience(client, tenant, patient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +131,38 @@ class Overridden:
 
 
 class Quiet:
-    """What was said of the cards of one patient, by card and digest of what it is about."""
+    """What was said of the cards of one patient, for those whose overrides are ``heard``.
+
+    ``said`` is by card, digest of what it is about, and for whom it counts.
+    """
 
     def __init__(
-        self, digests: Digests, said: Mapping[tuple[str, str], Overridden], now: float
+        self,
+        digests: Digests,
+        said: Mapping[tuple[str, str, str], Overridden],
+        now: float,
+        heard: Sequence[str] = (ALL_CLINICIANS,),
     ) -> None:
-        self._digests, self._said, self._now = digests, said, now
+        self._digests, self._said, self._now, self._heard = digests, said, now, heard
 
     def holds_back(self, shown: Shown) -> Overridden | None:
         """Why a card is not shown again yet; ``None`` if it is."""
         if not self._said or shown.never_quiet or shown.indicator == "critical":
             return None
         about = self._digests.of(shown.about) if shown.about else ""
-        said = self._said.get((shown.card, about))
-        if said is None or self._now >= said.until:
-            return None
+        for counts_for in self._heard:
+            said = self._said.get((shown.card, about, counts_for))
+            if said is not None and self._still_holds(said, shown):
+                return said
+        return None
+
+    def _still_holds(self, said: Overridden, shown: Shown) -> bool:
+        """Whether an override is not over, and nothing has become worse since."""
+        if self._now >= said.until:
+            return False
         if INDICATORS.index(shown.indicator) < INDICATORS.index(said.indicator):
-            return None
-        if not self._digests.reasons_of(said.uuid, shown.reasons) <= said.reasons:
-            return None
-        return said
+            return False
+        return self._digests.reasons_of(said.uuid, shown.reasons) <= said.reasons
 
 
 NOTHING_SAID = Quiet(Digests(""), {}, 0.0)

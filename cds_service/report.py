@@ -21,6 +21,7 @@ from .database import Database
 FEWEST = 5
 UNTOLD = "not told"
 NO_REASON = "no reason given"
+ANOTHER_REASON = "another reason"  # one that is not in the content
 OUTCOMES = "urn:lactation-cds:outcome"
 MEASURE = "urn:lactation-cds:measure:what-the-cards-achieve"
 
@@ -116,7 +117,8 @@ def report_on(database: Database, content: Content, now: datetime, days: int) ->
                 each.accepted += row.cards
             elif row.outcome == "overridden":
                 each.overridden += row.cards
-                reason = displays.get(row.reason_code, row.reason_code) or NO_REASON
+                told = row.reason_code is not None
+                reason = displays.get(row.reason_code, ANOTHER_REASON) if told else NO_REASON
                 each.reasons[reason] += row.cards
     for row in database.what_came_of_interventions(since.timestamp()):
         taken = set((row.suggestions or "").split())

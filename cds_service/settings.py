@@ -27,8 +27,10 @@ class Settings(BaseSettings):
     ``pid_file`` is where ``serve`` writes its process id, for ``content reload`` to find it.
     ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
     ``patient_key`` is a secret, the same for all workers and machines, that makes the digests by
-    which a patient is known again; without it no card is ``quiet`` that was overridden. ``explain``
-    says in the answer which are. ``keep_days`` is for how long the ledger is kept.
+    which a patient is known again; without it no card is ``quiet`` that was overridden.
+    ``overrides_count_for`` is for whom an override by a clinician counts: for that ``user``, for
+    all ``clinicians``, or for ``everyone``, patients who look at their own charts too. ``explain``
+    says in the answer which cards are held back. ``keep_days`` is for how long the ledger is kept.
     ``dashboard_password`` opens ``/dashboard``, for whoever knows it.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
     keep_comments: bool = False
     patient_key: SecretStr = SecretStr("")
     quiet: bool = True
+    overrides_count_for: Literal["user", "clinicians", "everyone"] = "clinicians"
     dashboard_password: SecretStr = SecretStr("")
     explain: bool = False
     keep_days: int = Field(default=400, gt=0)

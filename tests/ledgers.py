@@ -38,10 +38,12 @@ def fill(database: Database, content: Content, now: datetime, days: int, cards: 
             {
                 "uuid": f"card-{number}",
                 "client": client,
+                "tenant": "",
                 "service": "lactation-patient-view",
                 "card": card,
                 "about": "",
                 "patient": f"{chance.randrange(cards // 3):032x}",
+                "counts_for": "",
                 "indicator": content.cards[card].indicator,
                 "interventions": " ".join(interventions),
                 "offered": " ".join(f"{uuid}={name}" for uuid, name in offered.items()),
@@ -59,6 +61,7 @@ def fill(database: Database, content: Content, now: datetime, days: int, cards: 
             {
                 "key": f"key-{number}",
                 "client": client,
+                "tenant": "",
                 "service": "lactation-patient-view",
                 "card": f"card-{number}",
                 "outcome": "accepted" if taken else "overridden",

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -82,7 +83,9 @@ def lose_nothing(count: int, progress: Progress | None = None) -> Told:
         url = new_database(database.address)
         own = {"CDS_AUTH": "open", "CDS_DATABASE_URL": url}
         with started("serve", "--workers", "3", port=free_port(), **own) as service:
-            each = [[f"card-{n}" for n in range(k, count, CLIENTS)] for k in range(CLIENTS)]
+            each = [
+                [str(uuid.UUID(int=n)) for n in range(k, count, CLIENTS)] for k in range(CLIENTS)
+            ]
             clients = [
                 threading.Thread(target=send, args=(service.address, cards, told, lock, number))
                 for number, cards in enumerate(each)

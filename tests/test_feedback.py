@@ -20,6 +20,7 @@ from .test_caller import BASE, clients_file, guarded, signed
 __all__ = ["guarded"]  # a fixture
 
 FEEDBACK = f"{VIEW}/feedback"
+REASONS = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
 CARD = "4f0a7f6e-34a1-4ef8-9d3c-0f0a3a1f9f11"
 TAKEN = "0e8f2b9a-54bb-4a0e-8c0f-6d2f4f0f7a10"
 
@@ -81,7 +82,7 @@ def test_a_repeat_is_taken_and_counts_once(client: FlaskClient, database: str) -
 
 @pytest.mark.rule("feedback-batch", "feedback-override")
 def test_the_last_word_on_a_card_at_a_time_counts(client: FlaskClient, database: str) -> None:
-    why = {"reason": {"code": "patient-refuses", "system": "urn:reasons"}}
+    why = {"reason": {"code": "patient-refuses", "system": REASONS}}
     assert send(client, overridden(), overridden(overrideReason=why)).status_code == 200
     (row,) = kept(database)
     assert row.reason_code == "patient-refuses"
@@ -90,13 +91,25 @@ def test_the_last_word_on_a_card_at_a_time_counts(client: FlaskClient, database:
 
 
 @pytest.mark.rule("feedback-unknown")
-def test_an_unknown_card_and_a_reason_of_the_clients_own_are_kept(
-    client: FlaskClient, database: str
+@pytest.mark.parametrize(
+    ("reason", "code", "system"),
+    [
+        ({"code": "patient-refuses", "system": REASONS}, "patient-refuses", REASONS),
+        ({"code": "patient-refuses", "display": "No"}, "patient-refuses", REASONS),
+        ({"code": "patient-refuses", "system": "urn:another"}, "other", None),
+        ({"code": "Jane Doe says no", "display": "Ward round", "extension": {}}, "other", None),
+        ({"code": "local-7", "system": "Jane Doe"}, "other", None),
+    ],
+)
+def test_an_unknown_card_and_a_reason_of_the_clients_own_are_taken_and_not_repeated(
+    client: FlaskClient, database: str, reason: dict[str, Any], code: str, system: str | None
 ) -> None:
-    own = {"reason": {"code": "local-7", "display": "Ward round", "extension": {}}}
-    assert send(client, overridden(card="never-shown", overrideReason=own)).status_code == 200
+    """Both are free text, and may name a patient."""
+    told = overridden(card="Jane Doe", overrideReason={"reason": reason})
+    assert send(client, told).status_code == 200
     (row,) = kept(database)
-    assert (row.card, row.reason_code, row.reason_system) == ("never-shown", "local-7", None)
+    assert (row.card, row.reason_code, row.reason_system) == ("unknown", code, system)
+    assert "Jane" not in str(row)
 
 
 @pytest.mark.rule("feedback-item")

@@ -18,7 +18,7 @@ from cds_service.command import main
 from cds_service.content import Content
 from cds_service.database import Database
 from cds_service.ledger import BATCH, MOST_WAITING, Ledger
-from cds_service.quiet import Shown
+from cds_service.quiet import Audience, Shown
 from cds_service.settings import Settings
 
 from .mothers import HER, NOW, average, hook_request, medicine, observation
@@ -297,7 +297,7 @@ def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
     most = BATCH * MOST_WAITING
     for number in range(most + 7):
         card = Shown(f"{number}", "data-needed", "", "info", (), {}, [])
-        ledger.keep([card], "", None, VIEW, "1", NOW)
+        ledger.keep([card], Audience(), VIEW, "1", NOW)
     assert not ledger.write()
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE gone RENAME TO shown"))
