@@ -32,12 +32,12 @@ from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
 from .request_body import discard_body, read_body
 from .room import Room, TooBusyError
 from .settings import Settings
-from .telemetry import add_health, mark, note, watch
+from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
-log = logging.getLogger("cds_service")
+log = logging.getLogger("cds_service.app")
 
 
 def create_app(
@@ -51,6 +51,7 @@ def create_app(
     Raises ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than start with what
     cannot be trusted.
     """
+    keep_libraries_quiet()
     settings = settings or Settings()
     content = content or load_content(settings.content_dir)
     outgoing = Outgoing(settings.networks, settings.ca_file)

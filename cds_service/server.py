@@ -41,6 +41,7 @@ IDLE_SECONDS = 75  # longer than a front keeps an idle connection
 HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is here
 WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
 GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
+MOST_PLACES = 5  # of faults in the content that a line of the log names
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -162,12 +163,20 @@ class _Server(BaseApplication):  # type: ignore[misc]
         try:
             self.callable = self._app = self._make()
         except Exception as error:
-            known = isinstance(error, ContentError | ClientsError | DatabaseError)
-            log.error("nothing was loaded anew: %s", error if known else type(error).__name__)
+            log.error("nothing was loaded anew: %s", _say_for_the_log(error))
             self._app.config[NOT_LOADED] = True
         else:
             log.info("loaded anew: new workers take the place of the old ones")
         set_aside()
+
+
+def _say_for_the_log(error: Exception) -> str:
+    """Why nothing could be loaded. Of content only the place: its words are for a terminal."""
+    if isinstance(error, ContentError):
+        places = ", ".join(f"{fault.file}:{fault.line}" for fault in error.faults[:MOST_PLACES])
+        count = len(error.faults)
+        return f"the content has {count} faults ({places}); cds-service content check says which"
+    return str(error) if isinstance(error, ClientsError | DatabaseError) else type(error).__name__
 
 
 class _JsonLogger(Logger):  # type: ignore[misc]

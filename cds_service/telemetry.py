@@ -1,8 +1,10 @@
 """What an operator sees: a line of log for each call, metrics, and whether the service is well.
 
 Nothing of a patient and no token is in any of it: a line says which service was called, by which
-issuer, with what status, after how long, and which cards were shown, by id. The request id is that
-of the caller's ``X-Request-ID``, or made here, and goes back with the answer.
+issuer, with what status, after how long, and which cards were shown, by id. Only the ``FIELDS`` are
+written. What a library logs may hold an address or a header of a call: its text is left out, and
+that it logged something is told. The request id is that of the caller's ``X-Request-ID`` if it
+looks like one that a machine made, or made here, and goes back with the answer.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import random
 import re
 import sys
 import tempfile
+import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -25,10 +29,33 @@ from flask import Flask, Response, g, request
 
 REQUEST_ID = "X-Request-ID"
 NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
-_OWN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+# Hexadecimal digits, as in a UUID or a trace: no name, no date of birth and no token.
+_MADE_BY_A_MACHINE = re.compile(r"(?=.{16,64}$)[0-9A-Fa-f]{8,}(-?[0-9A-Fa-f]+)*")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+OWN = "cds_service"  # the first word of our loggers; alone, it is Flask's name for its own
 CALLS = "cds_service.calls"
+# All that a line of the log may have.
+FIELDS = (
+    *("timestamp", "level", "logger", "event", "request_id"),
+    *("method", "service", "client", "status", "ms"),
+    *("cards", "faults", "sent", "fetched", "missing", "feedback"),
+)
+# How the lines of gunicorn begin that are about processes and addresses of its own.
+GUNICORN_LINES = (
+    *("Starting gunicorn ", "Listening at: ", "Using worker: ", "Booting worker with pid: "),
+    *("Worker exiting (pid: ", "Worker (pid:", "WORKER TIMEOUT (pid:", "Handling signal: "),
+    *("Shutting down: ", "Hang up: ", "Exception in worker process", "Connection in use: "),
+    *("Invalid address: ", "Unhandled exception in main loop", "graceful stop of workers"),
+)
+# The libraries through which requests and answers go, by the first word of their loggers.
+LIBRARIES = (
+    *("urllib3", "requests", "charset_normalizer", "sqlalchemy", "alembic", "psycopg", "joserfc"),
+    *("opentelemetry", "werkzeug", "flask", "pydantic", "asyncio", "concurrent", "py"),
+)
+
 log = structlog.get_logger(CALLS)
+library_log = logging.getLogger("cds_service.library")
 
 
 def write_logs_as_json() -> None:
@@ -37,11 +64,15 @@ def write_logs_as_json() -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _name_the_error_only,
     ]
     # The line of a call is written straight to the stream; all else goes the way of ``logging``.
     structlog.configure(
-        processors=[*common, _name_the_log, structlog.processors.JSONRenderer(serializer=_dump)],
+        processors=[
+            *common,
+            _name_the_log,
+            _keep_known_fields,
+            structlog.processors.JSONRenderer(serializer=_dump),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
@@ -52,23 +83,76 @@ def write_logs_as_json() -> None:
             foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _keep_known_fields,
                 structlog.processors.JSONRenderer(serializer=_dump_text),
             ],
         )
     )
+    handler.addFilter(_KnownText())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook = lambda args: _log_failure(args.exc_type, args.exc_value)
+    sys.unraisablehook = lambda args: _log_failure(args.exc_type, args.exc_value)
 
 
-def _name_the_error_only(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Of an exception its type stays: its words, and those of its trace, may be a patient's."""
-    error = event.pop("exc_info", None)
-    if error:
-        found = error if isinstance(error, BaseException) else sys.exc_info()[1]
-        found = error[1] if isinstance(error, tuple) else found
-        event["error"] = type(found).__name__
-    return event
+def keep_libraries_quiet() -> None:
+    """No library writes a text of its own into a log, whatever server and handlers there are."""
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _ToldWithoutText) for handler in logger.handlers):
+            logger.handlers[:] = [_ToldWithoutText()]
+            logger.propagate = False
+    for name in (OWN, "gunicorn.error"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _KnownText) for known in logger.filters):
+            logger.addFilter(_KnownText())
+
+
+class _KnownText(logging.Filter):
+    """Takes the text out of each record that is not known to be without any of a request's.
+
+    Of an exception its type stays: its words, and those of its trace, may be a patient's.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        known = record.name.startswith(f"{OWN}.") or (
+            record.name == "gunicorn.error" and str(record.msg).startswith(GUNICORN_LINES)
+        )
+        if not known and record.levelno < logging.WARNING:
+            return False
+        text = record.getMessage() if known else _left_out(record)
+        kind = record.exc_info[0] if record.exc_info else None
+        record.msg, record.args = f"{text}: {kind.__name__}" if kind else text, ()
+        record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+
+class _ToldWithoutText(logging.Handler):
+    """Tells in our own log that a library logged something."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        library_log.log(record.levelno, _left_out(record))
+
+
+def _left_out(record: logging.LogRecord) -> str:
+    library = record.name.partition(".")[0]
+    return f"{library} logged a line; its text is left out, for it may name a patient"
+
+
+def _log_failure(kind: type[BaseException], error: BaseException | None) -> None:
+    """Log an exception that nothing caught, by its type and place."""
+    frames = traceback.extract_tb(error.__traceback__ if error is not None else None)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+    logging.getLogger("cds_service.failures").error("%s at %s", kind.__name__, where)
+
+
+def _keep_known_fields(_: Any, __: str, event: Any) -> Any:
+    return {name: value for name, value in event.items() if name in FIELDS}
 
 
 def _name_the_log(_: Any, __: str, event: Any) -> Any:
@@ -104,7 +188,7 @@ def watch(app: Flask, with_metrics: bool) -> None:
     @app.before_request
     def begin() -> None:
         sent = request.headers.get(REQUEST_ID, "")
-        request_id = sent if _OWN_ID.match(sent) else _new_id()
+        request_id = sent if _MADE_BY_A_MACHINE.fullmatch(sent) else _new_id()
         now = time.perf_counter()
         g.call = Call(request_id, now, now)
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -118,11 +202,17 @@ def watch(app: Flask, with_metrics: bool) -> None:
         status = response.status_code
         if rule.startswith("/cds-services") or status >= 400:
             about, ms = {"service": rule, **call.about}, round(took * 1000, 1)
-            log.info("answered", method=request.method, status=status, ms=ms, **about)
+            method = known_method(request.method)
+            log.info("answered", method=method, status=status, ms=ms, **about)
             if metrics is not None:
                 metrics.count(status, took, call.stages, about)
         structlog.contextvars.clear_contextvars()
         return response
+
+
+def known_method(method: str) -> str:
+    """The method of a call; what is no method of HTTP may be any word."""
+    return method if method in METHODS else "OTHER"
 
 
 def _new_id() -> str:

@@ -3,7 +3,8 @@
 Off unless ``CDS_TRACES`` is set; where they go is told by OpenTelemetry's own variables, such as
 ``OTEL_EXPORTER_OTLP_ENDPOINT``. A span has the service, the status, prefetch keys and counts, and
 nothing of a patient: no address, no body, no exception. A trace that an EHR has begun is gone on
-with, and goes on to its FHIR server.
+with, and goes on to its FHIR server: its ``traceparent`` does, its ``tracestate``, which is free
+text, does not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from flask import Flask, Response, g, request
 from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from .telemetry import known_method
 
 NAME = "lactation-cds"
 
@@ -40,9 +43,8 @@ def trace_calls(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
         rule = request.url_rule.rule if request.url_rule is not None else "unknown"
-        sent = {name.lower(): value for name, value in request.headers}
-        around = _words.extract(sent)
-        name = f"{request.method} {rule}"
+        around = _words.extract({"traceparent": request.headers.get("traceparent", "")})
+        name = f"{known_method(request.method)} {rule}"
         g.span = _tracer.start_span(name, around, trace.SpanKind.SERVER)
         g.span_before = context.attach(trace.set_span_in_context(g.span, around))
 
