@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
 from .caller import ClientsError
+from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
 from .database import DatabaseError
 from .deadlines import until
@@ -147,6 +149,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "worker_class": _Worker,
             "logger_class": _JsonLogger if options.json_logs else Logger,
             "keepalive": IDLE_SECONDS,
+            "sendfile": False,  # it would wait for the caller
             "graceful_timeout": GRACE_SECONDS,
             "control_socket_disable": True,
             "child_exit": lambda _, worker: self.connections.note(worker.age, None),
@@ -203,14 +206,23 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     A connection that is kept stays with the worker that took it. If one took most of them, their
     calls would wait for it while another worker is idle; so who has more leaves the next to others.
+
+    No thread waits for a caller who does not read, nor the main loop for one who does not hang up
+    (``connections``).
     """
 
     _left = 0  # times in a row that a connection was left to others
     _gave_back = 0.0  # when it last gave memory back
 
+    waiting: WaitingConnections
+
     def init_process(self) -> None:
         _work_in_longer_turns()
         super().init_process()
+
+    def run(self) -> None:
+        self.waiting = WaitingConnections(self.poller, self._end)
+        super().run()
 
     def notify(self) -> None:
         super().notify()
@@ -218,6 +230,34 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if time.monotonic() - self._gave_back > GIVE_BACK_EVERY:
             self._gave_back = time.monotonic()
             _give_memory_back()
+        self.waiting.cut_late()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, LOOK_EVERY) if self.waiting else timeout)
+
+    def enqueue_req(self, conn: Any) -> None:
+        if not isinstance(conn.sock, ClientSocket):
+            conn.sock = ClientSocket(conn.sock)
+        super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
+        if conn.sock.unsent:
+            self.waiting.send_rest(conn, partial(self.finish_request, conn, fs))
+            return
+        if conn.sock.deadline is not None and not self._has_another_request(conn):
+            conn.sock.deadline = None
+        if fs.cancelled() or fs.exception() is not None or not fs.result():
+            self.waiting.hang_up(conn)
+        else:
+            super().finish_request(conn, fs)
+
+    def _has_another_request(self, conn: Any) -> bool:
+        read_ahead = conn.parser is not None and conn.parser.unreader.buf.getvalue()
+        return bool(read_ahead) or conn.sock.has_more_to_read()
+
+    def _end(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     def accept(self, listener: Any) -> None:
         if self.nr_conns > self.app.connections.fewest() and self._left < WAITS:
