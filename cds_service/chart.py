@@ -30,6 +30,7 @@ READ = (
     *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
     *("medicationCodeableConcept", "medicationReference", "contained"),
+    "issue",
 )
 
 
@@ -65,7 +66,6 @@ class Sent(_Read, total=False):
 
     entry: list[_Entry]
     link: Any
-    issue: Any
 
 
 def decoder_of(kind: Any) -> Callable[[bytes], Any]:
@@ -95,7 +95,7 @@ class State(Enum):
     ABSENT = "absent"  # the client did not send it: it may be fetched
     NULL = "null"  # the client looked, and there is nothing
     EMPTY = "empty"  # a Bundle without entries: nothing either
-    FAILED = "failed"  # an OperationOutcome: the client, or we, tried and could not
+    FAILED = "failed"  # an OperationOutcome of an error: the client, or we, tried and could not
     PARTIAL = "partial"  # a page with a next link: there is more
     COMPLETE = "complete"  # a resource, or a Bundle that is whole
 
@@ -114,8 +114,14 @@ def read_answer(value: Any) -> Answer:
     """Tell the states of a value that was sent for a key apart. Never raises.
 
     ``value`` is what stands in ``prefetch`` (``ABSENT`` is for keys that do not), or what a FHIR
-    server answered. A Bundle that holds an OperationOutcome of an error among its entries is
-    partial, or failed if nothing else is in it; informational outcomes are ignored.
+    server answered.
+
+    A Bundle that holds an OperationOutcome of an error among its entries is partial, or failed if
+    nothing else is in it. One that only warns or informs is passed over (FHIR R4, SearchEntryMode
+    ``outcome``): the search was done. Unless it says that data is missing, what was found is all.
+
+    An OperationOutcome in place of a Bundle has failed, however mild its severity: without a
+    Bundle nothing says that the search was done, and so nothing that there are no records.
     """
     if value is None:
         return Answer(State.NULL)
@@ -157,14 +163,20 @@ def _next_link(bundle: Resource) -> str | None:
     return None
 
 
+MILD = ("warning", "information", "success")  # severities of what is no failure
+INCOMPLETE = "incomplete"  # FHIR R4, IssueType: not every source of data could be reached in time
+
+
 def _is_error(outcome: Resource) -> bool:
+    """Whether an OperationOutcome tells of a failure: unless each of its issues says otherwise."""
     issues = outcome.get("issue")
-    severities = {
-        issue.get("severity")
-        for issue in (issues if isinstance(issues, list) else ())
-        if isinstance(issue, dict)
-    }
-    return not severities or bool(severities & {"error", "fatal"})
+    return not isinstance(issues, list) or not issues or not all(map(_is_mild, issues))
+
+
+def _is_mild(issue: Any) -> bool:
+    if not isinstance(issue, dict):
+        return False
+    return issue.get("severity") in MILD and issue.get("code") != INCOMPLETE
 
 
 def _say_outcome(outcome: Resource) -> str:

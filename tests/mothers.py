@@ -148,10 +148,15 @@ def hook_request(content: Content, *resources: Resource, **members: Any) -> dict
     }
 
 
+def answer_of(value: Any) -> Answer:
+    """What comes for a prefetch key of a value, through JSON and the decoder as in a call."""
+    return read_answer(decode(json.dumps(value).encode()))
+
+
 def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart:
     """Her chart, read of JSON as a call is; ``answers`` replace those of single prefetch keys."""
     sent = prefetch_of(content, list(resources))
-    read = {key: read_answer(decode(json.dumps(value).encode())) for key, value in sent.items()}
+    read = {key: answer_of(value) for key, value in sent.items()}
     return Chart(HER, read | answers, SERVER)
 
 

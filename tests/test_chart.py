@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
 import pytest
+from fhir.resources.R4B import get_fhir_model_class
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cds_service
 from cds_service.chart import (
     AS_WRITTEN,
     IN_PART,
@@ -23,8 +27,9 @@ from cds_service.chart import (
     member_of,
     read_answer,
 )
+from cds_service.content import Content
 
-from .mothers import HER, milk
+from .mothers import HER, answer_of, milk
 
 
 def bundle(*entries: dict[str, Any], **members: Any) -> dict[str, Any]:
@@ -35,8 +40,9 @@ def bundle(*entries: dict[str, Any], **members: Any) -> dict[str, Any]:
     }
 
 
-def outcome(severity: str, code: str = "timeout") -> dict[str, Any]:
-    return {"resourceType": "OperationOutcome", "issue": [{"severity": severity, "code": code}]}
+def outcome(*severities: Any, code: str = "timeout") -> dict[str, Any]:
+    issues = [{"severity": severity, "code": code} for severity in severities]
+    return {"resourceType": "OperationOutcome", "issue": issues}
 
 
 NEXT = {"link": [{"relation": "next", "url": "https://fhir.example.org/r4?page=2"}]}
@@ -50,10 +56,8 @@ NEXT = {"link": [{"relation": "next", "url": "https://fhir.example.org/r4?page=2
         (bundle(), State.EMPTY, 0),
         ({"resourceType": "Bundle"}, State.EMPTY, 0),
         (outcome("error"), State.FAILED, 0),
-        (bundle(outcome("error")), State.FAILED, 0),
-        (bundle(milk(1, 1), outcome("error")), State.PARTIAL, 1),
-        (bundle(milk(1, 1), outcome("information")), State.COMPLETE, 1),
-        (bundle(outcome("warning")), State.EMPTY, 0),
+        (outcome("warning"), State.FAILED, 0),
+        (outcome("information"), State.FAILED, 0),
         (bundle(milk(1, 1), **NEXT), State.PARTIAL, 1),
         (bundle(milk(1, 1), milk(2, 2)), State.COMPLETE, 2),
         (milk(1, 1), State.COMPLETE, 1),
@@ -65,20 +69,77 @@ NEXT = {"link": [{"relation": "next", "url": "https://fhir.example.org/r4?page=2
     ],
 )
 def test_the_states_are_told_apart(value: Any, state: State, held: int) -> None:
-    answer = read_answer(value)
+    answer = answer_of(value)
     assert answer.state is state
     assert len(answer.resources) == held
 
 
+@pytest.mark.rule("prefetch-warning")
+@pytest.mark.parametrize(
+    "mild",
+    [
+        outcome("warning", code="processing"),
+        outcome("information"),
+        outcome("success", code="success"),
+        outcome("information", "warning", code="suppressed"),
+    ],
+)
+def test_a_warning_among_the_entries_is_no_failure(mild: dict[str, Any]) -> None:
+    assert answer_of(bundle(mild)).state is State.EMPTY
+    for sent in (
+        bundle(milk(1, 1), mild),
+        bundle(mild, milk(1, 1)),
+        bundle(mild, milk(1, 1), mild),
+    ):
+        answer = answer_of(sent)
+        assert answer.state is State.COMPLETE
+        assert [resource["resourceType"] for resource in answer.resources] == ["Observation"]
+    page = answer_of(bundle(milk(1, 1), mild, **NEXT))
+    assert (page.state, page.next_url) == (State.PARTIAL, NEXT["link"][0]["url"])
+
+
+@pytest.mark.rule("prefetch-failed")
+@pytest.mark.parametrize(
+    "failed",
+    [
+        outcome("error"),
+        outcome("fatal"),
+        outcome("warning", "error"),
+        outcome("warning", code="incomplete"),
+        outcome(),
+        outcome(None),
+        outcome("unheard-of"),
+        outcome(["warning"]),
+        outcome({"warning": 1}),
+        {"resourceType": "OperationOutcome"},
+        {"resourceType": "OperationOutcome", "issue": "warning"},
+        {"resourceType": "OperationOutcome", "issue": ["warning"]},
+        {"resourceType": "OperationOutcome", "issue": {"severity": "warning"}},
+    ],
+)
+def test_an_outcome_among_the_entries_that_is_no_warning_is_a_failure(
+    failed: dict[str, Any],
+) -> None:
+    mild = outcome("warning")
+    for sent in (bundle(failed), bundle(mild, failed)):
+        assert answer_of(sent).state is State.FAILED
+    for sent in (bundle(milk(1, 1), failed), bundle(failed, mild, milk(1, 1))):
+        answer = answer_of(sent)
+        assert answer.state is State.PARTIAL
+        assert len(answer.resources) == 1
+
+
 def test_a_failure_is_told_by_its_code_and_never_by_its_text() -> None:
-    told = read_answer(outcome("error", "timeout") | {"text": {"div": "Jane Doe"}})
-    assert told.reason == "the record system reported 'timeout'"
-    odd = read_answer(outcome("error", "Jane Doe, MRN 12345"))
-    assert "Jane" not in odd.reason
+    timeout = outcome("error", code="timeout") | {"text": {"div": "Jane Doe"}}
+    for sent in (timeout, bundle(timeout), bundle(timeout, milk(1, 1))):
+        assert answer_of(sent).reason == "the record system reported 'timeout'"
+    odd = outcome("error", code="Jane Doe, MRN 12345")
+    for sent in (odd, bundle(odd), bundle(odd, milk(1, 1))):
+        assert "Jane" not in answer_of(sent).reason
 
 
 def test_a_bundle_needs_no_type_and_a_next_link_is_kept() -> None:
-    answer = read_answer(bundle(milk(1, 1), **NEXT))
+    answer = answer_of(bundle(milk(1, 1), **NEXT))
     assert answer.next_url == "https://fhir.example.org/r4?page=2"
 
 
@@ -96,7 +157,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_anything_at_all_has_a_state(value: Any) -> None:
-    assert read_answer(value).state in State
+    assert answer_of(value).state in State
 
 
 def test_a_resource_under_several_keys_counts_once() -> None:
@@ -118,7 +179,15 @@ VALUES = st.recursive(
     max_leaves=10,
 )
 TYPED = st.dictionaries(NAMES, VALUES).map(lambda members: {**members, "resourceType": "Task"})
-ENTRIES = st.lists(VALUES | st.fixed_dictionaries({"resource": VALUES | TYPED}), max_size=4)
+ISSUES = st.fixed_dictionaries(
+    {}, optional={"severity": st.sampled_from(["warning", "error"]) | VALUES, "code": VALUES}
+)
+OUTCOMES = st.fixed_dictionaries(
+    {"resourceType": st.just("OperationOutcome")}, optional={"issue": st.lists(ISSUES) | VALUES}
+)
+HELD = st.fixed_dictionaries({"resource": VALUES | TYPED})
+TOLD = st.fixed_dictionaries({"resource": OUTCOMES})
+ENTRIES = st.lists(VALUES | HELD | TOLD, max_size=4)
 BUNDLES = st.builds(lambda entry: {"resourceType": "Bundle", "entry": entry}, VALUES | ENTRIES)
 
 
@@ -135,7 +204,7 @@ def lean(resources: list[Resource]) -> list[Resource]:
     return found
 
 
-@given(VALUES | TYPED | BUNDLES)
+@given(VALUES | TYPED | OUTCOMES | BUNDLES)
 def test_what_is_decoded_is_the_same_but_for_what_nothing_reads(value: Any) -> None:
     body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     decoded, whole = read_answer(decode(body)), read_answer(orjson.loads(body))
@@ -152,6 +221,42 @@ def test_what_nothing_reads_is_not_decoded() -> None:
     whole = milk(1, 1) | {"id": resource["id"]}
     assert lean([resource]) == lean([whole])
     assert resource.keys() == whole.keys()
+
+
+# Members of what stands within a resource, and of what is no resource, that are called as members
+# of resources are.
+OTHERS = {
+    "bulk": {"extension"},
+    "chart": {"severity"},
+    "evaluation": {"extension"},
+    "feeds": {"text"},
+    "medicines": {"text"},
+    "protocol": {"description", "severity", "text"},
+}
+
+
+def names_in(module: Path) -> set[str]:
+    """Every text in the code of a module that is no documentation."""
+    tree = ast.parse(module.read_text())
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
+    }
+
+
+def test_each_member_that_the_code_names_is_decoded(content: Content) -> None:
+    """In each module that is given decoded resources, of the members that FHIR R4 has."""
+    kinds = {key.resource for key in content.prefetch.values()} | {"Medication", "OperationOutcome"}
+    members = {
+        member for kind in kinds for member in get_fhir_model_class(kind).elements_sequence()
+    }
+    assert len(members) > 100
+    for module in Path(cds_service.__file__).parent.glob("*.py"):
+        if "from .chart import" in module.read_text() or module.stem == "chart":
+            read = names_in(module) & members
+            assert read - OTHERS.get(module.stem, set()) <= set(READ), module.stem
 
 
 def test_a_category_that_is_no_list_says_nothing() -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.chart import read_answer
 from cds_service.content import Content
 from cds_service.content_loader import load_content
 
 from .mothers import (
     allergy,
+    answer_of,
     average,
     birth,
     cards_of,
@@ -231,7 +231,7 @@ def test_an_allergy_that_is_none_does_not_count(content: Content, status: dict[s
 
 
 def test_allergies_that_could_not_be_read_are_not_clear(content: Content) -> None:
-    failed = read_answer({"resourceType": "OperationOutcome", "issue": []})
+    failed = answer_of({"resourceType": "OperationOutcome", "issue": []})
     cards = cards_of(content, *without_response(**CLEAR), jurisdiction="GB", allergies=failed)
     card = cards["galactagogue-options"]
     assert "interventions" not in why(card)

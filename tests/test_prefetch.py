@@ -79,6 +79,47 @@ def test_what_is_needed_and_failed_is_412(content: Content) -> None:
     assert "timeout" in caught.value.reason
 
 
+WARNING = {
+    "resourceType": "OperationOutcome",
+    "issue": [
+        {"severity": "warning", "code": "processing", "details": {"text": "no results"}},
+        {"severity": "information", "code": "informational"},
+    ],
+}
+
+
+@pytest.mark.rule("prefetch-warning")
+def test_a_warning_in_a_searchset_is_no_412(content: Content) -> None:
+    """In what is sent, and in each page of what is read."""
+    request = hook_request(content)
+    sent = request["prefetch"]
+    warned = bundle(WARNING)
+    warned["entry"][0]["search"] = {"mode": "outcome"}
+    sent["milkExpression"] = warned
+    sent["conditions"] = bundle(WARNING, milk(10, 1))
+    del sent["encounters"], sent["serviceRequests"]
+    server = FhirServer({"Encounter": bundle(WARNING)})
+    with running(server) as address:
+        request["fhirServer"] = f"{address}/fhir"
+        following = f"{address}/fhir/Encounter?page=2"
+        server.answers["ServiceRequest"] = bundle(milk(10, 1), WARNING, following=following)
+        chart = gathered(content, request, FhirReader())
+    assert chart.state("milkExpression") is State.EMPTY
+    assert chart.state("conditions") is State.COMPLETE
+    assert chart.state("encounters") is State.EMPTY
+    assert chart.state("serviceRequests") is State.COMPLETE
+    assert chart.is_whole
+
+
+@pytest.mark.rule("prefetch-failed", "prefetch-needed")
+def test_a_warning_in_place_of_a_searchset_is_412(content: Content) -> None:
+    request = hook_request(content)
+    request["prefetch"]["milkExpression"] = WARNING
+    with pytest.raises(Refusal) as caught:
+        gathered(content, request)
+    assert caught.value.status == 412
+
+
 @pytest.mark.rule("prefetch-null")
 def test_null_is_known_empty_and_no_412(content: Content) -> None:
     chart = gathered(content, hook_request(content))

@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cds_service.cards import Setting
-from cds_service.chart import Chart, read_answer
+from cds_service.chart import Chart
 from cds_service.content import OWN_ANSWER, OWN_FACT, VALUE_SET, Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request
 from cds_service.evaluation import Evaluation
 from cds_service.protocol import read_request
 from cds_service.vignettes import Vignette, vignettes
+
+from .mothers import answer_of
 
 MOTHERS = vignettes()
 Sent = dict[str, Any]
@@ -49,7 +51,7 @@ def said(content: Content) -> Callable[[Vignette, Sent], list[Any]]:
         evaluation = by_country.setdefault(country, Evaluation(content, country))
         body = json.dumps(example_request(content, mother)).encode()
         request, context = read_request(body, mother.expected.hook)
-        answers = {key: read_answer(value) for key, value in sent.items()}
+        answers = {key: answer_of(value) for key, value in sent.items()}
         chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
         setting = Setting.of(request.hook, context)
         cards = evaluation.cards(chart, setting, mother.now, context.judged_orders)

@@ -21,6 +21,8 @@ from cds_service.evaluation import Evaluation
 from cds_service.settings import Settings
 from cds_service.vignettes import Vignette, differences, vignettes
 
+from .mothers import answer_of
+
 MOTHERS = vignettes()
 EACH = pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
 
@@ -43,7 +45,7 @@ def fire(client: FlaskClient, request: dict[str, Any]) -> list[dict[str, Any]]:
 def assessed(content: Content, mother: Vignette) -> dict[str, str]:
     """What her assessments come to; nothing to do with HTTP."""
     request = example_request(content, mother)
-    answers = {key: read_answer(value) for key, value in request["prefetch"].items()}
+    answers = {key: answer_of(value) for key, value in request["prefetch"].items()}
     chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
     return Evaluation(content).assessed(chart, mother.now)
 
