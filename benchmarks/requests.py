@@ -34,19 +34,13 @@ def build_request(observations: int, now: datetime, read: bool = True) -> bytes:
     mother = next(mother for mother in vignettes() if mother.name == MOTHER)
     store = FhirStore([mother], now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
-    held = sum(
-        entry["resource"]["resourceType"] == "Observation"
-        for bundle in sent.values()
-        if bundle is not None
-        for entry in bundle["entry"]
-    )
-    for bundle in filter(None, sent.values()):
-        for entry in bundle["entry"]:
-            if entry["resource"]["resourceType"] == "Observation":
-                entry["resource"] = _as_sent(entry["resource"])
+    entries = [entry for each in sent.values() if each for entry in each.get("entry", ())]
+    held = [entry for entry in entries if entry["resource"]["resourceType"] == "Observation"]
+    for entry in held:
+        entry["resource"] = _as_sent(entry["resource"])
     milk = sent["milkExpression"]["entry"]
     example = next(e["resource"] for e in milk if _code(e["resource"]) == "expressed-milk-volume")
-    for number in range(observations - held):
+    for number in range(observations - len(held)):
         when = now - timedelta(hours=26, minutes=90 * number)
         session = {**example, "id": f"earlier-{number}", "effectiveDateTime": when.isoformat()}
         if not read:

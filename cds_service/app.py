@@ -118,9 +118,10 @@ def create_app(
             if hook.fhir_server is not None:
                 callers.may_read(caller.client, hook.fhir_server)
             seconds = settings.deadline_ms / 1000
-            chart = gather(content, hook, context, reader, seconds, caller.issuer)
+            now, bases = clock(), caller.fhir_bases
+            chart = gather(content, hook, context, reader, seconds, caller.issuer, bases, now)
             mark("gather")
-            setting, now = Setting.of(hook.hook, context), clock()
+            setting = Setting.of(hook.hook, context)
             audience = ledger.audience(
                 caller.issuer,
                 caller.tenant,
@@ -135,6 +136,8 @@ def create_app(
             mark("evaluate")
             ledger.keep(answered.shown, audience, service_id, content.version, now)
             note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
+            if chart.left_out:
+                note(left_out=dict(chart.left_out))
             return _json(answered.body)
 
     @app.post("/cds-services/<service_id>/feedback")

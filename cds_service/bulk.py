@@ -216,7 +216,7 @@ class PatientEvaluation:
             by_type.setdefault(resource["resourceType"], []).append(resource)
         medications = by_type.pop("Medication", [])
         answers: dict[str, Answer] = {}
-        for key in self._content.prefetch.values():
+        for key in self._content.searches:
             if key.resource not in self._exported:
                 answers[key.id] = Answer(State.ABSENT, reason="it was not exported")
                 continue

@@ -47,7 +47,10 @@ class ClientsError(Exception):
 
 
 class Client(BaseModel):
-    """An EHR that may call: its issuer, its keys, and the FHIR servers that it may name."""
+    """An EHR that may call: its issuer, its keys, and the FHIR servers that it may name.
+
+    ``fhir_bases`` are other addresses of these servers, as they stand in references of its records.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,6 +58,7 @@ class Client(BaseModel):
     keys: dict[str, Any] | None = None
     jku: str | None = None
     fhir_servers: list[str] = Field(default_factory=list)
+    fhir_bases: list[str] = Field(default_factory=list)
     tenants: list[str] = Field(default_factory=list)
     origins: list[str] = Field(default_factory=list)
     algorithms: list[Algorithm] = Field(default=list(ALGORITHMS), min_length=1)
@@ -84,6 +88,11 @@ class Caller:
     def issuer(self) -> str | None:
         """By what name the client is known; ``None`` if anyone may call."""
         return self.client.issuer if self.client is not None else None
+
+    @property
+    def fhir_bases(self) -> list[str]:
+        """Other addresses of its FHIR servers."""
+        return self.client.fhir_bases if self.client is not None else []
 
 
 class Callers:

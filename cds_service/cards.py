@@ -686,7 +686,6 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
             if wanted:
                 missing[ask.why] = wanted
                 rows += ask.rows
-    if concerns is not False:  # also if it could not be known whether she had a birth
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts

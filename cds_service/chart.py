@@ -2,20 +2,24 @@
 
 CDS Hooks 2.0.1, "Prefetch template": a key can come back in six ways, and each means something
 else (``State``). Here they are told apart; fetching what is absent is the work of ``fhir_server``.
-Resources of anyone but the mother and her infant are dropped on the way in, and so are members of a
-resource that nothing reads. Nothing here knows Flask, the network or the clock.
+Resources of anyone but the mother and her infant are left out on the way in, and counted by reason;
+members of a resource that nothing reads are dropped. Nothing here knows Flask, the network or the
+clock.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypedDict
 
 import msgspec
 import orjson
+
+from .references import normal_base, read_reference
 
 Resource = dict[str, Any]
 
@@ -29,8 +33,9 @@ READ = (
     *("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger"),
     *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
-    *("medicationCodeableConcept", "medicationReference", "contained"),
-    "issue",
+    *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
+    *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
+    *("relationship", "partOf", "issue"),
 )
 
 
@@ -58,6 +63,7 @@ _Read = TypedDict("_Read", _KINDS, total=False)  # type: ignore[misc]
 
 
 class _Entry(TypedDict, total=False):
+    fullUrl: msgspec.Raw
     resource: _Read
 
 
@@ -89,6 +95,10 @@ def decoder_of(kind: Any) -> Callable[[bytes], Any]:
 decode = decoder_of(Sent)
 
 
+# The types that others refer to, by the ``fullUrl`` of an entry too.
+REFERRED_TO = frozenset({"Medication", "Patient"})
+
+
 class State(Enum):
     """How a prefetch key came back."""
 
@@ -108,6 +118,7 @@ class Answer:
     resources: list[Resource] = field(default_factory=list)
     reason: str = ""
     next_url: str | None = None
+    by_url: dict[str, Resource] = field(default_factory=dict)  # what others may refer to
 
 
 def read_answer(value: Any) -> Answer:
@@ -133,6 +144,7 @@ def read_answer(value: Any) -> Answer:
         return Answer(State.COMPLETE, [value])
     entries = value.get("entry")
     resources: list[Resource] = []
+    by_url: dict[str, Resource] = {}
     errors: list[Resource] = []
     for entry in entries if isinstance(entries, list) else ():
         try:
@@ -145,13 +157,17 @@ def read_answer(value: Any) -> Answer:
                 errors.append(resource)
         elif isinstance(kind, str):
             resources.append(resource)
+            if kind in REFERRED_TO and isinstance(url := member_of(entry, "fullUrl"), str):
+                by_url[url] = resource
     next_url = _next_link(value)
     if errors:
         reason = _say_outcome(errors[0])
-        return Answer(State.PARTIAL if resources else State.FAILED, resources, reason)
+        state = State.PARTIAL if resources else State.FAILED
+        return Answer(state, resources, reason, by_url=by_url)
     if next_url is not None:
-        return Answer(State.PARTIAL, resources, "only its first page was sent", next_url)
-    return Answer(State.COMPLETE if resources else State.EMPTY, resources)
+        reason = "only its first page was sent"
+        return Answer(State.PARTIAL, resources, reason, next_url, by_url)
+    return Answer(State.COMPLETE if resources else State.EMPTY, resources, by_url=by_url)
 
 
 def _next_link(bundle: Resource) -> str | None:
@@ -216,9 +232,6 @@ def category_of(resource: Resource) -> list[Any]:
     return category if isinstance(category, list) else []
 
 
-_PATIENT_REFERENCE = re.compile(r"^(?:(https?://.+)/)?Patient/([^/]+)(?:/_history/[^/]+)?$")
-
-
 def subject_of(resource: Resource) -> Any:
     """The reference to whom a resource is about, as it is written; ``None`` if there is none."""
     for name in ("subject", "patient", "for"):
@@ -227,46 +240,106 @@ def subject_of(resource: Resource) -> Any:
     return None
 
 
-def patient_in(reference: Any) -> tuple[str | None, str] | None:
-    """The server, if one is named, and the id of the patient that a reference points at."""
-    text: Any = None
+def text_of(reference: Any) -> str | None:
+    """The literal reference in a Reference; ``None`` if there is none, or it is no text."""
     if isinstance(reference, Reference):
         text = reference.reference
-    elif isinstance(reference, dict):
-        text = reference.get("reference")
-    match = _PATIENT_REFERENCE.match(text) if isinstance(text, str) else None
-    return None if match is None else (match[1], match[2])
+    else:
+        text = reference.get("reference") if isinstance(reference, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def patient_in(reference: Any) -> tuple[str, str] | None:
+    """The server, if one is named, and the id of the patient that a reference points at."""
+    text = text_of(reference)
+    target = read_reference(text) if text is not None else None
+    return (target.base, target.id) if target is not None and target.kind == "Patient" else None
+
+
+# Why a record that was sent is not used.
+ANOTHER_PATIENT = "another-patient"
+ANOTHER_SERVER = "another-server"
+UNREADABLE = "unreadable-reference"
+# Of those two nobody can say that they are not hers.
+PERHAPS_HERS = (ANOTHER_SERVER, UNREADABLE)
+# What each says of some records on a card.
+SAY_LEFT_OUT = {
+    ANOTHER_PATIENT: "of another patient",
+    ANOTHER_SERVER: "whose subject is on another FHIR server",
+    UNREADABLE: "without a subject that can be read",
+}
+# The types that are read of a patient: one without a subject is nobody's.
+ABOUT_A_PATIENT = frozenset(
+    (
+        *("Observation", "Condition", "Procedure", "Encounter", "MedicationRequest"),
+        *("MedicationStatement", "AllergyIntolerance", "ServiceRequest", "DeviceRequest"),
+        *("CommunicationRequest", "Task"),
+    )
+)
+# Who a RelatedPerson of a newborn is if it is the mother (HL7 v3 RoleCode).
+MOTHERS = frozenset({"MTH", "NMTH", "GESTM"})
 
 
 class Chart:
     """Everything known about one mother, by prefetch key and by resource type.
 
-    ``fhir_server`` is the base that absolute references must start with to be believed.
+    ``fhir_server`` is the base of her EHR, and ``other_bases`` are other names of it: an absolute
+    reference to a patient must start with one of them. ``encounter_id`` is her encounter of the
+    hook. ``drafts`` are draft orders, and what they refer to, as entries of a Bundle.
+
+    ``matters`` says of a record whether anything reads it: one that could be hers and cannot be
+    used makes its key partial only then. ``needed`` are the keys of which "there is none" is said
+    only if nothing was left out.
     """
 
     def __init__(
-        self, patient_id: str, answers: dict[str, Answer], fhir_server: str | None = None
+        self,
+        patient_id: str,
+        answers: dict[str, Answer],
+        fhir_server: str | None = None,
+        other_bases: Iterable[str] = (),
+        encounter_id: str | None = None,
+        drafts: Iterable[Any] = (),
+        matters: Callable[[Resource], bool] = lambda _: True,
+        needed: Collection[str] = (),
     ) -> None:
+        self._matters = matters
         self.patient_id = patient_id
         self.answers = answers
-        self.unavailable = frozenset(  # the keys of which nothing could be read
-            key for key, answer in answers.items() if answer.state in (State.ABSENT, State.FAILED)
-        )
-        self.partial = frozenset(  # the keys of which only part could be read
-            key for key, answer in answers.items() if answer.state is State.PARTIAL
-        )
-        self.is_whole = not (self.unavailable or self.partial)
         self._reference = f"Patient/{patient_id}"
-        self._base = fhir_server.rstrip("/") if fhir_server else None
+        named = [fhir_server, *other_bases] if fhir_server else []
+        self._bases = frozenset(normal_base(base) for base in named if base)
+        self._encounter_id = encounter_id
         self._hers: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
         self._infant_ids: set[str] = set()
         self._by_id: dict[str, dict[str, Resource]] = {}  # of each type
-        self._sort_in()
+        self._by_url: dict[str, Resource] = {}
+        self.left_out: Counter[str] = Counter()  # records that were not used, by reason
+        self._perhaps_hers: dict[str, Counter[str]] = {}  # of those, what could matter, by key
+        self._sort_in(drafts)
+        # The keys of which nothing could be read: also if none of its records could be used.
+        self.unavailable = frozenset(
+            key
+            for key, answer in answers.items()
+            if answer.state in (State.ABSENT, State.FAILED)
+            or (self._left_out_of(key) == len(answer.resources) > 0)
+            or (key in needed and answer.resources and not self._used_of(key))
+        )
+        self.partial = frozenset(  # the keys of which only part could be read
+            key
+            for key, answer in answers.items()
+            if key not in self.unavailable
+            and (answer.state is State.PARTIAL or self._left_out_of(key))
+        )
+        self.is_whole = not (self.unavailable or self.partial)
 
-    def _sort_in(self) -> None:
-        of_others: list[tuple[str, Resource]] = []
+    def _sort_in(self, drafts: Iterable[Any]) -> None:
+        of_others: list[tuple[str, str, Resource]] = []
         for answer in self.answers.values():
+            self._by_url.update(answer.by_url)
+        self._index_drafts(drafts)
+        for key, answer in self.answers.items():
             for resource in answer.resources:
                 kind = resource["resourceType"]
                 identifier = resource.get("id")
@@ -281,11 +354,30 @@ class Chart:
                     if "focus" in resource:
                         self._infant_ids.update(self._others_in(resource["focus"]))
                 elif subject is not None:
-                    of_others.append((subject, resource))
-        # An infant's own records count once a record of the mother has named the infant.
-        for subject, resource in of_others:
+                    of_others.append((key, subject, resource))
+                elif kind in ABOUT_A_PATIENT:
+                    self._leave_out(key, self._why_nobodys(resource), resource)
+        self._link_newborns([resource for *_, resource in of_others])
+        # An infant's own records count once something has linked the infant to her.
+        for key, subject, resource in of_others:
             if subject in self._infant_ids:
                 self._infants.setdefault(resource["resourceType"], []).append(resource)
+            elif resource["resourceType"] in ABOUT_A_PATIENT:
+                self._leave_out(key, ANOTHER_PATIENT, resource)
+
+    def _index_drafts(self, drafts: Iterable[Any]) -> None:
+        """Let the draft orders refer to each other: to a Medication that was sent with them."""
+        for entry in drafts:
+            resource = entry.get("resource") if isinstance(entry, dict) else None
+            if not isinstance(resource, dict) or resource.get("resourceType") not in REFERRED_TO:
+                continue
+            kind = resource["resourceType"]
+            if isinstance(entry.get("fullUrl"), str):
+                self._by_url[entry["fullUrl"]] = resource
+            if isinstance(resource.get("id"), str):
+                self._by_id.setdefault(kind, {})[resource["id"]] = resource
+
+    # --- whose a record is ------------------------------------------------------------------------
 
     def _subject(self, resource: Resource) -> str | None:
         subject = resource.get("subject")
@@ -296,17 +388,85 @@ class Chart:
     def _patient(self, reference: Any) -> str | None:
         found = patient_in(reference)
         if found is None:
-            return None
-        server, patient = found
-        if server is not None and self._base is not None and server != self._base:
-            return None  # a patient of another server
-        return patient
+            named = self._by_url.get(text_of(reference) or "", {})
+            identifier = named.get("id") if named.get("resourceType") == "Patient" else None
+            return identifier if isinstance(identifier, str) else None
+        base, patient = found
+        return patient if self._is_of_this_server(base) else None
+
+    def _why_nobodys(self, resource: Resource) -> str:
+        return ANOTHER_SERVER if patient_in(subject_of(resource)) is not None else UNREADABLE
+
+    def _leave_out(self, key: str, reason: str, resource: Resource) -> None:
+        self.left_out[reason] += 1
+        of_the_key = self._perhaps_hers.setdefault(key, Counter())
+        if self._matters(resource):
+            of_the_key[reason] += 1
+
+    def _left_out_of(self, key: str) -> int:
+        """How many records of a key could be hers and could matter, and were not used."""
+        counted = self._perhaps_hers.get(key)
+        return sum(counted[reason] for reason in PERHAPS_HERS) if counted else 0
+
+    def _used_of(self, key: str) -> bool:
+        """Whether any record of a key could be used."""
+        counted = self._perhaps_hers.get(key)
+        return counted is None or counted.total() < len(self.answers[key].resources)
+
+    def say_left_out(self, key: str) -> str:
+        """How many records of a key that could matter were not used, and why, in words."""
+        counted = self._perhaps_hers.get(key, Counter())
+        told = SAY_LEFT_OUT if key in self.unavailable else PERHAPS_HERS
+        return ", ".join(
+            f"{counted[reason]} {SAY_LEFT_OUT[reason]}" for reason in told if counted[reason]
+        )
 
     def _others_in(self, references: Any) -> Iterator[str]:
         for reference in references if isinstance(references, list) else ():
             patient = self._patient(reference)
             if patient is not None and patient != self.patient_id:
                 yield patient
+
+    # --- her newborn ------------------------------------------------------------------------------
+
+    @property
+    def patient(self) -> Resource | None:
+        """The mother's own Patient resource, if it was sent."""
+        return self._by_id.get("Patient", {}).get(self.patient_id)
+
+    def newborns(self) -> list[Resource]:
+        """The Patient resources of her infants that were sent."""
+        patients = self._by_id.get("Patient", {})
+        return [patients[name] for name in sorted(self._infant_ids) if name in patients]
+
+    def _link_newborns(self, of_others: list[Resource]) -> None:
+        """Know her newborns: by a RelatedPerson that is she, or an Encounter within hers."""
+        her = self.patient or {}
+        identifiers = set(_identifiers_of(her))
+        links = {text_of(link.get("other")) for link in _dicts_in(her.get("link"))}
+        for resource in of_others:
+            newborn = self._subject(resource)
+            kind = resource["resourceType"]
+            if newborn is None:
+                continue
+            if kind == "RelatedPerson" and MOTHERS & _codes_in(resource.get("relationship")):
+                linked = f"RelatedPerson/{resource.get('id')}" in links
+                if linked or not identifiers.isdisjoint(_identifiers_of(resource)):
+                    self._infant_ids.add(newborn)
+            elif kind == "Encounter" and self._is_her_encounter(resource.get("partOf")):
+                self._infant_ids.add(newborn)
+
+    def _is_her_encounter(self, reference: Any) -> bool:
+        text = text_of(reference)
+        target = read_reference(text) if text is not None else None
+        if target is None or target.kind != "Encounter":
+            return False
+        if not self._is_of_this_server(target.base):
+            return False
+        encounter = self._by_id.get("Encounter", {}).get(target.id)
+        if encounter is None:
+            return target.id == self._encounter_id
+        return self._subject(encounter) == self.patient_id
 
     def is_hers(self, resource: Resource) -> bool:
         """Whether a resource says that it is about the mother."""
@@ -330,12 +490,40 @@ class Chart:
         """Those of her infant, or infants."""
         return self._infants.get(kind, [])
 
-    def referenced(self, reference: Any) -> Resource | None:
-        """A resource of the chart by its relative reference, such as a Medication."""
-        if not isinstance(reference, str) or "/" not in reference:
+    def referenced(self, reference: Any, within: Resource | None = None) -> Resource | None:
+        """The resource that a literal reference points at, wherever in the chart it was sent.
+
+        Relative, absolute, of one version, by the ``fullUrl`` of its entry, or contained ``within``
+        the resource that refers to it.
+        """
+        if not isinstance(reference, str):
             return None
-        kind, _, identifier = reference.partition("/")
-        return self._by_id.get(kind, {}).get(identifier)
+        if reference.startswith("#"):
+            inner = _dicts_in(within.get("contained")) if within is not None else ()
+            return next((each for each in inner if each.get("id") == reference[1:]), None)
+        named = self._by_url.get(reference)
+        if named is not None:
+            return named
+        target = read_reference(reference)
+        if target is None or not self._is_of_this_server(target.base):
+            return None
+        return self._by_id.get(target.kind, {}).get(target.id)
+
+    def unread_medications(self, orders: Iterable[Resource]) -> list[str]:
+        """The ids of Medications on her FHIR server that her medicines and orders refer to."""
+        wanted: dict[str, None] = {}
+        taken = [*self.hers("MedicationRequest"), *self.hers("MedicationStatement")]
+        for resource in (*taken, *orders):
+            text = text_of(resource.get("medicationReference"))
+            target = read_reference(text) if text is not None else None
+            if target is None or target.kind != "Medication":
+                continue
+            if self._is_of_this_server(target.base) and self.referenced(text) is None:
+                wanted[target.id] = None
+        return list(wanted)
+
+    def _is_of_this_server(self, base: str) -> bool:
+        return not base or not self._bases or base in self._bases
 
     def ways(self, sent: Collection[str]) -> dict[str, int]:
         """How many prefetch keys were sent, were fetched, and could not be had."""
@@ -347,3 +535,21 @@ class Chart:
         """How a prefetch key came back."""
         answer = self.answers.get(key)
         return State.ABSENT if answer is None else answer.state
+
+
+def _dicts_in(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _identifiers_of(resource: Resource) -> Iterator[tuple[str, str]]:
+    """The identifiers that have a system: without one, two numbers may be alike by chance."""
+    for identifier in _dicts_in(resource.get("identifier")):
+        system, value = identifier.get("system"), identifier.get("value")
+        if isinstance(system, str) and isinstance(value, str) and system and value:
+            yield system, value
+
+
+def _codes_in(concepts: Any) -> set[Any]:
+    """The codes of a list of CodeableConcepts."""
+    codings = [coding for each in _dicts_in(concepts) for coding in _dicts_in(each.get("coding"))]
+    return {coding.get("code") for coding in codings if isinstance(coding.get("code"), str)}

@@ -270,9 +270,10 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
     body = request_file.read_bytes()
     try:
         request, context = read_request(body, _hook_of(body))
-        chart = gather(content, request, context, FhirReader(), settings.deadline_ms / 1000)
-        setting = Setting.of(request.hook, context)
         at = now or datetime.now(UTC)
+        seconds = settings.deadline_ms / 1000
+        chart = gather(content, request, context, FhirReader(), seconds, now=at)
+        setting = Setting.of(request.hook, context)
         evaluation = Evaluation(content, settings.jurisdiction)
         cards = evaluation.cards(chart, setting, at, context.judged_orders)
     except Refusal as refusal:
@@ -319,7 +320,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("Reading", total=export.size)
-        wanted = {key.resource for key in content.prefetch.values()}
+        wanted = {key.resource for key in content.searches}
         scan(export, wanted, lambda read: progress.advance(task, read))
     evaluation = BulkEvaluation(export, content, now or datetime.now(UTC), settings.jurisdiction)
     patients, whole = export.patients, Summary()

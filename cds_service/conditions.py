@@ -13,6 +13,7 @@ What can be written::
     {finding: little-milk}                        another finding
     {fact: expressed-milk-volume.longest-gap, above: 6 h}
     {recorded: delivery-time}                     there is a value within the fact's window
+    {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {ordered: lactation-consult}                  asked for already, or done
     {allergic: domperidone}                       by her list of allergies, if medicines are on it
@@ -225,6 +226,21 @@ class Recorded(OfFact):
 
 
 @dataclass(slots=True)
+class Mentioned(OfFact):
+    """Whether there is a record of a fact, also one that cannot be read or contradicts another.
+
+    Never itself unknown: what could not be read at all mentions nothing.
+    """
+
+    def test(self, case: Case) -> Truth:
+        fact = case.facts[self.fact]
+        return fact.status in ("known", "unusable", "conflicting")
+
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        """It stands behind no card."""
+
+
+@dataclass(slots=True)
 class Known(OfFact):
     """Whether a measure of a fact is known; never itself unknown."""
 
@@ -297,6 +313,7 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "finding": FindingHolds,
     "recorded": Recorded,
+    "mentioned": Mentioned,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,

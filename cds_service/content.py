@@ -26,6 +26,7 @@ OWN_ACTIVITY = "urn:lactation-cds:activity"
 VALUE_SET = "urn:lactation-cds:value-set:"
 # FHIR search parameters that take a code, by resource type.
 CODE_PARAMETER = {"Encounter": "type"}
+MEDICATIONS = "medications"  # the prefetch key under which Medications are read by id
 NOTHING_ASKED = "."  # in a line of an assessment
 MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
 
@@ -113,7 +114,9 @@ class PrefetchKey(Entry):
     """One prefetch template, and whether the service can do without it.
 
     ``by_code`` narrows it to the codes of the facts that come under it, ``by_activity`` to those of
-    the activities.
+    the activities. ``by_id`` reads the patient's own resource. ``search_by`` is the parameter by
+    which the mother is found, where it is not ``patient``. One that is not ``asked`` for is in no
+    template and is never read, until a hospital switches it on; what is sent for it counts.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z]*$")]
@@ -121,6 +124,9 @@ class PrefetchKey(Entry):
     resource: str
     by_code: bool = False
     by_activity: bool = False
+    by_id: bool = False
+    search_by: str = "patient"
+    asked: bool = True
     search: str | None = None
     needed: bool = False
 
@@ -185,6 +191,17 @@ class UnitKind(Entry):
 
     id: Identifier
     units: dict[str, float | tuple[float, float]]
+
+
+class Parameter(Entry):
+    """A number that a rule uses, with its unit (UCUM)."""
+
+    id: Identifier
+    value: float
+    unit: str
+    note: str
+    evidence: list[Identifier] = Field(default_factory=list)
+    review: Review
 
 
 class CurvePoint(Entry):
@@ -465,6 +482,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "prefetch": PrefetchKey,
     "units": UnitKind,
     "facts": FactSpec,
+    "parameters": Parameter,
     "curves": Curve,
     "assessments": Assessment,
     "findings": Finding,
@@ -502,6 +520,7 @@ class Content:
     prefetch: dict[str, PrefetchKey]
     units: dict[str, UnitKind]
     facts: dict[str, FactSpec]
+    parameters: dict[str, Parameter]
     curves: dict[str, Curve]
     assessments: dict[str, Assessment]
     findings: dict[str, Finding]
@@ -562,7 +581,9 @@ class Content:
         Only what CDS Hooks 2.0.1 recommends every client to support: a type-level search with
         token equality, ``_sort`` and ``_count``, and root-level context tokens.
         """
-        search = [f"{key.resource}?patient={{{{context.patientId}}}}"]
+        if key.by_id:
+            return f"{key.resource}/{{{{context.patientId}}}}"
+        search = [f"{key.resource}?{key.search_by}={{{{context.patientId}}}}"]
         codes: list[tuple[str, str]] = []
         if key.by_code:
             for spec in self.facts.values():
@@ -575,6 +596,11 @@ class Content:
         if key.search:
             search.append(key.search)
         return "&".join(search)
+
+    @property
+    def searches(self) -> list[PrefetchKey]:
+        """The keys under which records of the mother are asked for."""
+        return [key for key in self.prefetch.values() if key.asked and not key.by_id]
 
     def codes_of(self, fact_id: str) -> list[tuple[str, str]]:
         """The codes that mean a fact: our own, and those of its ValueSet."""

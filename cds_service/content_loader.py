@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from .conditions import Condition, FactCompares, FactIs, Known, Taking
 from .content import (
+    MEDICATIONS,
     MEDICINE_TYPES,
     OWN_ACTIVITY,
     OWN_ANSWER,
@@ -31,7 +32,7 @@ from .content import (
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES, FactValue
-from .medicines import LONGEST_NAME, NO_ALLERGY
+from .medicines import LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
 from .wording import LONGEST_SUMMARY, Wording, change_texts
 
 SHIPPED = Path(__file__).resolve().parent.parent / "cards"
@@ -56,6 +57,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _settle_units_and_answers(content, files)
     _index(content)
     _check_references(content, files)
+    _check_parameters(content, files)
     _check_findings_have_no_cycle(content, files)
     _check_reasons(content, files)
     _check_wording(content, files)
@@ -64,7 +66,8 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
         raise ContentError(sorted(files.faults, key=lambda fault: (fault.file, fault.line)))
     _mark_keys_in_use(content)
     for key in content.prefetch.values():
-        content.prefetch_templates[key.id] = content.make_template(key)
+        if key.asked:
+            content.prefetch_templates[key.id] = content.make_template(key)
     return content
 
 
@@ -133,10 +136,20 @@ def _mark_keys_in_use(content: Content) -> None:
     resources = {resource["resourceType"] for resource in content.suggested.values()}
     if any(card.body == "medicines" for card in content.cards.values()):
         resources |= MEDICINE_TYPES
+        content.keys_in_use.add(MEDICATIONS)
     for resource in resources:
         content.keys_in_use.update(content.keys_by_resource.get(resource, ()))
     for name in content.asked_facts:
         content.keys_in_use.update(content.facts[name].keys)
+    newborns = (key.id for key in content.prefetch.values() if key.search_by != "patient")
+    content.keys_in_use.update(newborns)
+
+
+def _check_parameters(content: Content, files: ContentFiles) -> None:
+    """Those that the code asks for must be there."""
+    for name in ("youngest-mother", "oldest-mother"):
+        if name not in content.parameters and name not in files.raw["parameters"]:
+            files.faults.append(Fault("parameters", 0, f"the parameter '{name}' is missing"))
 
 
 def _check_references(content: Content, files: ContentFiles) -> None:
@@ -157,7 +170,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         if url not in known_value_sets:
             files.faults.append(Fault(file, 1, f"{url} belongs to no fact, answer or activity"))
     takable = {*get_args(Effect), *files.raw["medicines"]}
-    orderable = takable | files.raw["feeds"].keys()
+    orderable = takable | files.raw["feeds"].keys() | {UNIDENTIFIED}
     asked: set[str] = set()
     for section, entry in content.entries_of(WITH_CONDITIONS):
         for condition in conditions_of(entry):

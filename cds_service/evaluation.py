@@ -22,6 +22,7 @@ from .facts import read_facts
 from .feeds import FeedIndex
 from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
+from .patient import gets_no_card
 from .quiet import NOTHING_SAID, Overridden, Quiet, Shown
 
 
@@ -89,6 +90,8 @@ class Evaluation:
 
         Raises ``NothingEvaluated`` if no card could be judged.
         """
+        if gets_no_card(chart.patient, self.content, now):
+            return Answered(b'{"cards":[]}', [], 0)
         case = self.case(chart, now, orders)
         response: dict[str, Any] = {"cards": compose(case, setting, self._printed, quiet)}
         if explain and case.held_back:

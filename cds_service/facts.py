@@ -132,6 +132,16 @@ def _is_unread(spec: FactSpec, chart: Chart) -> bool:
     return not (chart.unavailable.isdisjoint(spec.keys) and chart.partial.isdisjoint(spec.keys))
 
 
+def is_read(content: Content, resource: Resource) -> bool:
+    """Whether anything could be read of a record: an Observation or Procedure, by its codes."""
+    kind = resource["resourceType"]
+    if kind not in ("Observation", "Procedure"):
+        return True
+    if _specs_of(content, kind, resource, {}):
+        return True
+    return "component" in resource and bool(_parts_of(content, kind, resource))
+
+
 def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
     """All facts of ``content`` from ``chart`` as of ``now`` (which must carry an offset).
 

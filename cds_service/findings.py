@@ -141,10 +141,11 @@ class MotherCase:
         for key in self.content.prefetch.values():
             if key.id not in self.content.keys_in_use:
                 continue
+            left_out = chart.say_left_out(key.id)
             if key.id in chart.unavailable:
-                names.append(key.label)
+                names.append(f"{key.label} ({left_out})" if left_out else key.label)
             elif key.id in chart.partial:
-                names.append(f"{key.label} (only in part)")
+                names.append(f"{key.label} ({left_out or 'only in part'})")
         return names
 
     @cached_property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
-from .chart import category_of, member_of, reference_to
+from .chart import category_of, member_of, reference_to, text_of
 from .content import VALUE_SET
 from .names import LONGEST_TEXT, Names
 
@@ -26,6 +26,7 @@ LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
 LONGEST_NAME = 60
 NAMELESS = "A medicine without a name"
+UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
 NOT_ALLERGIC = {"refuted", "entered-in-error"}
 NO_LONGER_ALLERGIC = {"inactive", "resolved"}
 
@@ -50,8 +51,10 @@ class TakenMedicine:
 
     @property
     def kinds(self) -> set[str]:
-        """What it is: its id, and its effects. Nothing if the content does not know it."""
-        return {self.medicine.id, *self.medicine.effects} if self.medicine is not None else set()
+        """What it is: its id and its effects, or that the content does not know it."""
+        if self.medicine is None:
+            return {UNIDENTIFIED}
+        return {self.medicine.id, *self.medicine.effects}
 
     def has(self, effect: str) -> bool:
         """Whether the content says that it has this effect."""
@@ -109,7 +112,7 @@ class MedicineIndex:
                 ):
                     continue
                 reference = reference_to(resource)
-                for medicine in self._recognise(_concept_of(resource, chart)):
+                for medicine in self._medicines_of(resource, chart):
                     known = found.setdefault(medicine.key, medicine)
                     known.references.append(reference)
                     known.among = min(known.among, medicine.among)
@@ -124,7 +127,7 @@ class MedicineIndex:
             if order.get("resourceType") != "MedicationRequest" or not chart.is_hers(order):
                 continue
             reference = reference_to(order)
-            for medicine in self._recognise(_concept_of(order, chart)):
+            for medicine in self._medicines_of(order, chart):
                 known = found.setdefault(medicine.key, medicine)
                 known.references.append(reference)
                 if medicine.matched == "code":
@@ -156,6 +159,23 @@ class MedicineIndex:
         allergies.asked = allergies.asked and not unrecognised
         return allergies
 
+    def _medicines_of(self, resource: Resource, chart: Chart) -> list[TakenMedicine]:
+        """What a request or statement is about: by its code, else by its ingredients."""
+        concept = resource.get("medicationCodeableConcept")
+        if isinstance(concept, dict):
+            return list(self._recognise(concept))
+        pointer = resource.get("medicationReference")
+        medication = chart.referenced(text_of(pointer), resource)
+        code = member_of(medication, "code") if medication is not None else None
+        display = pointer.get("display") if isinstance(pointer, dict) else None
+        named = list(self._recognise(code if isinstance(code, dict) else {"text": display}))
+        if medication is None or any(found.medicine is not None for found in named):
+            return named
+        known: list[TakenMedicine] = []
+        for concept in _ingredients_of(medication, chart):
+            known += [found for found in self._recognise(concept) if found.medicine is not None]
+        return known or named
+
     def _recognise(self, concept: dict[str, Any]) -> Iterator[TakenMedicine]:
         codings = concept.get("coding")
         codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
@@ -185,22 +205,18 @@ class MedicineIndex:
             yield TakenMedicine(medicine.name, medicine, "name", among=len(meant))
 
 
-def _concept_of(resource: Resource, chart: Chart) -> dict[str, Any]:
-    concept = resource.get("medicationCodeableConcept")
-    if isinstance(concept, dict):
-        return concept
-    pointer = resource.get("medicationReference")
-    if not isinstance(pointer, dict):
-        return {}
-    reference = pointer.get("reference")
-    medication = chart.referenced(reference)
-    contained = resource.get("contained")
-    if isinstance(reference, str) and reference.startswith("#") and isinstance(contained, list):
-        for inner in contained:
-            if isinstance(inner, dict) and inner.get("id") == reference[1:]:
-                medication = inner
-    code = member_of(medication, "code") if medication is not None else None
-    return code if isinstance(code, dict) else {"text": pointer.get("display")}
+def _ingredients_of(medication: Resource, chart: Chart) -> Iterator[dict[str, Any]]:
+    """The code of each ingredient of a Medication, its own or that of what it points at."""
+    ingredients = medication.get("ingredient")
+    for ingredient in ingredients if isinstance(ingredients, list) else ():
+        if not isinstance(ingredient, dict):
+            continue
+        code = ingredient.get("itemCodeableConcept")
+        if not isinstance(code, dict):
+            item = chart.referenced(text_of(ingredient.get("itemReference")), medication)
+            code = member_of(item, "code") if item is not None else None
+        if isinstance(code, dict):
+            yield code
 
 
 def plain(text: str, longest: int = LONGEST_NAME) -> str:

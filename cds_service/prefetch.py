@@ -1,21 +1,30 @@
 """Prefetch: from what the EHR sent, and what it lets us read, to a chart.
 
 Key by key (CDS Hooks 2.0.1, "Prefetch Template"): what was sent counts, whatever its state; what is
-absent is read from the FHIR server; a page with a ``next`` link is read on from there. What is
-needed and cannot be had is 412; what is optional and cannot be had stays known as missing, so that
-the cards can say so.
+absent is read from the FHIR server; a page with a ``next`` link is read on from there. Then the
+Medications are read to which medicines and orders refer, if they were not sent. What is needed and
+cannot be had is 412; what is optional and cannot be had stays known as missing, so that the cards
+can say so.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from .chart import Answer, Chart, State, read_answer
-from .content import Content
+from .content import MEDICATIONS, Content
+from .facts import is_read
 from .fhir_server import FhirReader
+from .patient import is_excluded
 from .protocol import Context, HookRequest, Refusal
 
 MOST_RESOURCES = 50_000
+MOST_MEDICATIONS = 100  # that are read by id
 
 
 def gather(
@@ -25,13 +34,18 @@ def gather(
     reader: FhirReader | None,
     seconds: float,
     caller: str | None = None,
+    other_bases: Iterable[str] = (),
+    now: datetime | None = None,
 ) -> Chart:
     """The chart for one request, within ``seconds`` of reading.
 
-    ``reader`` is ``None`` if nothing may be fetched. Raises ``Refusal``: 412 that names what is
-    needed and could not be had, 413 if there is too much; and ``TooBusyError`` if no more can be
-    read at once, for this ``caller`` or for all.
+    ``reader`` is ``None`` if nothing may be fetched. ``other_bases`` are other names of the FHIR
+    server. ``now`` is when the age of the patient is reckoned; without it nobody is excluded.
+    Raises ``Refusal``: 412 that names what is needed and could not be had, unless the patient is
+    one who cannot lactate, 413 if there is too much; and ``TooBusyError`` if no more can be read at
+    once, for this ``caller`` or for all.
     """
+    until = time.monotonic() + seconds
     answers: dict[str, Answer] = {}
     wanted: dict[str, str] = {}
     for key in content.prefetch.values():
@@ -39,29 +53,79 @@ def gather(
             answers[key.id] = answer = read_answer(request.prefetch[key.id])
             if answer.state is State.PARTIAL and answer.next_url:
                 wanted[key.id] = answer.next_url
-        else:
+        elif key.asked:
             answers[key.id] = Answer(State.ABSENT, reason="it was not sent")
             filled = fill_template(content.prefetch_templates[key.id], context)
             if filled is not None:
                 wanted[key.id] = filled
-    if wanted and reader is not None and request.fhir_server is not None:
+
+    def read(searches: dict[str, str]) -> dict[str, Answer]:
+        if not searches or reader is None or request.fhir_server is None:
+            return {}
         authorization = request.fhir_authorization
         token = authorization.access_token if authorization is not None else None
-        fetched = reader.read(request.fhir_server, token, wanted, seconds, caller)
-        for name, answer in fetched.items():
-            answers[name] = _join(answers[name], answer)
+        left = max(0.0, until - time.monotonic())
+        return reader.read(request.fhir_server, token, searches, left, caller)
+
+    def make() -> Chart:
+        if sum(len(answer.resources) for answer in answers.values()) > MOST_RESOURCES:
+            raise Refusal(413, f"There are more than {MOST_RESOURCES} resources.", "too-costly")
+        return make_chart(
+            content,
+            context.patient_id,
+            answers,
+            request.fhir_server,
+            other_bases,
+            context.encounter_id,
+            context.draft_entries,
+        )
+
+    for name, answer in read(wanted).items():
+        answers[name] = _join(answers[name], answer)
+    chart = make()
+    _must_have_what_is_needed(content, chart, now)
+    medications = chart.unread_medications(context.judged_orders)[:MOST_MEDICATIONS]
+    if medications:
+        ids = ",".join(quote(each, safe="") for each in medications)
+        found = read({MEDICATIONS: f"Medication?_id={ids}"})
+        if found:
+            sent = answers.get(MEDICATIONS, Answer(State.EMPTY)).resources
+            answer = found[MEDICATIONS]
+            answer.resources[:0] = sent
+            answers[MEDICATIONS] = answer
+            chart = make()
+    return chart
+
+
+def make_chart(
+    content: Content,
+    patient_id: str,
+    answers: dict[str, Answer],
+    fhir_server: str | None = None,
+    other_bases: Iterable[str] = (),
+    encounter_id: str | None = None,
+    drafts: Iterable[Any] = (),
+) -> Chart:
+    """A ``Chart`` of which ``content`` says what matters in it."""
+    needed = [key.id for key in content.prefetch.values() if key.needed]
+    matters = partial(is_read, content)
+    beside = (other_bases, encounter_id, drafts)
+    return Chart(patient_id, answers, fhir_server, *beside, matters, needed)
+
+
+def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:
+    """Raises ``Refusal`` (412) if a needed key could not be had, of a patient whom it concerns."""
+    if now is not None and is_excluded(chart.patient, content, now):
+        return
     for key in content.prefetch.values():
-        answer = answers[key.id]
-        if key.needed and answer.state in (State.ABSENT, State.FAILED):
+        answer = chart.answers.get(key.id)
+        if key.needed and answer is not None and answer.state in (State.ABSENT, State.FAILED):
             raise Refusal(
                 412,
                 f"Her {key.label} ({key.id}) is needed and could not be had: {answer.reason}.",
                 "not-found",
                 [f"prefetch.{key.id}"],
             )
-    if sum(len(answer.resources) for answer in answers.values()) > MOST_RESOURCES:
-        raise Refusal(413, f"There are more than {MOST_RESOURCES} resources.", "too-costly")
-    return Chart(context.patient_id, answers, request.fhir_server)
 
 
 def _join(sent: Answer, fetched: Answer) -> Answer:

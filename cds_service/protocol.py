@@ -119,6 +119,11 @@ class Context(_Lenient):
         """The draft orders that the call is about."""
         return []
 
+    @property
+    def draft_entries(self) -> list[Any]:
+        """The entries of the Bundle of draft orders, as they came."""
+        return []
+
 
 class PatientViewContext(Context):
     """Context of ``patient-view``."""
@@ -143,13 +148,16 @@ class OrderSignContext(Context):
     @property
     def judged_orders(self) -> list[dict[str, Any]]:
         """Every order of the Bundle; what is no resource is passed over."""
-        entries = self.draft_orders.get("entry")
         resources = [
-            entry.get("resource")
-            for entry in (entries if isinstance(entries, list) else ())
-            if isinstance(entry, dict)
+            entry.get("resource") for entry in self.draft_entries if isinstance(entry, dict)
         ]
         return [resource for resource in resources if isinstance(resource, dict)]
+
+    @property
+    def draft_entries(self) -> list[Any]:
+        """The entries of the Bundle of draft orders, as they came."""
+        entries = self.draft_orders.get("entry")
+        return entries if isinstance(entries, list) else []
 
 
 class OrderSelectContext(OrderSignContext):

@@ -39,7 +39,7 @@ CALLS = "cds_service.calls"
 FIELDS = (
     *("timestamp", "level", "logger", "event", "request_id"),
     *("method", "service", "client", "status", "ms"),
-    *("cards", "faults", "sent", "fetched", "missing", "feedback"),
+    *("cards", "faults", "sent", "fetched", "missing", "left_out", "feedback"),
 )
 # How the lines of gunicorn begin that are about processes and addresses of its own.
 GUNICORN_LINES = (
@@ -255,6 +255,9 @@ class _Metrics:
         self._keys = prometheus_client.Counter(
             "cds_prefetch_keys", "Prefetch keys by how they came", ["way"], registry=own
         )
+        self._left_out = prometheus_client.Counter(
+            "cds_records_left_out", "Records that were sent and not used", ["reason"], registry=own
+        )
         self._refused = prometheus_client.Counter(
             "cds_callers_refused", "Calls without a token that holds", registry=own
         )
@@ -275,6 +278,8 @@ class _Metrics:
         for way in ("sent", "fetched", "missing"):
             if about.get(way):
                 self._keys.labels(way).inc(about[way])
+        for reason, records in about.get("left_out", {}).items():
+            self._left_out.labels(reason).inc(records)
         if status == 401:
             self._refused.inc()
         if about.get("faults"):

@@ -52,7 +52,9 @@ def trace_calls(app: Flask) -> None:
     def note_status(response: Response) -> Response:
         g.span.set_attribute("http.response.status_code", response.status_code)
         for name, value in g.call.about.items():
-            if value is not None:
+            if isinstance(value, dict):
+                g.span.set_attributes({f"cds.{name}.{part}": each for part, each in value.items()})
+            elif value is not None:
                 g.span.set_attribute(f"cds.{name}", value)
         return response
 

@@ -12,6 +12,7 @@ from cds_service.cards import Setting
 from cds_service.chart import Answer, Chart, decode, read_answer
 from cds_service.content import Content
 from cds_service.evaluation import Evaluation
+from cds_service.prefetch import make_chart
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 HER = "mother-1"
@@ -118,10 +119,10 @@ def average(day: int = 10) -> list[Resource]:
 
 def prefetch_of(content: Content, resources: list[Resource]) -> dict[str, Any]:
     """The resources as prefetch: each under the first key of its type, all other keys null."""
-    sent: dict[str, Any] = dict.fromkeys(content.prefetch)
+    sent: dict[str, Any] = dict.fromkeys(content.prefetch_templates)
     for resource in resources:
         for key in content.prefetch.values():
-            if key.resource == resource["resourceType"]:
+            if key.asked and key.resource == resource["resourceType"]:
                 bundle = sent[key.id] or {
                     "resourceType": "Bundle",
                     "type": "searchset",
@@ -157,7 +158,7 @@ def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart
     """Her chart, read of JSON as a call is; ``answers`` replace those of single prefetch keys."""
     sent = prefetch_of(content, list(resources))
     read = {key: answer_of(value) for key, value in sent.items()}
-    return Chart(HER, read | answers, SERVER)
+    return make_chart(content, HER, read | answers, SERVER)
 
 
 def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:

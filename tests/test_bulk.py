@@ -31,7 +31,7 @@ MOTHERS = [
 def write_export(directory: Path, resources: Iterable[dict[str, Any]], content: Content) -> None:
     """A file for each type of which the content reads anything, and two of Observations."""
     directory.mkdir()
-    types = {key.resource for key in content.prefetch.values()} | {"Medication", "Patient"}
+    types = {key.resource for key in content.searches} | {"Medication", "Patient"}
     lines: dict[str, list[str]] = {f"{kind}.ndjson": [] for kind in types}
     lines["Observation.2.ndjson"] = []
     for number, resource in enumerate(resources):

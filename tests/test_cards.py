@@ -511,13 +511,17 @@ def test_a_failed_key_is_never_read_as_nothing_found(content: Content, key: str)
     assert content.prefetch[key].label in cards["data-needed"]["detail"]
 
 
-def test_nothing_readable_is_never_silence(content: Content) -> None:
-    failed = {key: UNREADABLE for key in content.prefetch if key != "milkExpression"}
-    cards = cards_of(content, **failed)
+def test_a_check_is_incomplete_only_where_a_record_says_birth_or_lactation(
+    content: Content,
+) -> None:
+    """Else everyone in the hospital would get a card while one search fails."""
+    failed = {key: UNREADABLE for key in content.prefetch_templates if key != "milkExpression"}
+    assert cards_of(content, **failed) == {}
+    cards = cards_of(content, milk(60, 1), **failed)
     assert list(cards) == ["data-needed"]
-    assert cards["data-needed"]["summary"].startswith(
-        "Lactation check incomplete, could not be read"
-    )
+    assert "Could not be read: " in cards["data-needed"]["detail"]
+    unread = observation("letdown-sensation", "?")  # a record, though it is no value
+    assert list(cards_of(content, unread, **failed)) == ["data-needed"]
 
 
 def test_a_key_that_no_card_needs_may_fail_unsaid(content: Content) -> None:

@@ -248,7 +248,7 @@ def names_in(module: Path) -> set[str]:
 
 def test_each_member_that_the_code_names_is_decoded(content: Content) -> None:
     """In each module that is given decoded resources, of the members that FHIR R4 has."""
-    kinds = {key.resource for key in content.prefetch.values()} | {"Medication", "OperationOutcome"}
+    kinds = {key.resource for key in content.searches} | {"Medication", "OperationOutcome"}
     members = {
         member for kind in kinds for member in get_fhir_model_class(kind).elements_sequence()
     }

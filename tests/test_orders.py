@@ -134,7 +134,6 @@ def test_order_select_looks_at_what_was_selected_and_order_sign_at_all(
         draft("pseudoephedrine", subject={"reference": "Patient/another"}),
         draft("pseudoephedrine", subject=None),
         draft("ibuprofen"),
-        draft("nothing that we know"),
         {"resourceType": "MedicationRequest"},
         {},
         None,

@@ -47,7 +47,7 @@ def test_the_six_states_of_a_key(content: Content) -> None:
         request["fhirServer"] = f"{address}/fhir"
         sent["deliveries"] = bundle(milk(1, 1), following=f"{address}/fhir/Procedure?page=2")
         chart = gathered(content, request, FhirReader())
-    states = {key: chart.state(key) for key in content.prefetch}
+    states = {key: chart.state(key) for key in content.prefetch_templates}
     assert states["serviceRequests"] is State.EMPTY
     assert states["conditions"] is State.NULL
     assert states["encounters"] is State.EMPTY
@@ -157,8 +157,11 @@ def test_a_token_cannot_change_the_search() -> None:
 @pytest.mark.rule("prefetch-templates", "prefetch-tokens", "prefetch-subset")
 def test_the_templates_ask_only_what_every_client_can(content: Content) -> None:
     """CDS Hooks 2.0.1, "Prefetch query restrictions"."""
-    for key in content.prefetch.values():
+    for key in map(content.prefetch.get, content.prefetch_templates):
         template = content.prefetch_templates[key.id]
+        if key.by_id:
+            assert template == "Patient/{{context.patientId}}"
+            continue
         kind, _, query = template.partition("?")
         assert kind.isalpha()
         names = [part.partition("=")[0] for part in query.split("&")]

@@ -103,7 +103,7 @@ def send_it_under_another_key(content: Content, sent: Sent, chance: random.Rando
     for key, resource in list(resources(sent)):
         others = [
             other
-            for other in content.prefetch.values()
+            for other in content.searches
             if other.id != key and other.resource == resource["resourceType"]
         ]
         if others and chance.random() < 0.5:

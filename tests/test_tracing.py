@@ -69,7 +69,7 @@ def traced(content: Content) -> tuple[list[Any], list[bytes], list[Any], int]:
             answer = requests.post(
                 f"{service.address}{VIEW}?{CANARY}", json=request, headers=headers, timeout=5
             )
-            wanted = len(content.prefetch) + 1
+            wanted = len(content.prefetch_templates) + 1
             for _ in range(50):
                 if (
                     len([span for span in collector.spans() if span.trace_id.hex() == TRACE])
@@ -93,7 +93,9 @@ def test_a_trace_goes_from_the_ehr_through_each_reading(
     assert about["cds.service"] == "lactation-patient-view"
     assert about["http.response.status_code"] == 200
     readings = [span for span in ours if span.name == "read"]
-    assert {attributes(span)["cds.prefetch_key"] for span in readings} == set(content.prefetch)
+    assert {attributes(span)["cds.prefetch_key"] for span in readings} == set(
+        content.prefetch_templates
+    )
     assert all(span.parent_span_id == call.span_id for span in readings)
     milk = next(s for s in readings if attributes(s)["cds.prefetch_key"] == "milkExpression")
     assert attributes(milk)["cds.state"] == "complete"

@@ -35,11 +35,13 @@ class Answered:
 def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> dict[str, Any]:
     """Every prefetch key of the content, answered by the store as a client would send it."""
     answers: dict[str, Any] = {}
-    for key in content.prefetch.values():
-        search = content.prefetch_templates[key.id].replace("{{context.patientId}}", patient)
-        kind, _, query = search.partition("?")
+    for key, template in content.prefetch_templates.items():
+        kind, _, query = template.replace("{{context.patientId}}", patient).partition("?")
+        if "/" in kind:
+            answers[key] = store.read(*kind.split("/"))
+            continue
         bundle = store.search(base, kind, query.replace("+", "%2B"))
-        answers[key.id] = bundle if bundle.get("entry") else None
+        answers[key] = bundle if bundle.get("entry") else None
     return answers
 
 

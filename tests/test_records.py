@@ -1,0 +1,399 @@
+"""Records as hospitals keep and send them, each the smallest request: from bytes, over HTTP.
+
+The requests stand in ``tests/requests``. All are synthetic.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from flask.testing import FlaskClient
+
+from cds_service.app import create_app
+from cds_service.chart import Answer, State
+from cds_service.content import Content
+from cds_service.content_loader import load_content
+from cds_service.evaluation import Evaluation
+from cds_service.prefetch import gather
+from cds_service.protocol import HOOKS, read_request
+from cds_service.references import Target, normal_base, read_reference
+from cds_service.settings import Settings
+
+from .fhir_servers import FhirServer, bundle, fhir
+from .mothers import HER, NOW, average, birth, hook_request, medicine, milk, observation
+from .processes import running
+from .test_app import VIEW, outcome
+from .test_caller import BASE, clients_file, signed
+from .test_orders import order_request
+
+REQUESTS = Path(__file__).parent / "requests"
+BASE_OF_HERS = "https://ehr.example.org/fhir"
+SERVICES = {hook: f"/cds-services/{service}" for service, hook in HOOKS.items()}
+
+# What is sent, when it is judged, and the cards by id, each with a part of its text.
+RIGHT: dict[str, tuple[str, dict[str, str]]] = {
+    "other-base": (
+        "2026-03-10T12:00:00Z",
+        {"data-needed": "5 whose subject is on another FHIR server"},
+    ),
+    "newborn-chart": ("2026-03-10T12:00:00Z", {"supply-risk-factors": "pacifier"}),
+    "medication-by-address": ("2026-03-10T12:00:00Z", {"medicines-and-milk": "Pseudoephedrine"}),
+    "medication-in-drafts": ("2026-11-26T11:14:59Z", {"order-lowers-supply": "Pseudoephedrine"}),
+    "port-443": (
+        "2026-11-26T11:44:59Z",
+        {"inhibited-letdown": "62 mL recorded in 24 h", "data-needed": "Could not be read"},
+    ),
+    "a-man-of-70": ("2026-01-15T12:00:00Z", {}),
+}
+
+
+def told(cards: list[dict[str, Any]]) -> dict[str, str]:
+    """What cards say, by their id."""
+    return {c["source"]["topic"]["code"]: f"{c['summary']}\n{c['detail']}" for c in cards}
+
+
+def at(content: Content, settings: Settings, moment: str) -> FlaskClient:
+    """The service at a time of day."""
+    return create_app(settings, content, lambda: datetime.fromisoformat(moment)).test_client()
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_records_as_they_are_sent(content: Content, settings: Settings, case: str) -> None:
+    moment, right = RIGHT[case]
+    body = (REQUESTS / f"{case}.json").read_bytes()
+    service = SERVICES[json.loads(body)["hook"]]
+    client = at(content, settings, moment)
+    answer = client.post(service, data=body, content_type="application/json")
+    assert answer.status_code == 200
+    cards = told(answer.get_json()["cards"])
+    assert list(cards) == list(right)
+    for card, words in right.items():
+        assert words in cards[card]
+
+
+# --- references ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "target"),
+    [
+        ("Patient/1", Target("", "Patient", "1")),
+        ("Patient/1/_history/2", Target("", "Patient", "1")),
+        ("https://a.example/r4/Patient/1", Target("https://a.example/r4", "Patient", "1")),
+        ("HTTPS://A.example:443/r4/Patient/1", Target("https://a.example/r4", "Patient", "1")),
+        ("http://a.example:80/Patient/1/_history/7", Target("http://a.example", "Patient", "1")),
+        (
+            "https://a.example:8443/R4/Patient/1",
+            Target("https://a.example:8443/R4", "Patient", "1"),
+        ),
+        ("#1", None),
+        ("urn:uuid:2f0b1c5e-0000-4000-8000-000000000001", None),
+        ("Patient", None),
+        ("Patient/", None),
+        ("1", None),
+        ("ftp://a.example/Patient/1", None),
+        ("../Patient/1", None),
+        ("https://" + "x/" * 5000 + "Patient/1", None),
+    ],
+)
+def test_a_reference_is_read_as_it_is_written(written: str, target: Target | None) -> None:
+    assert read_reference(written) == target
+
+
+def test_a_path_keeps_its_case_and_what_is_no_address_stays() -> None:
+    assert normal_base("https://A.example/FHIR/") == "https://a.example/FHIR"
+    assert normal_base("https://a.example/FHIR") != normal_base("https://a.example/fhir")
+    assert normal_base("http://a.example") != normal_base("https://a.example")
+    assert normal_base("http://[::1]:99999") == "http://[::1]:99999"
+
+
+PROXY = "https://proxy.example.org/api/FHIR/R4"
+SESSIONS = [milk(10, hours) for hours in range(1, 26, 3)]
+
+
+def on(base: str, record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"subject": {"reference": f"{base}/Patient/{HER}"}}
+
+
+def test_another_base_is_hers_where_the_client_lists_it(content: Content, tmp_path: Path) -> None:
+    sent = [birth(123), *(on(PROXY, each) for each in SESSIONS)]
+    request = hook_request(content, *sent, fhirServer="https://fhir.example.org/r4")
+    for bases, known in (([], False), ([PROXY], True)):
+        clients = clients_file(tmp_path / "c.yaml", fhir_bases=bases)
+        settings = Settings(auth="required", base_url=BASE, clients=clients)
+        client = create_app(settings, content, lambda: NOW).test_client()
+        cards = client.post(VIEW, json=request, headers=signed(VIEW)).get_json()["cards"]
+        assert ("another FHIR server" in str(cards)) is not known
+        assert ("lactation-consult" in told(cards)) is known  # for little milk
+
+
+def test_milk_that_was_sent_and_not_used_is_not_no_milk(
+    client: FlaskClient, content: Content
+) -> None:
+    """12 h after birth, and nothing expressed: that would be said."""
+    early = "early-expression"
+    born = birth(12)
+    server = {"fhirServer": BASE_OF_HERS}
+    none = client.post(VIEW, json=hook_request(content, born, **server)).get_json()["cards"]
+    assert early in told(none)
+    elsewhere = {"subject": {"reference": "Patient/another"}}
+    for lost in (on(PROXY, milk(5, 2)), milk(5, 2) | elsewhere, milk(5, 2, subject={})):
+        request = hook_request(content, lost, **server)
+        request["prefetch"]["infantFeeding"] = bundle(born)
+        cards = told(client.post(VIEW, json=request).get_json()["cards"])
+        assert early not in cards
+        assert "milk expression and letdown (1 " in cards["data-needed"]
+
+
+def test_what_nothing_reads_may_be_left_out_unsaid(client: FlaskClient, content: Content) -> None:
+    other = milk(5, 2, code={"coding": [{"system": "http://loinc.org", "code": "718-7"}]})
+    request = hook_request(content, *average(), on(PROXY, other), fhirServer=BASE_OF_HERS)
+    assert client.post(VIEW, json=request).get_json() == {"cards": []}
+
+
+# --- medicines by reference ---------------------------------------------------------------------
+
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+PSEUDOEPHEDRINE = {"coding": [{"system": RXNORM, "code": "8896"}]}
+UUID = "urn:uuid:6a1c4d1e-5a45-4f5e-9d53-9c0a3b8d8a01"
+LOWERS = "May lower milk supply: Pseudoephedrine"
+
+
+def medication(identifier: str = "m1", **members: Any) -> dict[str, Any]:
+    return {"resourceType": "Medication", "id": identifier, **members}
+
+
+def by_reference(reference: str, **members: Any) -> dict[str, Any]:
+    return medicine(medicationReference={"reference": reference}, **members)
+
+
+OF_ANOTHER = "https://x.example/Medication/9"
+KNOWN = medication(code=PSEUDOEPHEDRINE)
+INGREDIENT, ITEM = {"itemCodeableConcept": PSEUDOEPHEDRINE}, {"reference": "Medication/m2"}
+COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReference": ITEM}])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [by_reference("Medication/m1"), KNOWN],
+        [by_reference("Medication/m1/_history/3"), KNOWN],
+        [by_reference(f"{BASE_OF_HERS}/Medication/m1"), KNOWN],
+        [by_reference(UUID), (UUID, KNOWN)],
+        [by_reference(OF_ANOTHER), (OF_ANOTHER, KNOWN)],
+        [by_reference("#m1", contained=[KNOWN])],
+        [by_reference("Medication/m1"), medication(ingredient=[INGREDIENT])],
+        [by_reference("Medication/m1"), COMBINED, medication("m2", code=PSEUDOEPHEDRINE)],
+        [medicine(medicationReference={"display": "Pseudoephedrine 60 mg"})],
+    ],
+)
+def test_a_medicine_is_found_wherever_it_was_sent(
+    client: FlaskClient, content: Content, sent: list[Any]
+) -> None:
+    request = hook_request(content, *average(), fhirServer=BASE_OF_HERS)
+    entries = [each if isinstance(each, tuple) else (None, each) for each in sent]
+    request["prefetch"]["medicationRequests"] = {
+        "resourceType": "Bundle",
+        "entry": [{"fullUrl": url, "resource": resource} for url, resource in entries],
+    }
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert LOWERS in cards["medicines-and-milk"]
+
+
+def test_a_medication_that_was_not_sent_is_read_by_its_id(
+    client: FlaskClient, content: Content
+) -> None:
+    server = FhirServer({"Medication": bundle(medication(code=PSEUDOEPHEDRINE))})
+    with running(server) as address:
+        taken = by_reference("Medication/m1")
+        request = hook_request(content, *average(), taken, fhirServer=f"{address}/fhir")
+        cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert [path for path, _ in server.seen] == ["/fhir/Medication?_id=m1"]
+    assert LOWERS in cards["medicines-and-milk"]
+
+
+def test_a_medication_that_cannot_be_read_is_said(client: FlaskClient, content: Content) -> None:
+    server = FhirServer({"Medication": lambda _: fhir({}, 500)})
+    with running(server) as address:
+        taken = by_reference("Medication/m1")
+        request = hook_request(content, *average(), taken, fhirServer=f"{address}/fhir")
+        cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert "Could not be read: what her medicines are" in cards["medicines-and-milk"]
+
+
+def test_a_medicine_order_that_cannot_be_identified_is_said_to_be_so(
+    client: FlaskClient, content: Content
+) -> None:
+    unknown = medicine(medicationCodeableConcept={"text": "Xyzzymab"}, status="draft")
+    nameless = by_reference("Medication/nowhere", status="draft")
+    scan = {"resourceType": "ServiceRequest", "id": "x", "subject": {"reference": f"Patient/{HER}"}}
+    for order, words in ((unknown, "Xyzzymab: not identified"), (nameless, "not identified")):
+        request = order_request(content, order, scan)
+        cards = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
+        assert list(told(cards)) == ["order-unidentified"]
+        assert words in cards[0]["summary"]
+    request = order_request(content, scan)
+    assert client.post(SERVICES["order-sign"], json=request).get_json() == {"cards": []}
+
+
+# --- the newborn --------------------------------------------------------------------------------
+
+BABY = "baby-1"
+MRN = [{"system": "urn:mrn", "value": "M-1"}]
+ROLE = "http://terminology.hl7.org/CodeSystem/v3-RoleCode"
+SHE = {"resourceType": "Patient", "id": HER, "identifier": MRN}
+PACIFIER = observation("pacifier-use", True, subject={"reference": f"Patient/{BABY}"})
+
+
+def related(code: str = "MTH", **members: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "RelatedPerson",
+        "id": "rp",
+        "patient": {"reference": f"Patient/{BABY}"},
+        "relationship": [{"coding": [{"system": ROLE, "code": code}]}],
+        **members,
+    }
+
+
+def stay(whole: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Encounter",
+        "id": "baby-stay",
+        "status": "in-progress",
+        "subject": {"reference": f"Patient/{BABY}"},
+        "partOf": {"reference": whole},
+    }
+
+
+LINK = {"other": {"reference": "RelatedPerson/rp"}, "type": "seealso"}
+SAME = {"other": {"reference": f"Patient/{BABY}"}, "type": "seealso"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "linked"),
+    [
+        ([SHE, related(identifier=MRN)], True),
+        ([SHE, related("GESTM", identifier=MRN)], True),
+        ([SHE | {"link": [LINK]}, related("NMTH")], True),
+        ([stay("Encounter/encounter-1")], True),  # hers, by the context of the hook
+        ([SHE, related("FTH", identifier=MRN)], False),
+        ([SHE, related(identifier=[{"value": "M-1"}])], False),  # a number without a system
+        ([SHE, related()], False),
+        ([SHE | {"link": [SAME]}], False),  # that says that both are one person
+        ([stay("Encounter/of-another")], False),
+        ([], False),
+    ],
+)
+def test_records_of_a_newborn_count_when_something_links_it_to_her(
+    client: FlaskClient, content: Content, sent: list[dict[str, Any]], linked: bool
+) -> None:
+    request = hook_request(content, *average())
+    request["prefetch"]["infantFeeding"] = bundle(PACIFIER)
+    request["prefetch"]["patient"] = SHE if SHE in sent else None
+    request["prefetch"]["conditions"] = bundle(*sent)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("pacifier" in cards.get("supply-risk-factors", "")) is linked
+
+
+def test_a_hospital_can_ask_for_the_newborns_records(tmp_path: Path) -> None:
+    shipped = load_content()
+    assert "newbornConditions" not in shipped.prefetch_templates
+    own = {"prefetch": [{"id": "newbornConditions", "asked": True}]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    asked = load_content(tmp_path).prefetch_templates["newbornConditions"]
+    assert asked == "Condition?encounter.part-of.patient={{context.patientId}}"
+
+
+# --- whose chart it is --------------------------------------------------------------------------
+
+
+def years_ago(years: float) -> str:
+    return (NOW - timedelta(days=365.25 * years)).date().isoformat()
+
+
+FAILED = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "timeout"}]}
+
+
+@pytest.mark.parametrize(
+    ("patient", "status"),
+    [
+        ({"gender": "female", "birthDate": years_ago(30)}, 412),
+        ({"gender": "female"}, 412),
+        ({"gender": "other", "birthDate": years_ago(30)}, 412),
+        (None, 412),
+        ({"gender": "male", "birthDate": years_ago(30)}, 200),
+        ({"gender": "female", "birthDate": years_ago(70)}, 200),
+        ({"gender": "female", "birthDate": years_ago(8)}, 200),
+        ({"gender": "female", "deceasedBoolean": True}, 200),
+    ],
+)
+def test_a_chart_that_could_not_be_read_is_refused_where_it_could_be_a_mothers(
+    client: FlaskClient, content: Content, patient: dict[str, Any] | None, status: int
+) -> None:
+    request = hook_request(content)
+    request["prefetch"]["milkExpression"] = FAILED
+    if patient is not None:
+        request["prefetch"]["patient"] = patient | {"resourceType": "Patient", "id": HER}
+    answer = client.post(VIEW, json=request)
+    if status == 412:
+        outcome(answer, 412)
+    else:
+        assert (answer.status_code, answer.get_json()) == (200, {"cards": []})
+
+
+@pytest.mark.parametrize(
+    ("patient", "silent"),
+    [
+        ({"birthDate": years_ago(8)}, True),
+        ({"deceasedDateTime": years_ago(0.01)}, True),
+        ({"birthDate": years_ago(66)}, False),  # where a birth is recorded, it is believed
+        ({"gender": "male", "birthDate": years_ago(30)}, False),
+    ],
+)
+def test_there_is_never_a_card_on_a_child_or_on_the_dead(
+    client: FlaskClient, content: Content, patient: dict[str, Any], silent: bool
+) -> None:
+    request = hook_request(content, *average(), observation("smoking-status", "smoker"))
+    request["prefetch"]["patient"] = patient | {"resourceType": "Patient", "id": HER}
+    cards = client.post(VIEW, json=request).get_json()["cards"]
+    assert (cards == []) is silent
+
+
+# --- what is counted ----------------------------------------------------------------------------
+
+
+def test_what_was_left_out_is_counted_by_reason(content: Content) -> None:
+    sent = [
+        milk(5, 1),
+        on(PROXY, milk(5, 2)),
+        on(PROXY, milk(5, 3)),
+        milk(5, 4, subject={"reference": "Patient/another"}),
+        milk(5, 5, subject={"identifier": {"value": "M-1"}}),
+    ]
+    request = hook_request(content, *sent, fhirServer=BASE_OF_HERS)
+    hook, context = read_request(json.dumps(request).encode(), "patient-view")
+    chart = gather(content, hook, context, None, 0)
+    assert chart.left_out == {
+        "another-server": 2,
+        "another-patient": 1,
+        "unreadable-reference": 1,
+    }
+    assert chart.partial == {"milkExpression"}
+    facts = Evaluation(content).case(chart, NOW).facts
+    assert facts["expressed-milk-volume"].measure("sum-so-far") == 5
+
+
+def test_a_record_that_was_sent_for_a_key_twice_counts_once(content: Content) -> None:
+    one = milk(5, 1)
+    request = hook_request(content, one)
+    request["prefetch"]["motherObservations"] = bundle(one)
+    hook, context = read_request(json.dumps(request).encode(), "patient-view")
+    chart = gather(content, hook, context, None, 0)
+    assert len(chart.hers("Observation")) == 1
+    assert chart.is_whole
+    assert chart.answers["deliveries"] == Answer(State.NULL)
