@@ -44,13 +44,17 @@ class OutgoingError(Exception):
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host names this machine in so many words; a name that resolves to it does not."""
+    """Whether a host names this machine in so many words; a name that resolves to it does not.
+
+    Nor does an IPv4 address that is written as IPv6, whatever the version of Python says of it.
+    """
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
+        ip = ipaddress.ip_address((host or "").strip("[]"))
     except ValueError:
         return False
+    return ip.is_loopback and _inside(ip) is None
 
 
 def may_go_to(address: str, networks: Sequence[Network]) -> bool:

@@ -247,7 +247,8 @@ class HookRequest(_Lenient):
 def read_object(body: bytes, decode: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
     """The JSON object that a body is. Raises ``Refusal`` (400) if it is none.
 
-    What is nested more than 1,024 deep is no JSON to the parser.
+    What is nested too deep for the parser is no JSON: 1,024 levels, or some thousands where a newer
+    Python allows them and only the typed decoder reads it.
     """
     try:
         document = decode(body)

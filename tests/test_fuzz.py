@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -77,6 +78,22 @@ def test_what_is_nested_more_than_1024_deep_is_no_json(
     assert client.post(VIEW, json=request).status_code == 200
     text = b'{"hook": "patient-view", "x": ' + b"[" * 1100 + b"]" * 1100 + b"}"
     outcome(client.post(VIEW, data=text, content_type="application/json"), 400)
+
+
+@pytest.mark.parametrize("depth", [1100, 9000])
+@pytest.mark.parametrize("member", ["id", "valueQuantity", "extension", "subject"])
+def test_a_record_nested_deeper_is_refused_or_spoils_nothing(
+    client: FlaskClient, content: Content, member: str, depth: int
+) -> None:
+    """Which of the two depends on the version of Python: how deep the decoder can go."""
+    odd = inhibited()[-1] | {member: "deep"}
+    request = json.dumps(hook_request(content, *inhibited(), odd))
+    text = request.replace('"deep"', "[" * depth + "]" * depth)
+    answer = client.post(VIEW, data=text, content_type="application/json")
+    if answer.status_code == 200:
+        assert answer.get_json()["cards"]
+    else:
+        outcome(answer, 400)
 
 
 def test_an_odd_record_beside_the_others_spoils_nothing(content: Content) -> None:

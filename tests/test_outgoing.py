@@ -132,7 +132,9 @@ def test_what_names_this_machine(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", [None, "", "localhost.", "127.1", "2130706433", "example.org"])
+@pytest.mark.parametrize(
+    "host", [None, "", "localhost.", "127.1", "2130706433", "::ffff:127.0.0.1", "example.org"]
+)
 def test_what_does_not(host: str | None) -> None:
     assert not is_loopback(host)
 
