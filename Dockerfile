@@ -6,18 +6,19 @@
 #     -e CDS_BASE_URL=https://cds.example.org -p 8000:8000 lactation-cds
 FROM python:3.11-slim AS built
 WORKDIR /build
+COPY build.lock .
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes -r build.lock
 COPY requirements.lock .
 RUN python -m venv /opt/lactation-cds \
  && /opt/lactation-cds/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY . .
-RUN /opt/lactation-cds/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/lactation-cds/bin/pip install --no-cache-dir --no-deps /wheel/*.whl
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home cds && install -d -o cds /data
 COPY --from=built /opt/lactation-cds /opt/lactation-cds
-COPY --from=built /build/cds_service /build/cds_service
-COPY --from=built /build/cards /build/cards
-COPY --from=built /build/fhir_fixtures /build/fhir_fixtures
 USER 10001
 WORKDIR /data
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -1,10 +1,11 @@
 # Everything runs from the lock files, in an environment of its own: requirements.lock is what serves,
-# requirements-dev.lock that and what it is tested with. Needs Python 3.11 or newer.
+# requirements-dev.lock that and what it is tested with, build.lock what makes the wheel. Needs Python
+# 3.11 or newer.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
+.PHONY: run test check wheel bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -19,6 +20,10 @@ check: .venv/ready
 	@$(BIN)/mypy
 	@$(BIN)/cds-service content check > /dev/null
 	@$(MAKE) --no-print-directory audit
+
+# The source distribution, and the wheel that is made from it, in dist.
+wheel: .venv/ready
+	@$(BIN)/python -m build --no-isolation
 
 # Known vulnerabilities of what is locked. Without a database to ask, it says so and goes on.
 UNREACHABLE := could not be audited|ConnectionError|Max retries|timed out|ServiceError|HTTPError
@@ -88,4 +93,4 @@ docs: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-tools .venv-peer build benchmarks/last *.egg-info
+	rm -rf .venv .venv-tools .venv-peer dist benchmarks/last

@@ -33,9 +33,10 @@ from .content import (
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES, FactValue
 from .medicines import LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
+from .shipped import shipped_directory
 from .wording import LONGEST_SUMMARY, Wording, change_texts
 
-SHIPPED = Path(__file__).resolve().parent.parent / "cards"
+SHIPPED = shipped_directory("cards")
 # What stands in a suggestion until a request fills it in.
 SOMEONE = "Patient/someone"
 

@@ -134,7 +134,8 @@ class Database:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except (SQLAlchemyError, OSError, KeyError) as error:
-            raise DatabaseError(f"the database cannot be used ({type(error).__name__})") from None
+            reason = f"the database of CDS_DATABASE_URL cannot be used ({type(error).__name__})"
+            raise DatabaseError(reason) from None
 
     def is_ready(self) -> bool:
         """Whether it answers, and has the tables that this version needs."""

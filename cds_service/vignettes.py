@@ -29,10 +29,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .content_files import AuthoredYaml
+from .shipped import shipped_directory
 from .times import duration
 from .wording import change_texts
 
-SHIPPED = Path(__file__).resolve().parent.parent / "fhir_fixtures"
+SHIPPED = shipped_directory("fhir_fixtures")
 CLINICIAN = "Practitioner/clinician"
 
 _DATE_TIME = re.compile(r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2}))?$")

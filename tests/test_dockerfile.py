@@ -174,19 +174,28 @@ def healthy(image: Image, port: int) -> bool:
 
 
 def test_it_leaves_out_what_only_the_work_on_it_needs(image: Image) -> None:
-    assert not image.stage.inside("/build/tests").exists()
-    assert not image.stage.inside("/build/.git").exists()
+    for place in ("/build", "/opt/build", "/wheel"):
+        assert not image.stage.inside(place).exists()
 
 
-def test_what_serves_is_locked_as_what_is_tested() -> None:
-    """Each pin with its hashes, in ``requirements.lock``, is one of ``requirements-dev.lock``."""
-    serves, tested = (
-        {pin.partition(" ")[0]: set(re.findall(r"--hash=\S+", pin)) for pin in pins(name)}
-        for name in ("requirements.lock", "requirements-dev.lock")
+def test_it_has_the_wheel_and_no_link_to_where_it_was_built(image: Image) -> None:
+    (packages,) = image.stage.inside("/opt/lactation-cds/lib").glob("python3*/site-packages")
+    for name in ("command.py", "cards/rows.yaml", "fhir_fixtures/inhibited-letdown/bundle.json"):
+        assert (packages / "cds_service" / name).is_file()
+    assert not list(packages.glob("*lactation_cds*.pth"))
+    assert not (packages / "hatchling").exists()
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
+def test_what_is_installed_is_locked_as_what_is_tested(name: str) -> None:
+    """Each pin with its hashes is one of ``requirements-dev.lock``."""
+    installed, tested = (
+        {pin.partition(" ")[0]: set(re.findall(r"--hash=\S+", pin)) for pin in pins(lock)}
+        for lock in (name, "requirements-dev.lock")
     )
-    assert all(serves.values())
-    assert serves.items() <= tested.items()
-    assert not any(pin.startswith(("pytest=", "mypy=", "ruff=")) for pin in serves)
+    assert all(installed.values())
+    assert installed.items() <= tested.items()
+    assert not any(pin.startswith(("pytest=", "mypy=", "ruff=")) for pin in installed)
 
 
 def pins(name: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""What is installed: the wheel and the source distribution, and that the wheel alone is enough.
+"""The wheel and the source distribution: what is in them, what they need, and that they start.
 
-It is installed as the README says, into an environment of its own: the locked packages with their
-hashes, and then the wheel. It runs in a folder that is not the repository, and that nothing can be
-written to.
+The wheel is installed as the README says, into an environment of its own: the locked packages with
+their hashes, then the wheel. It runs outside of the repository, in a folder that cannot be written.
 """
 
 from __future__ import annotations
@@ -177,7 +176,7 @@ def test_what_the_code_imports_is_a_dependency() -> None:
     distributions = packages_distributions()
     for path in sorted((ROOT / "cds_service").rglob("*.py")):
         for name in imported(ast.parse(path.read_text())) - sys.stdlib_module_names:
-            found = {canonicalize_name(each) for each in distributions[name]}
+            found = {canonicalize_name(each) for each in distributions.get(name, ())}
             assert found & declared, f"{path.name} imports {name}"
 
 
@@ -222,9 +221,10 @@ def command(
     """``cds-service`` of an environment that has the wheel, and nothing but what is locked."""
     home = tmp_path_factory.mktemp("environment")
     succeed([request.param, "-m", "venv", str(home)])
-    install = [str(home / "bin/python"), "-m", "pip", "install", "--quiet"]
-    succeed([*install, "--require-hashes", "-r", str(ROOT / "requirements.lock")])
-    succeed([*install, "--no-deps", str(built.wheel)])
+    pip = [str(home / "bin/python"), "-m", "pip"]
+    succeed([*pip, "install", "--quiet", "--require-hashes", "-r", str(ROOT / "requirements.lock")])
+    succeed([*pip, "install", "--quiet", "--no-deps", str(built.wheel)])
+    succeed([*pip, "check"])  # what is locked is all that the wheel asks for
     return str(home / "bin/cds-service")
 
 

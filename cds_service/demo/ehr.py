@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Collection
@@ -15,7 +16,7 @@ import requests
 from ..content import Content
 from ..content_loader import load_content
 from ..protocol import HOOKS
-from ..vignettes import CLINICIAN, Vignette, vignettes
+from ..vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
 from .fhir_store import FhirStore
 
 EXAMPLE_SERVER = "https://example.org/fhir"
@@ -136,8 +137,12 @@ def example_request(content: Content, mother: Vignette) -> dict[str, Any]:
 def write_examples() -> None:
     """Write the Bundle of each ``mother.yaml``, and ``request.json`` beside each Bundle.
 
-    Called by ``make fixtures``.
+    Called by ``make fixtures``. Ends with a message if it is not in a checkout of the repository.
     """
+    if not (SHIPPED.parent / "pyproject.toml").exists():
+        sys.exit(
+            "Fixtures are written in a checkout of the repository, not into what is installed."
+        )
     content = load_content()
     for mother in vignettes():
         bundle = mother.rebuild()
