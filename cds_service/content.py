@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from .codes import CodeIndex, CodeSet, Comparison, Systems
 from .conditions import Condition, compile_condition
 from .facts import FactValue
 from .times import HOUR, duration
@@ -184,6 +185,23 @@ class FactSpec(Entry):
 
 
 _ANNOTATION = re.compile(r"\{[^{}]*\}")
+
+
+class CodeSystem(Entry):
+    """A code system of records: its address, its other addresses, and how codes are compared.
+
+    ``hierarchical`` ones have families: a code with all that begin with it. An entry with
+    ``same_as`` is only one more address of another one.
+    """
+
+    id: Identifier
+    url: str
+    aliases: list[str] = Field(default_factory=list)
+    same_as: Identifier | None = None
+    compare: Comparison = "exact"
+    hierarchical: bool = False
+    note: str | None = None
+    verified: str | None = None
 
 
 class UnitKind(Entry):
@@ -480,6 +498,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "evidence": Evidence,
     "grades": Grade,
     "prefetch": PrefetchKey,
+    "systems": CodeSystem,
     "units": UnitKind,
     "facts": FactSpec,
     "parameters": Parameter,
@@ -518,6 +537,7 @@ class Content:
     evidence: dict[str, Evidence]
     grades: dict[str, Grade]
     prefetch: dict[str, PrefetchKey]
+    systems: dict[str, CodeSystem]
     units: dict[str, UnitKind]
     facts: dict[str, FactSpec]
     parameters: dict[str, Parameter]
@@ -532,16 +552,15 @@ class Content:
     medicines: dict[str, Medicine]
     feeds: dict[str, Feed]
     override_reasons: dict[str, OverrideReason]
-    codes: dict[str, list[tuple[str, str]]]
+    codes: dict[str, CodeSet]  # by the url of the value set
+    addresses: Systems  # each code system by each of its addresses
     # What follows is derived from the above when it is loaded, so that a request only looks up.
-    facts_by_code: dict[str, dict[tuple[str, str], tuple[FactSpec, ...]]] = field(
-        default_factory=dict
-    )  # by resource type
-    answers: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)  # by fact
+    facts_by_code: dict[str, CodeIndex[FactSpec]] = field(default_factory=dict)  # by resource type
+    answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact
     not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
-    activities: dict[tuple[str, str], str] = field(default_factory=dict)
+    activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
@@ -557,10 +576,7 @@ class Content:
             return ()
         found: tuple[FactSpec, ...] = ()
         for coding in codings:
-            try:
-                specs = by_code.get((coding["system"], coding["code"]), ())
-            except (KeyError, TypeError):  # no code, or one that is a list or an object
-                continue
+            specs = by_code.find(coding)
             found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
         return found
 
@@ -604,7 +620,7 @@ class Content:
 
     def codes_of(self, fact_id: str) -> list[tuple[str, str]]:
         """The codes that mean a fact: our own, and those of its ValueSet."""
-        return [(OWN_FACT, fact_id), *self.codes.get(f"{VALUE_SET}{fact_id}", [])]
+        return [(OWN_FACT, fact_id), *self.codes.get(f"{VALUE_SET}{fact_id}", ())]
 
     def entries_of(self, sections: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """Every entry of some sections, with the section."""

@@ -94,8 +94,7 @@ class ContentFiles:
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.raw: dict[str, dict[str, _Mapping]] = {section: {} for section in SECTIONS}
-        self.codes: dict[str, list[tuple[str, str]]] = {}
-        self.value_set_files: dict[str, str] = {}
+        self.value_sets: list[tuple[str, dict[str, Any]]] = []  # with the file of each
         self.digest = hashlib.sha256()
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
@@ -160,13 +159,7 @@ class ContentFiles:
         if not url.startswith(VALUE_SET):
             self.faults.append(Fault(name, 1, f"its url must start with {VALUE_SET}"))
             return
-        self.value_set_files.setdefault(url, name)
-        codes = self.codes.setdefault(url, [])
-        for include in value_set.get("compose", {}).get("include", ()):
-            for concept in include.get("concept", ()):
-                pair = (include.get("system", ""), concept["code"])
-                if pair not in codes:
-                    codes.append(pair)
+        self.value_sets.append((name, value_set))
 
     def fill_assessments(self) -> None:
         """Give each finding of an assessment its ``when``: all the words of its line."""

@@ -14,12 +14,14 @@ from typing import Any, get_args
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
+from .codes import CodeIndex, CodeSet, System, Systems, normal_forms
 from .conditions import Condition, FactCompares, FactIs, Known, Taking
 from .content import (
     MEDICATIONS,
     MEDICINE_TYPES,
     OWN_ACTIVITY,
     OWN_ANSWER,
+    OWN_FACT,
     SECTIONS,
     VALUE_SET,
     WITH_CONDITIONS,
@@ -54,7 +56,13 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     sections: dict[str, Any] = {
         section.replace("-", "_"): files.build(section) for section in SECTIONS
     }
-    content = Content(version=files.digest.hexdigest()[:12], codes=files.codes, **sections)
+    addresses = _addresses(sections["systems"], files)
+    content = Content(
+        version=files.digest.hexdigest()[:12],
+        codes=_code_sets(addresses, files),
+        addresses=addresses,
+        **sections,
+    )
     _settle_units_and_answers(content, files)
     _index(content)
     _check_references(content, files)
@@ -72,6 +80,89 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     return content
 
 
+def _addresses(systems: dict[str, Any], files: ContentFiles) -> Systems:
+    """Each code system by each of its addresses."""
+    addresses: Systems = {}
+    for entry in systems.values():
+        meant = entry if entry.same_as is None else systems.get(entry.same_as)
+        if meant is None or meant.same_as is not None:
+            files.fault("systems", entry.id, f"there is no system '{entry.same_as}' to be the same")
+            continue
+        system = System(meant.url, meant.compare, meant.hierarchical)
+        for address in (entry.url, *entry.aliases):
+            if addresses.setdefault(address, system).url != system.url:
+                files.fault("systems", entry.id, f"{address} is an address of another system")
+    return addresses
+
+
+def _code_sets(addresses: Systems, files: ContentFiles) -> dict[str, CodeSet]:
+    """The codes of the ValueSets by url; those of a later file are laid over the earlier ones."""
+    sets: dict[str, CodeSet] = {}
+    for file, value_set in files.value_sets:
+        codes = CodeSet()
+        compose = value_set.get("compose", {})
+        faults = [*_read_part(compose.get("include", ()), True, codes, addresses)]
+        taken_out = CodeSet()
+        faults += _read_part(compose.get("exclude", ()), False, taken_out, addresses)
+        faults += _included_and_taken_out(codes, taken_out, addresses)
+        files.faults += [Fault(file, 1, reason) for reason in faults]
+        known = sets.setdefault(value_set["url"], CodeSet())
+        for part in (codes, taken_out):
+            known.concepts.update(part.concepts)
+            known.families.update(part.families)
+    return sets
+
+
+def _read_part(
+    parts: Iterable[dict[str, Any]], counts: bool, codes: CodeSet, addresses: Systems
+) -> Iterator[str]:
+    """Read ``include`` or ``exclude`` of a ValueSet into a set; what cannot be used, in words."""
+    for part in parts:
+        url = part.get("system")
+        for name in sorted(part.keys() - {"system", "version", "concept", "filter", "id"}):
+            yield f"'{name}' of a value set cannot be used here"
+        if url is None:
+            yield "each include and exclude needs a system"
+            continue
+        if not part.get("concept") and not part.get("filter"):
+            yield f"all of {url} cannot be meant: list concepts, or a family"
+        system = addresses.get(url, System(url))
+        for concept in part.get("concept", ()):
+            codes.concepts[system.url, concept["code"]] = counts
+            if not normal_forms(concept["code"], system.comparison):
+                yield f"{concept['code']} is no code of {url}"
+        for each in part.get("filter", ()):
+            family = each["value"]
+            if len(part["filter"]) > 1 or part.get("concept"):
+                yield "one filter stands alone in its include or exclude"
+            if (each["property"], each["op"]) != ("concept", "is-a"):
+                written = f"{each['property']} {each['op']}"
+                yield f"the filter {written} cannot be used: only concept is-a"
+            elif not system.hierarchical:
+                yield f"{url} is not said to be hierarchical: it has no family of {family}"
+            elif len(normal_forms(family, system.comparison)) != 1:
+                yield f"{family} is no code of {url}"
+            else:
+                codes.families[system.url, family] = counts
+
+
+def _included_and_taken_out(
+    included: CodeSet, taken_out: CodeSet, addresses: Systems
+) -> Iterator[str]:
+    """FHIR lets ``exclude`` win, this service the more specific entry: both must say the same."""
+    index: CodeIndex[str] = CodeIndex(addresses)
+    index.add(
+        CodeSet(
+            *(dict.fromkeys(codes, True) for codes in (taken_out.concepts, taken_out.families))
+        ),
+        "taken out",
+    )
+    index.settle()
+    for url, code in (*included.concepts, *included.families):
+        if index.find({"system": url, "code": code}):
+            yield f"{code} of {url} is included, and excluded too"
+
+
 def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
     yes_no = {"yes": AnswerSpec(label="yes"), "no": AnswerSpec(label="no")}
     for spec in content.facts.values():
@@ -83,12 +174,12 @@ def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
             spec.answers = {**yes_no, **spec.answers}
         if spec.type == "coded" and not spec.answers:
             files.fault("facts", spec.id, "a coded fact needs answers")
-        codes: dict[tuple[str, str], str] = {}
+        codes: CodeIndex[str] = CodeIndex(content.addresses)
         for answer in spec.answers:
-            codes[OWN_ANSWER, answer] = answer
+            codes.add(CodeSet({(OWN_ANSWER, answer): True}), answer)
             for name in (f"{spec.id}-{answer}", answer if spec.type == "yes-no" else ""):
-                for pair in content.codes.get(f"{VALUE_SET}{name}", ()):
-                    codes[pair] = answer
+                codes.add(content.codes.get(f"{VALUE_SET}{name}", CodeSet()), answer)
+        codes.settle()
         content.answers[spec.id] = codes
 
 
@@ -118,15 +209,19 @@ def _index(content: Content) -> None:
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
     for spec in content.facts.values():
         for kind in ("Observation", *(source.resource for source in spec.also_from)):
-            by_code = content.facts_by_code.setdefault(kind, {})
-            for pair in content.codes_of(spec.id):
-                by_code[pair] = (*by_code.get(pair, ()), spec)
+            by_code = content.facts_by_code.setdefault(kind, CodeIndex(content.addresses))
+            by_code.add(CodeSet({(OWN_FACT, spec.id): True}), spec)
+            by_code.add(content.codes.get(f"{VALUE_SET}{spec.id}", CodeSet()), spec)
+    for by_code in content.facts_by_code.values():
+        by_code.settle()
+    content.activities = CodeIndex(content.addresses)
     for name, intervention in content.interventions.items():
-        content.activities[OWN_ACTIVITY, name] = name
+        content.activities.add(CodeSet({(OWN_ACTIVITY, name): True}), name)
         if intervention.medicine is not None and intervention.guards:
             content.guarded[intervention.medicine] = intervention
-        for pair in content.codes.get(f"{VALUE_SET}activity-{name}", ()):
-            content.activities[pair] = name
+        standard = content.codes.get(f"{VALUE_SET}activity-{name}", CodeSet())
+        content.activities.add(standard, name)
+    content.activities.settle()
     for key in content.prefetch.values():
         others = content.keys_by_resource.get(key.resource, ())
         content.keys_by_resource[key.resource] = (*others, key.id)
@@ -167,9 +262,10 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     known_value_sets |= {f"{VALUE_SET}medicine-{name}" for name in content.medicines}
     known_value_sets |= {f"{VALUE_SET}feed-{name}" for name in content.feeds}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
-    for url, file in files.value_set_files.items():
-        if url not in known_value_sets:
-            files.faults.append(Fault(file, 1, f"{url} belongs to no fact, answer or activity"))
+    for file, value_set in files.value_sets:
+        if value_set["url"] not in known_value_sets:
+            reason = f"{value_set['url']} belongs to no fact, answer or activity"
+            files.faults.append(Fault(file, 1, reason))
     takable = {*get_args(Effect), *files.raw["medicines"]}
     orderable = takable | files.raw["feeds"].keys() | {UNIDENTIFIED}
     asked: set[str] = set()

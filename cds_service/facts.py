@@ -382,10 +382,7 @@ def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
     if not isinstance(concept, dict):
         raise _without_value(part)
     known = content.answers[spec.id]
-    answers = {
-        known.get((coding.get("system"), coding.get("code")))
-        for coding in concept.get("coding") or ()
-    } - {None}
+    answers = {answer for coding in concept.get("coding") or () for answer in known.find(coding)}
     if len(answers) == 1:
         (answer,) = answers
         return str(answer)

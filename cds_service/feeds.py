@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from .chart import reference_to
+from .codes import CodeIndex, CodeSet
 from .content import VALUE_SET
 from .names import Names
 
@@ -50,13 +51,13 @@ class FeedIndex:
     """The content's feeds by code and by name."""
 
     def __init__(self, content: Content) -> None:
-        self._by_code: dict[tuple[str, str], Feed] = {}
+        self._by_code: CodeIndex[Feed] = CodeIndex(content.addresses)
         self._by_name: Names[Feed] = Names()
         for feed in content.feeds.values():
-            for pair in content.codes.get(f"{VALUE_SET}feed-{feed.id}", ()):
-                self._by_code[pair] = feed
+            self._by_code.add(content.codes.get(f"{VALUE_SET}feed-{feed.id}", CodeSet()), feed)
             for name in feed.names:
                 self._by_name.add(name, feed)
+        self._by_code.settle()
 
     def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[OrderedFeed]:
         """The feeds that are being ordered for her infant, each once; others are passed over."""
@@ -80,8 +81,7 @@ class FeedIndex:
             for coding in codings if isinstance(codings, list) else ():
                 if not isinstance(coding, dict):
                     continue
-                feed = self._by_code.get((str(coding.get("system")), str(coding.get("code"))))
-                if feed is not None:
+                for feed in self._by_code.find(coding):
                     yield OrderedFeed(feed, "code")
                 texts.append(coding.get("display"))
             for text in texts:

@@ -242,14 +242,7 @@ class MotherCase:
         for concept in concepts:
             codings = concept.get("coding") if isinstance(concept, dict) else None
             for coding in codings if isinstance(codings, list) else ():
-                if not isinstance(coding, dict):
-                    continue
-                try:
-                    activity = self.content.activities.get((coding["system"], coding["code"]))
-                except (KeyError, TypeError):  # no code, or one that is a list or an object
-                    continue
-                if activity is not None:
-                    activities.add(activity)
+                activities.update(self.content.activities.find(coding))
         return activities
 
 

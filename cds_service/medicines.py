@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
 from .chart import category_of, member_of, reference_to, text_of
+from .codes import CodeIndex, CodeSet
 from .content import VALUE_SET
 from .names import LONGEST_TEXT, Names
 
@@ -88,18 +89,20 @@ class MedicineIndex:
     """The content's medicines by code and by the words of their names."""
 
     def __init__(self, content: Content) -> None:
-        self._none_known = set(content.codes.get(NO_ALLERGY, ()))
-        self._by_code: dict[tuple[str, str], list[Medicine]] = {}
+        self._none_known: CodeIndex[str] = CodeIndex(content.addresses)
+        self._none_known.add(content.codes.get(NO_ALLERGY, CodeSet()), NO_ALLERGY)
+        self._none_known.settle()
+        self._by_code: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._by_name: Names[str] = Names()  # the id of each
         self._medicines = content.medicines
         for medicine in content.medicines.values():
-            pairs = [(code.system, code.code) for code in medicine.codes]
-            for pair in dict.fromkeys(
-                pairs + content.codes.get(f"{VALUE_SET}medicine-{medicine.id}", [])
-            ):
-                self._by_code.setdefault(pair, []).append(medicine)
+            own = CodeSet({(code.system, code.code): True for code in medicine.codes})
+            self._by_code.add(own, medicine)
+            products = content.codes.get(f"{VALUE_SET}medicine-{medicine.id}", CodeSet())
+            self._by_code.add(products, medicine)
             for name in medicine.names:
                 self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
+        self._by_code.settle()
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
         """Her active medicines, each once, by name; those that the content knows come first."""
@@ -145,7 +148,7 @@ class MedicineIndex:
                 continue
             code = member_of(resource, "code")
             concept = code if isinstance(code, dict) else {}
-            if any(pair in self._none_known for pair in _pairs_of(concept)):
+            if any(self._none_known.find(coding) for coding in _codings_of(concept)):
                 allergies.asked = True
                 continue
             for found in self._recognise(concept):
@@ -181,8 +184,7 @@ class MedicineIndex:
         codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
         by_code: dict[str, Medicine] = {}
         for coding in codings:
-            pair = (str(coding.get("system")), str(coding.get("code")))
-            by_code.update({medicine.id: medicine for medicine in self._by_code.get(pair, ())})
+            by_code.update({medicine.id: medicine for medicine in self._by_code.find(coding)})
         if by_code:
             for medicine in by_code.values():
                 yield TakenMedicine(medicine.name, medicine, "code", among=len(by_code))
@@ -226,13 +228,9 @@ def plain(text: str, longest: int = LONGEST_NAME) -> str:
 
 
 def _codes_of(concept: Any) -> set[str]:
-    return {code for _, code in _pairs_of(concept)}
+    return {str(coding.get("code")) for coding in _codings_of(concept)}
 
 
-def _pairs_of(concept: Any) -> list[tuple[str, str]]:
+def _codings_of(concept: Any) -> list[dict[str, Any]]:
     codings = concept.get("coding") if isinstance(concept, dict) else None
-    return [
-        (str(coding.get("system")), str(coding.get("code")))
-        for coding in (codings if isinstance(codings, list) else ())
-        if isinstance(coding, dict)
-    ]
+    return [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []

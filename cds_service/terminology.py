@@ -6,10 +6,11 @@ ValueSet, of our own code and of the standard ones that mean the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .cards import TOPIC_SYSTEM
+from .codes import CodeSet, Pair
 from .content import OWN_ACTIVITY, OWN_ANSWER, OWN_FACT, VALUE_SET, Content
 
 OWN_FINDING = "urn:lactation-cds:finding"
@@ -46,7 +47,7 @@ def code_systems(content: Content) -> dict[str, dict[str, Any]]:
 
 def value_sets(content: Content) -> dict[str, dict[str, Any]]:
     """A FHIR R4 ValueSet for each fact, coded answer, activity, medicine and feed, by file name."""
-    sets: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    sets: dict[str, tuple[str, list[Pair]]] = {}
     for fact in content.facts.values():
         sets[fact.id] = fact.label, [(OWN_FACT, fact.id)]
         if fact.type == "coded":
@@ -64,19 +65,15 @@ def value_sets(content: Content) -> dict[str, dict[str, Any]]:
         sets[f"feed-{feed.id}"] = feed.name, []
     made = {}
     for name, (title, pairs) in sets.items():
-        pairs = list(dict.fromkeys([*pairs, *content.codes.get(VALUE_SET + name, ())]))
-        if pairs:
-            made[f"ValueSet-lactation-cds-{name}.json"] = _value_set(content, name, title, pairs)
+        standard = content.codes.get(VALUE_SET + name, CodeSet())
+        codes = CodeSet(dict.fromkeys(pairs, True) | standard.concepts, standard.families)
+        if codes.concepts or codes.families:
+            made[f"ValueSet-lactation-cds-{name}.json"] = _value_set(content, name, title, codes)
     return made
 
 
-def _value_set(
-    content: Content, name: str, title: str, pairs: list[tuple[str, str]]
-) -> dict[str, Any]:
-    systems: dict[str, list[dict[str, str]]] = {}
-    for system, code in pairs:
-        systems.setdefault(system, []).append({"code": code})
-    include = [{"system": system, "concept": codes} for system, codes in systems.items()]
+def _value_set(content: Content, name: str, title: str, codes: CodeSet) -> dict[str, Any]:
+    compose = {"include": list(_parts(codes, True)), "exclude": list(_parts(codes, False))}
     return {
         "resourceType": "ValueSet",
         "id": f"lactation-cds-{name}"[:64],
@@ -86,8 +83,22 @@ def _value_set(
         "title": title,
         "status": "draft",
         "experimental": False,
-        "compose": {"include": include},
+        "compose": {part: written for part, written in compose.items() if written},
     }
+
+
+def _parts(codes: CodeSet, counting: bool) -> Iterator[dict[str, Any]]:
+    """What a set includes, or what it takes out: the concepts of each system, then each family."""
+    systems: dict[str, list[dict[str, str]]] = {}
+    for (system, code), counts in codes.concepts.items():
+        if counts is counting:
+            systems.setdefault(system, []).append({"code": code})
+    for system, concepts in systems.items():
+        yield {"system": system, "concept": concepts}
+    for (system, code), counts in codes.families.items():
+        if counts is counting:
+            family = {"property": "concept", "op": "is-a", "value": code}
+            yield {"system": system, "filter": [family]}
 
 
 def _defined(note: str | None) -> str | None:

@@ -131,7 +131,7 @@ def write_it_in_standard_codes(content: Content, sent: Sent, chance: random.Rand
         fact = fact_of(resource)
         if fact is None:
             continue
-        standard = content.codes.get(f"{VALUE_SET}{fact}", [])
+        standard = list(content.codes.get(f"{VALUE_SET}{fact}", ()))
         if standard:
             system, code = chance.choice(standard)
             local = {"system": "urn:local", "code": "1"}
@@ -141,7 +141,7 @@ def write_it_in_standard_codes(content: Content, sent: Sent, chance: random.Rand
             resource["valueCodeableConcept"] = {"coding": [{"system": system, "code": code}]}
         for coding in resource.get("valueCodeableConcept", {}).get("coding", ()):
             if coding["system"] == OWN_ANSWER:
-                codes = content.codes.get(f"{VALUE_SET}{fact}-{coding['code']}", [])
+                codes = list(content.codes.get(f"{VALUE_SET}{fact}-{coding['code']}", ()))
                 if codes:
                     coding["system"], coding["code"] = chance.choice(codes)
 
