@@ -245,3 +245,106 @@ def test_a_system_that_is_wrong_stops_the_start(tmp_path: Path, entry: str, reas
     (tmp_path / "own.yaml").write_text(f"systems: [{entry}]")
     with pytest.raises(ContentError, match=f"own.yaml:1: .*{reason}"):
         load_content(tmp_path)
+
+
+# --- the shipped families, code by code ---------------------------------------------------------
+
+WHO = "http://hl7.org/fhir/sid/icd-10"
+SNOMED = "http://snomed.info/sct"
+
+# What each fact reads of a Condition: codes that mean it, and codes beside them that do not.
+MEANT: dict[str, dict[str, tuple[str, str]]] = {
+    "mastitis": {
+        CM: (
+            "O91.02 O91.03 O91.12 O91.13 O91.22 O91.23 O91.2 N61.0 N61.1 N61.21 o9123",
+            "O91.01 O91.011 O91.11 O91.119 O91.21 O91.213 O92.13 O92.20 N60.01 N62 N64.4 P39.0",
+        ),
+        GM: ("O91.0 O91.00 O91.01 O91.10 O91.11 O91.2 O91.20 O91.21 N61", "O92.1 O92.11 N64.4"),
+        WHO: ("O91.0 O91.1 O91.2 N61", "O92.2 N64.4 P39.0"),
+        SNOMED: (
+            "45198002 271372000 700038005 270502007 63662002",
+            "200383008 200376001 237443002",
+        ),
+    },
+    "retained-placenta": {
+        CM: (
+            "O73.0 O73.1 O72.0",
+            "O72.1 O72.2 O72.3 O43.213 O44.13 O45.93 O46.93 O67.9 O02.1 O03.4",
+        ),
+        GM: ("O73.0 O73.1 O72.0", "O72.1 O72.2 O43.20 O44.1 O46.9 O67.9"),
+        WHO: ("O73 O73.1 O72.0", "O72.1 O46.9 O67.9"),
+        SNOMED: ("109894007 109895008 44216000", "371374003 275425008"),
+    },
+    "depression-history": {
+        CM: ("F32.A F32.0 F32.9 F33.1 F33.42 F53.0", "F53.1 F53 F32.81 F34.1 F31.30 F41.1 O90.6"),
+        GM: ("F32.9 F33.1 F53.0", "F53.1 F53.9 F31.3 F34.1 F41.2"),
+        WHO: ("F32.2 F33.0 F53.0", "F53.1 F34.1"),
+        SNOMED: ("35489007 370143000 58703003 36923009", "439366005"),
+    },
+    "epilepsy": {
+        CM: ("G40.909 G40.A01 G40.B19 G40.301", "G43.909 R56.9 O15.1 P90 F44.5"),
+        GM: ("G40.3 G41.0", "R56.8 O15.1 G43.1"),
+        WHO: ("G40.9 G41.9", "R56.0 G45.0"),
+    },
+    "heart-disease": {
+        CM: ("I50.9 I50.22 I42.0 O90.3 I25.10 I21.4", "I10 O90.4 I47.10 I34.0 R00.2"),
+        GM: ("I50.14 I42.0 O90.3", "I10.00 O90.4"),
+        WHO: ("I50.0 O90.3", "I10 O90.4"),
+        SNOMED: ("56265001 62377009 16253001", ""),
+    },
+    "long-qt": {
+        CM: ("I45.81 I47.20 I47.21 I49.01", "I45.89 I47.10 I47.9 I49.1 I49.9"),
+        GM: ("I47.2 I49.0", "I45.8 I47.1 I49.9"),
+        WHO: ("I47.2 I49.0", "I45.8 I47.1"),
+        SNOMED: ("9651007 442917000 31722008", "16415081000119104 870252007"),
+    },
+    "thyroid-disease": {
+        CM: ("E03.9 E05.00 E06.3 E89.0 O90.5", "E89.1 E89.2 O90.4 O90.6 E07.9 E10.9"),
+        GM: ("E03.9 E05.0 E06.1 E89.0 O90.5", "E89.2 E14.9"),
+        WHO: ("E03.9 E06.3 O90.5", "E14.9"),
+    },
+    "prolactinoma": {
+        CM: ("D35.2", "D35.00 D35.3 E22.1 E23.0"),
+        GM: ("D35.2", "D35.3 E22.1"),
+        SNOMED: ("134209002 253010003", "237662005"),
+    },
+    "liver-impairment": {
+        CM: ("K72.90 K72.00 K74.60 K70.30 K70.41", "K76.0 K70.0 K73.9 O26.613 K74.00"),
+        GM: ("K72.0 K72.71 K74.6 K70.3", "K76.0 K70.0"),
+    },
+    "breast-surgery": {
+        CM: ("Z90.11 Z90.13 Z98.82 Z98.86", "Z90.2 Z98.890 Z98.84 Z85.3"),
+        GM: ("Z90.1", "Z90.2"),
+    },
+    "polycystic-ovary-syndrome": {CM: ("E28.2", "E28.1 E28.39"), GM: ("E28.2", "E28.3")},
+    "insufficient-glandular-tissue": {CM: ("N64.82", "N64.81 N64.89 N64.4"), GM: ("", "N64.8")},
+    "parkinson-disease": {CM: ("G20 G20.A1 G20.C", "G21.11 G25.0"), GM: ("G20.00", "G21.1")},
+    "tardive-dyskinesia-or-dystonia": {CM: ("G24.01 G24.02 G24.09", "G24.3 G25.70")},
+    "gastrointestinal-bleeding-or-obstruction": {
+        CM: ("K92.2 K56.609 K63.1 K25.4 K26.1 K92.1", "K25.3 K25.7 K25.9 K57.30 K59.00"),
+        GM: ("K92.2 K56.6 K28.0", "K25.3 K59.0"),
+    },
+    "formula-medical-reason": {
+        CM: ("P70.4 P74.1 P07.32 P59.9 P92.6 P92.3", "P70.2 P92.4 P92.09 P92.1 R63.4 P39.0"),
+        GM: ("P70.4 P74.1 P07.3 P59.9 P92.5", "P92.4 P92.0 R63.4"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("fact", "system"), [(fact, system) for fact, meant in MEANT.items() for system in meant]
+)
+def test_a_family_holds_what_is_meant_and_nothing_beside_it(
+    content: Content, fact: str, system: str
+) -> None:
+    meant, beside = (codes.split() for codes in MEANT[fact][system])
+    found = {code: fact in facts_of(content, coding(system, code)) for code in (*meant, *beside)}
+    assert found == dict.fromkeys(meant, True) | dict.fromkeys(beside, False)
+
+
+@pytest.mark.parametrize("code", ["O72.0", "O72.1", "O72.2", "O44.13", "O45.93", "O46.93", "O67.9"])
+def test_a_code_of_a_haemorrhage_does_not_say_that_it_was_severe(
+    content: Content, code: str
+) -> None:
+    for system in (CM, GM, WHO):
+        assert "severe-postpartum-haemorrhage" not in facts_of(content, coding(system, code))
