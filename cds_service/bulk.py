@@ -35,6 +35,7 @@ from .chart import Answer, Chart, Resource, State, decode, patient_in, subject_o
 from .content import Content
 from .content_loader import load_content
 from .evaluation import Evaluation
+from .facts import all_too_old
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -169,6 +170,7 @@ class Summary:
     with_cards: int = 0
     cards: Counter[str] = field(default_factory=Counter)
     not_judged: int = 0
+    too_old: int = 0  # of whom all that is read is older than it counts
     unreadable: int = 0  # lines that were met in evaluating
 
     def add(self, other: Summary) -> None:
@@ -177,6 +179,7 @@ class Summary:
         self.with_cards += other.with_cards
         self.cards += other.cards
         self.not_judged += other.not_judged
+        self.too_old += other.too_old
         self.unreadable += other.unreadable
 
 
@@ -203,6 +206,7 @@ class PatientEvaluation:
             told: dict[str, Any] = {"patient": patient, "error": "no card could be judged"}
             return orjson.dumps(told) + b"\n"
         if not answered.shown:
+            summary.too_old += all_too_old(answered.facts)
             return b""
         summary.with_cards += 1
         summary.cards.update(answered.cards)

@@ -38,6 +38,7 @@ from .app import create_app
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
+from .chart import Chart
 from .conditions import Truth
 from .content import Assessment, Content
 from .content_files import ContentError
@@ -45,6 +46,7 @@ from .content_loader import load_content
 from .database import Database, DatabaseError
 from .demo.ehr import example_request
 from .evaluation import Evaluation
+from .facts import all_too_old, collect_readings, read_facts
 from .fhir_server import FhirReader
 from .findings import Conclusion, say_conclusions
 from .lactmed import (
@@ -285,13 +287,29 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         return
     console = Console()
     if not cards:
-        console.print("[green]No cards.[/] All was read, and there is nothing to do.")
+        console.print(_why_no_cards(content, chart, at))
     for card in cards:
         console.print(_panel(card))
     if assess:
         case = evaluation.case(chart, at, context.judged_orders)
         for assessment in content.assessments.values():
             console.print(_assessment_table(assessment, case.assess(assessment)))
+
+
+def _why_no_cards(content: Content, chart: Chart, now: datetime) -> str:
+    """Whether there is nothing to do, or nothing that counts."""
+    readings, problems = collect_readings(content, chart, now)
+    if not readings and not problems:
+        return "[dark_orange]No cards.[/] No record was sent that is read here."
+    if not all_too_old(read_facts(content, chart, now)):
+        return "[green]No cards.[/] All was read, and there is nothing to do."
+    found = [reading for several in readings.values() for reading in several]
+    records = len({id(reading.record) for reading in found})
+    newest = max((reading.moment for reading in found), key=lambda moment: moment.latest)
+    return (
+        f"[dark_orange]No cards.[/] {records} records, all older than their windows, the newest of "
+        f"{newest.text[:10]}. With --now they are judged as of another time."
+    )
 
 
 @main.command("evaluate-bulk")
@@ -332,6 +350,9 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
                 whole.add(summary)
                 progress.advance(task, summary.patients)
     Console().print(_bulk_table(whole, content))
+    if whole.too_old:
+        text = f"{whole.too_old:,} patients have only records that are older than their windows."
+        click.echo(f"{text} With --now they are judged as of another time.")
     missing = sorted(wanted - export.types)
     if missing:
         click.echo(f"Not exported, and so not known: {', '.join(missing)}.")

@@ -18,7 +18,7 @@ import orjson
 from .cards import EXTENSION, Printed, Setting, compose
 from .chart import Chart, Resource
 from .content import Content
-from .facts import read_facts
+from .facts import Facts, read_facts
 from .feeds import FeedIndex
 from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
@@ -33,6 +33,7 @@ class Answered:
     body: bytes
     shown: list[Shown]
     faults: int
+    facts: Facts
 
     @property
     def cards(self) -> list[str]:
@@ -91,12 +92,12 @@ class Evaluation:
         Raises ``NothingEvaluated`` if no card could be judged.
         """
         if gets_no_card(chart.patient, self.content, now):
-            return Answered(b'{"cards":[]}', [], 0)
+            return Answered(b'{"cards":[]}', [], 0, {})
         case = self.case(chart, now, orders)
         response: dict[str, Any] = {"cards": compose(case, setting, self._printed, quiet)}
         if explain and case.held_back:
             response["extension"] = {EXTENSION: {"quiet": _explain(case.held_back)}}
-        return Answered(orjson.dumps(response), case.shown, len(case.faults))
+        return Answered(orjson.dumps(response), case.shown, len(case.faults), case.facts)
 
     def cards(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()

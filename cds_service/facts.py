@@ -132,6 +132,12 @@ def _is_unread(spec: FactSpec, chart: Chart) -> bool:
     return not (chart.unavailable.isdisjoint(spec.keys) and chart.partial.isdisjoint(spec.keys))
 
 
+def all_too_old(facts: Facts) -> bool:
+    """Whether there are records of facts, and each is older than its window: but for the birth."""
+    statuses = {fact.status for fact in facts.values() if fact.spec.type != "time"}
+    return statuses - {"not-recorded", "not-available"} == {"stale"}
+
+
 def is_read(content: Content, resource: Resource) -> bool:
     """Whether anything could be read of a record: an Observation or Procedure, by its codes."""
     kind = resource["resourceType"]

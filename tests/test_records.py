@@ -49,6 +49,7 @@ RIGHT: dict[str, tuple[str, dict[str, str]]] = {
         {"inhibited-letdown": "62 mL recorded in 24 h", "data-needed": "Could not be read"},
     ),
     "a-man-of-70": ("2026-01-15T12:00:00Z", {}),
+    "preterm-formula": ("2026-01-15T12:00:00Z", {}),  # the medical reason is seen
 }
 
 
