@@ -39,6 +39,7 @@ from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_expor
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import Chart
+from .code_warnings import code_warnings
 from .conditions import Truth
 from .content import Assessment, Content
 from .content_files import ContentError
@@ -439,6 +440,8 @@ def check(directory: Path | None) -> None:
     console.print(_contents_table(loaded))
     console.print(_rows_table(loaded))
     waiting = [row.id for row in loaded.rows.values() if row.not_yet]
+    for warning in code_warnings(loaded):
+        console.print("[dark_orange]![/] ", Text(warning), soft_wrap=True)
     working = len(loaded.rows) - len(waiting)
     console.print(f"{working} rows at work, {len(waiting)} not yet: {' '.join(waiting) or 'none'}")
 

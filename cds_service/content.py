@@ -554,6 +554,7 @@ class Content:
     override_reasons: dict[str, OverrideReason]
     codes: dict[str, CodeSet]  # by the url of the value set
     addresses: Systems  # each code system by each of its addresses
+    value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
     # What follows is derived from the above when it is loaded, so that a request only looks up.
     facts_by_code: dict[str, CodeIndex[FactSpec]] = field(default_factory=dict)  # by resource type
     answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact

@@ -61,6 +61,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
         version=files.digest.hexdigest()[:12],
         codes=_code_sets(addresses, files),
         addresses=addresses,
+        value_set_files=files.value_sets,
         **sections,
     )
     _settle_units_and_answers(content, files)
