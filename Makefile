@@ -71,6 +71,7 @@ fixtures: .venv/ready
 # The table of CDS Hooks' rules is made from the tests that carry their names.
 docs: .venv/ready
 	@$(BIN)/python -m tests.conformance
+	@$(BIN)/python -m tests.code_table
 
 .venv/ready: requirements-dev.lock pyproject.toml
 	@echo "Preparing .venv from requirements-dev.lock (once) ..."

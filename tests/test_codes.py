@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cds_service.code_warnings import code_warnings
 from cds_service.codes import CodeIndex, CodeSet, System, normal_forms
 from cds_service.content import Content
 from cds_service.content_files import ContentError
@@ -15,7 +17,9 @@ from cds_service.content_loader import load_content
 from cds_service.medicines import MedicineIndex
 from cds_service.terminology import value_sets
 
-from .mothers import chart_of
+from . import code_table
+from .mothers import chart_of, observation
+from .mothers import facts_of as read
 
 CM = "http://hl7.org/fhir/sid/icd-10-cm"
 GM = "http://fhir.de/CodeSystem/bfarm/icd-10-gm"
@@ -348,3 +352,32 @@ def test_a_code_of_a_haemorrhage_does_not_say_that_it_was_severe(
 ) -> None:
     for system in (CM, GM, WHO):
         assert "severe-postpartum-haemorrhage" not in facts_of(content, coding(system, code))
+
+
+# --- documentation ------------------------------------------------------------------------------
+
+
+def test_the_table_of_codes_is_of_the_content_of_today(content: Content) -> None:
+    page = code_table.PAGE.read_text()
+    assert page == code_table.write_page(page, content)
+
+
+OUR_FILE = re.compile(r"`(our-flow-sheet/[\w.-]+)`[^`]*\n\n```(?:yaml|json)\n(.*?)```", re.S)
+
+
+def test_the_flow_sheet_of_the_content_page_is_read(tmp_path: Path) -> None:
+    page = (code_table.PAGE.parent / "content.md").read_text()
+    files = OUR_FILE.findall(page)
+    assert len(files) == 4
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    own = load_content(tmp_path / "our-flow-sheet")
+    rows = "urn:oid:1.2.3.4.5.6"
+    record = observation("x", valueCodeableConcept={"coding": [coding(rows, "304550-2")]})
+    record["code"] = {"coding": [coding(rows, "304550")]}
+    assert read(own, record)["pump-mode"].value == "double"
+    assert facts_of(own, coding("urn:hospital:dx", "I45.81")) == ["long-qt"]
+    for code, facts in {"N60.31": ["mastitis"], "N61.21": [], "N61.0": ["mastitis"]}.items():
+        assert facts_of(own, coding(CM, code)) == facts, code
+    assert not any("urn:oid:1.2.3" in warning for warning in code_warnings(own))
