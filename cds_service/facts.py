@@ -48,6 +48,7 @@ COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
+BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
 MOST_REFERENCES = 20  # that a card tells of one fact
 TOO_LARGE = 1e6  # for anything that is measured of her, in the unit of its fact; a slip of the pen
 
@@ -133,8 +134,8 @@ def _is_unread(spec: FactSpec, chart: Chart) -> bool:
 
 
 def all_too_old(facts: Facts) -> bool:
-    """Whether there are records of facts, and each is older than its window: but for the birth."""
-    statuses = {fact.status for fact in facts.values() if fact.spec.type != "time"}
+    """Whether there are records of what changes by the day, and each is older than its window."""
+    statuses = {fact.status for fact in facts.values() if fact.spec.window <= BY_THE_DAY}
     return statuses - {"not-recorded", "not-available"} == {"stale"}
 
 

@@ -44,6 +44,15 @@ def test_evaluate_shows_the_cards() -> None:
     assert "Order a lactation consultation" in output
 
 
+def test_evaluate_says_where_nothing_could_count() -> None:
+    """Half a year later all that was recorded is too old: that is not "nothing to do"."""
+    output = " ".join(run("evaluate", REQUEST, "--now", "2026-07-15T12:00:00Z").split())
+    assert "records, all older than their windows, the newest of 2026-01-15" in output
+    assert "nothing to do" not in output
+    usual = str(SHIPPED / "average-letdown" / "request.json")
+    assert "All was read, and there is nothing to do." in run("evaluate", usual, "--now", NOW)
+
+
 def test_evaluate_can_show_how_letdown_was_assessed() -> None:
     request = str(SHIPPED / "data-missing" / "request.json")
     output = run("evaluate", request, "--now", NOW, "--assess")
