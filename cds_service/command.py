@@ -3,6 +3,7 @@
 serve      run the service under gunicorn
 demo       the same, with synthetic mothers and a small EHR to open their charts
 evaluate   the cards for a hook request in a file, in the terminal
+example    a hook request for a synthetic mother, as of now
 evaluate-bulk  the cards for everyone in a FHIR Bulk Data export
 content    check, test and mutate the clinical content
 lactmed    lay the National Library's records beside it, and see what a new month changes
@@ -45,7 +46,7 @@ from .content import Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .database import Database, DatabaseError
-from .demo.ehr import example_request
+from .demo.ehr import example_request, present_request
 from .evaluation import Evaluation
 from .facts import all_too_old, collect_readings, read_facts
 from .fhir_server import FhirReader
@@ -295,6 +296,20 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         case = evaluation.case(chart, at, context.judged_orders)
         for assessment in content.assessments.values():
             console.print(_assessment_table(assessment, case.assess(assessment)))
+
+
+@main.command()
+@click.argument("name", metavar="[MOTHER]", default="inhibited-letdown")
+def example(name: str) -> None:
+    """Print the hook request for a synthetic mother, with her times moved to the present.
+
+    MOTHER is a folder of fhir_fixtures. The request can be sent to the service with curl.
+    """
+    mothers = {mother.name: mother for mother in vignettes()}
+    if name not in mothers:
+        text = f"there is no mother {name}; there are {', '.join(sorted(mothers))}"
+        raise click.ClickException(text)
+    click.echo(orjson.dumps(present_request(_content(), mothers[name], datetime.now(UTC))))
 
 
 def _why_no_cards(content: Content, chart: Chart, now: datetime) -> str:

@@ -62,6 +62,19 @@ def test_evaluate_can_show_how_letdown_was_assessed() -> None:
     assert "Letdown: inhibited letdown" in run("evaluate", REQUEST, "--now", NOW, "--assess")
 
 
+def test_the_first_curl_of_the_readme_gives_her_cards() -> None:
+    text = Path("README.md").read_text()
+    command = text[text.index(".venv/bin/cds-service example") :].partition("```")[0]
+    port = free_port()
+    command = command.replace(".venv/bin/cds-service", f"{sys.executable} -m cds_service.command")
+    with started("demo", port=port):
+        answer = subprocess.run(
+            ["sh", "-c", command.replace(":8000", f":{port}")], capture_output=True, check=True
+        )
+    cards = json.loads(answer.stdout)["cards"]
+    assert cards[0]["source"]["topic"]["code"] == "inhibited-letdown"
+
+
 def test_evaluate_works_where_the_setting_says() -> None:
     request = str(SHIPPED / "domperidone-clear" / "request.json")
     assert "Against it: no licence here" in run("evaluate", request, "--now", NOW)

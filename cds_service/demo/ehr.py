@@ -134,6 +134,12 @@ def example_request(content: Content, mother: Vignette) -> dict[str, Any]:
     return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent, instance)
 
 
+def present_request(content: Content, mother: Vignette, now: datetime) -> dict[str, Any]:
+    """The request for a mother as of ``now``, all that is asked for in prefetch."""
+    sent = prefetch_from(content, FhirStore([mother], now), EXAMPLE_SERVER, mother.patient_id)
+    return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent)
+
+
 def write_examples() -> None:
     """Write the Bundle of each ``mother.yaml``, and ``request.json`` beside each Bundle.
 
