@@ -35,6 +35,7 @@ from .settings import Settings
 from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
+CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
 log = logging.getLogger("cds_service.app")
@@ -158,11 +159,19 @@ def create_app(
 
 def _must_accept_json() -> None:
     """Raises ``Refusal`` (406) if the caller takes no JSON."""
-    accepted = request.headers.get("Accept", "*/*")
-    if accepted in ("*/*", "application/json"):
+    accepted = request.headers.get("Accept", "").strip()
+    if accepted in ("", "*/*", "application/json"):
         return
-    if not request.accept_mimetypes.quality("application/json"):
-        raise Refusal(406, "Answers are application/json.", "not-supported")
+    qualities: dict[str, float] = {}
+    for written, quality in request.accept_mimetypes:
+        kind = written.partition(";")[0].strip().lower()  # whatever its charset
+        qualities[kind] = max(quality, qualities.get(kind, 0.0))
+    for kind in ("application/json", "application/*", "*/*"):  # the closest range decides
+        if kind in qualities:
+            if qualities[kind] > 0:
+                return
+            break
+    raise Refusal(406, "Answers are application/json.", "not-supported")
 
 
 def _json(body: bytes, status: int = 200) -> Response:
@@ -244,5 +253,7 @@ def _allow_origins(app: Flask, origins: frozenset[str] | set[str]) -> None:
         if origin in origins and origin is not None:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-            response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Accept"
+            response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
+            response.headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
+            response.headers["Access-Control-Max-Age"] = "600"  # seconds that a preflight holds
         return response

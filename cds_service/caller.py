@@ -25,7 +25,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from .client_keys import RemoteKeys, key_set_of
+from .client_keys import RemoteKeys, has_private_keys, key_set_of, suitable
 from .database import Database
 from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
@@ -136,12 +136,15 @@ class Callers:
             if not isinstance(claims, dict):
                 raise _unknown("its claims are no object")
             client = self._client_of(header, claims)
-            keys = client.keys_holding(_kid_of(header))
-            if keys is None:
+            kid = _kid_of(header)
+            holding = client.keys_holding(kid)
+            if holding is None:
                 raise _unknown("its key is not among the client's")
-            if not jws.validate_compact(signed, keys, client.algorithms):
+            keys = suitable(holding, kid, header.get("alg"))
+            if not keys:
+                raise _unknown("its key is for something else")
+            if not any(jws.validate_compact(signed, key, client.algorithms) for key in keys):
                 raise _unknown("its signature is not right")
-            _must_suit(keys, header)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise _unknown(type(error).__name__) from None
         self._check(claims, {f"{self._base_url}{path}" for path in paths})
@@ -213,13 +216,6 @@ def _kid_of(header: dict[str, Any]) -> str:
     return kid
 
 
-def _must_suit(keys: KeySet, header: dict[str, Any]) -> None:
-    """What the key itself says of its use must agree with the token."""
-    key = next(key for key in keys.keys if key.kid == header["kid"])
-    if key.get("alg") not in (None, header["alg"]) or key.get("use") not in (None, "sig"):
-        raise _unknown("its key is for something else")
-
-
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -245,6 +241,8 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
                 raise ClientsError(f"{path}: {client.issuer}: {url} must be reached by https")
         if client.keys is not None:
             try:
+                if has_private_keys(client.keys):
+                    raise ValueError("one is private, and only the client may have that")
                 client._key_set = key_set_of(client.keys)
             except ValueError as error:
                 raise ClientsError(f"{path}: the keys of {client.issuer}: {error}") from None

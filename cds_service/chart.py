@@ -204,15 +204,31 @@ def _say_outcome(outcome: Resource) -> str:
     return "the record system reported a failure"
 
 
-LONGEST_ID = 64  # FHIR R4, "id"
+LONGEST_ID = 2000  # characters; FHIR R4 allows 64, and record systems send longer ones
 
 
 def reference_to(resource: Resource) -> str:
-    """The relative reference to a resource; with ``?`` if it has no id that FHIR would allow."""
+    """The relative reference to a resource; with ``?`` if it has no id that can be referred to.
+
+    An id is repeated as it came, also if it is longer than FHIR allows; one with a slash, a space
+    or a control character would be another reference, or none.
+    """
     identifier = resource.get("id")
-    if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST_ID:
+    if (
+        not isinstance(identifier, str)
+        or not 0 < len(identifier) <= LONGEST_ID
+        or "/" in identifier
+        or " " in identifier
+        or not identifier.isprintable()
+    ):
         identifier = "?"
-    return f"{resource['resourceType']}/{'?' if '/' in identifier else identifier}"
+    return f"{resource['resourceType']}/{identifier}"
+
+
+def base_key(key: str) -> str:
+    """The prefetch key that was split into this one and others: ``deliveries2`` is one of
+    ``deliveries``."""
+    return key.rstrip("0123456789")
 
 
 def member_of(resource: Resource, name: str) -> Any:
@@ -319,19 +335,21 @@ class Chart:
         self._perhaps_hers: dict[str, Counter[str]] = {}  # of those, what could matter, by key
         self._sort_in(drafts)
         # The keys of which nothing could be read: also if none of its records could be used.
-        self.unavailable = frozenset(
+        self._missing = {
             key
             for key, answer in answers.items()
             if answer.state in (State.ABSENT, State.FAILED)
             or (self._left_out_of(key) == len(answer.resources) > 0)
             or (key in needed and answer.resources and not self._used_of(key))
-        )
+        }
+        # The same by the keys of the content: one that was split is not available if a part is not.
+        self.unavailable = frozenset(map(base_key, self._missing))
         self.partial = frozenset(  # the keys of which only part could be read
-            key
+            base_key(key)
             for key, answer in answers.items()
-            if key not in self.unavailable
+            if key not in self._missing
             and (answer.state is State.PARTIAL or self._left_out_of(key))
-        )
+        ).difference(self.unavailable)
         self.is_whole = not (self.unavailable or self.partial)
 
     def _sort_in(self, drafts: Iterable[Any]) -> None:
@@ -415,7 +433,10 @@ class Chart:
 
     def say_left_out(self, key: str) -> str:
         """How many records of a key that could matter were not used, and why, in words."""
-        counted = self._perhaps_hers.get(key, Counter())
+        counted: Counter[str] = Counter()
+        for part, reasons in self._perhaps_hers.items():
+            if base_key(part) == key:
+                counted += reasons
         told = SAY_LEFT_OUT if key in self.unavailable else PERHAPS_HERS
         return ", ".join(
             f"{counted[reason]} {SAY_LEFT_OUT[reason]}" for reason in told if counted[reason]
@@ -528,7 +549,7 @@ class Chart:
     def ways(self, sent: Collection[str]) -> dict[str, int]:
         """How many prefetch keys were sent, were fetched, and could not be had."""
         absent = self.answers.keys() - sent
-        fetched, missing = len(absent - self.unavailable), len(self.unavailable)
+        fetched, missing = len(absent.difference(self._missing)), len(self._missing)
         return {"sent": len(self.answers) - len(absent), "fetched": fetched, "missing": missing}
 
     def state(self, key: str) -> State:

@@ -2,11 +2,15 @@
 
 CDS Hooks 2.0.1, "Trusting CDS Clients". Keys from a ``jku`` are kept for ten minutes and fetched
 anew after that, or when a token names a key that is not among them; never more often than every
-half minute. While they cannot be fetched, the last ones hold for a day.
+half minute. What failed is tried again after two seconds, then after twice as long each time, up
+to half a minute. While they cannot be fetched, the last ones hold for a day.
+
+A set may hold keys that are of no use here (RFC 7517, section 5): they are passed over.
 """
 
 from __future__ import annotations
 
+import codecs
 import logging
 import threading
 import time
@@ -15,13 +19,14 @@ from typing import Any
 
 import orjson
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, Key, KeySet, RSAKey
 
 from .outgoing import Outgoing, OutgoingError
 
 FRESH = 600.0  # seconds
 KEPT = 24 * 3600.0
 NOT_BEFORE = 30.0
+RETRY_AFTER = 2.0
 PATIENCE = 0.3
 MOST_BYTES = 256 * 1024
 
@@ -29,15 +34,65 @@ log = logging.getLogger("cds_service.client_keys")
 
 
 def key_set_of(document: Any) -> KeySet:
-    """A key set from a JWKS. Raises ``ValueError`` if it is none, or not of public keys alone."""
+    """The public EC and RSA keys of a JWKS that can check a signature.
+
+    Raises ``ValueError`` if it is no JWKS or holds no such key.
+    """
+    written = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(written, list):
+        raise ValueError("not a JWKS")
+    keys = [key for key in map(_usable, written) if key is not None]
+    if not keys:
+        raise ValueError("a JWKS here needs a public EC or RSA key for signatures")
+    return KeySet(keys)
+
+
+def has_private_keys(document: Any) -> bool:
+    """Whether a JWKS holds a key that is secret: a private one, or a symmetric one."""
+    written = document.get("keys") if isinstance(document, dict) else None
+    return isinstance(written, list) and any(
+        isinstance(key, dict) and ("d" in key or "k" in key) for key in written
+    )
+
+
+def _usable(written: Any) -> Key | None:
+    if not isinstance(written, dict) or "d" in written:
+        return None
+    operations = written.get("key_ops", ["verify"])
+    if written.get("use", "sig") != "sig" or not isinstance(operations, list):
+        return None
+    if "verify" not in operations:
+        return None
     try:
-        keys = KeySet.import_key_set(document)
-    except (JoseError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a JWKS ({type(error).__name__})") from None
-    for key in keys.keys:
-        if key.key_type not in ("EC", "RSA") or key.is_private:
-            raise ValueError("a JWKS here holds public EC and RSA keys only")
-    return keys
+        if written.get("kty") == "EC":
+            return ECKey.import_key(written)
+        if written.get("kty") == "RSA":
+            return RSAKey.import_key(written)
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return None
+
+
+CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+
+
+def suitable(keys: KeySet, kid: str, algorithm: Any) -> list[ECKey | RSAKey]:
+    """The keys called ``kid`` that an algorithm can use.
+
+    Keys of different types may have one ``kid`` (RFC 7517, section 4.5).
+    """
+    return [
+        key
+        for key in keys.keys
+        if isinstance(key, ECKey | RSAKey)
+        and key.kid == kid
+        and key.get("alg") in (None, algorithm)
+        and (
+            key.get("crv") == CURVES[algorithm]
+            if algorithm in CURVES
+            else key.key_type == "RSA" and str(algorithm).startswith("RS")
+        )
+    ]
 
 
 class RemoteKeys:
@@ -50,6 +105,7 @@ class RemoteKeys:
         self._lock = threading.Lock()
         self._keys: KeySet | None = None
         self._fetched_at = self._tried_at = float("-inf")
+        self._failures = 0
 
     def holding(self, kid: str) -> KeySet | None:
         """The keys, if one of them is called ``kid``; fetched if they are old, or it is unknown."""
@@ -64,7 +120,8 @@ class RemoteKeys:
         """Fetch the keys anew, unless that was tried a moment ago. Does not raise."""
         with self._lock:
             now = self._clock()
-            if now - self._tried_at < NOT_BEFORE:
+            wait = min(NOT_BEFORE, RETRY_AFTER * 2 ** (self._failures - 1))
+            if now - self._tried_at < (wait if self._failures else NOT_BEFORE):
                 return
             self._tried_at = now
             try:
@@ -74,8 +131,10 @@ class RemoteKeys:
                 )
                 if status != 200:
                     raise OutgoingError(f"answered {status}")
-                self._keys, self._fetched_at = key_set_of(orjson.loads(body)), now
+                document = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
+                self._keys, self._fetched_at, self._failures = key_set_of(document), now, 0
             except (OutgoingError, ValueError) as error:
+                self._failures = min(self._failures + 1, 10)
                 log.warning("the keys of a client could not be fetched: its jku %s", error)
 
     def _known(self, kid: str, now: float) -> KeySet | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -28,6 +29,9 @@ VALUE_SET = "urn:lactation-cds:value-set:"
 # FHIR search parameters that take a code, by resource type.
 CODE_PARAMETER = {"Encounter": "type"}
 MEDICATIONS = "medications"  # the prefetch key under which Medications are read by id
+# How the addresses of the code systems of diagnoses begin.
+DIAGNOSES = ("http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-", "http://fhir.de/CodeSystem/")
+LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
 NOTHING_ASKED = "."  # in a line of an assessment
 MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
 
@@ -130,6 +134,13 @@ class PrefetchKey(Entry):
     asked: bool = True
     search: str | None = None
     needed: bool = False
+
+    def part(self, number: int) -> PrefetchKey:
+        """The key of a further template, for codes that have no room in the first one.
+
+        The service can do without it. No key of the content has a digit in its name.
+        """
+        return self.model_copy(update={"id": f"{self.id}{number}", "needed": False})
 
 
 class AlsoFrom(Entry):
@@ -592,32 +603,48 @@ class Content:
         conversion = self.conversions[fact_id].get(written)
         return None if conversion is None else number * conversion[0] + conversion[1]
 
-    def make_template(self, key: PrefetchKey) -> str:
-        """The prefetch template of a key, made from the codes of what comes under it.
+    def make_templates(self, key: PrefetchKey) -> list[str]:
+        """The prefetch templates of a key, made from the codes of what comes under it.
 
-        Only what CDS Hooks 2.0.1 recommends every client to support: a type-level search with
-        token equality, ``_sort`` and ``_count``, and root-level context tokens.
+        One, or as many as it takes for none to be longer than ``LONGEST_TEMPLATE`` when it is
+        percent-encoded. Only what CDS Hooks 2.0.1 recommends every client to support: a type-level
+        search with token equality, ``_sort`` and ``_count``, and root-level context tokens.
         """
         if key.by_id:
-            return f"{key.resource}/{{{{context.patientId}}}}"
-        search = [f"{key.resource}?{key.search_by}={{{{context.patientId}}}}"]
+            return [f"{key.resource}/{{{{context.patientId}}}}"]
+        start = f"{key.resource}?{key.search_by}={{{{context.patientId}}}}"
+        end = f"&{key.search}" if key.search else ""
         codes: list[tuple[str, str]] = []
         if key.by_code:
             for spec in self.facts.values():
-                codes += self.codes_of(spec.id) if _comes_under(spec, key) else []
+                if _comes_under(spec, key):
+                    codes += self._searched_codes(spec, key)
         if key.by_activity:
-            codes += self.activities
-        if codes:
-            unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
-            search.append(f"{CODE_PARAMETER.get(key.resource, 'code')}={','.join(unique)}")
-        if key.search:
-            search.append(key.search)
-        return "&".join(search)
+            # A token with a system alone is for all of its codes (FHIR R4, "token").
+            codes += [(OWN_ACTIVITY, "")]
+            codes += [pair for pair in self.activities if pair[0] != OWN_ACTIVITY]
+        if not codes:
+            return [start + end]
+        start += f"&{CODE_PARAMETER.get(key.resource, 'code')}="
+        unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
+        room = LONGEST_TEMPLATE - _encoded_length(start + end)
+        return [start + ",".join(part) + end for part in _parts(unique, room)]
 
     @property
     def searches(self) -> list[PrefetchKey]:
         """The keys under which records of the mother are asked for."""
         return [key for key in self.prefetch.values() if key.asked and not key.by_id]
+
+    def _searched_codes(self, spec: FactSpec, key: PrefetchKey) -> list[tuple[str, str]]:
+        """The codes by which a fact is searched under a key.
+
+        Codes of diagnoses stand in Conditions, and are not looked for in Observations.
+        """
+        codes = self.codes_of(spec.id)
+        sources = {source.resource for source in spec.also_from}
+        if key.resource != "Observation" or "Condition" not in sources:
+            return codes
+        return [pair for pair in codes if not pair[0].startswith(DIAGNOSES)]
 
     def codes_of(self, fact_id: str) -> list[tuple[str, str]]:
         """The codes that mean a fact: our own, and those of its ValueSet."""
@@ -636,6 +663,26 @@ class Content:
             for row in entry.rows:
                 uses.setdefault(row, []).append((section.removesuffix("s"), entry))
         return uses
+
+
+def _encoded_length(text: str) -> int:
+    """How long a template is in an address, with a patient id of the usual length at most."""
+    text = text.replace("{{context.patientId}}", "x" * 64)
+    return len(quote(text, safe="?&="))
+
+
+def _parts(tokens: Iterable[str], room: int) -> Iterator[list[str]]:
+    """The tokens in their order, in lists that are each at most ``room`` long when encoded."""
+    part: list[str] = []
+    left = room
+    for token in tokens:
+        length = _encoded_length(f"{token},")
+        if part and length > left:
+            yield part
+            part, left = [], room
+        part.append(token)
+        left -= length
+    yield part
 
 
 def _comes_under(spec: FactSpec, key: PrefetchKey) -> bool:

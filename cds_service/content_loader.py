@@ -75,10 +75,22 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     if files.faults:
         raise ContentError(sorted(files.faults, key=lambda fault: (fault.file, fault.line)))
     _mark_keys_in_use(content)
-    for key in content.prefetch.values():
-        if key.asked:
-            content.prefetch_templates[key.id] = content.make_template(key)
+    _make_templates(content)
     return content
+
+
+def _make_templates(content: Content) -> None:
+    """Make the prefetch templates; a key whose codes need several gets further keys behind it."""
+    keys = list(content.prefetch.values())
+    content.prefetch.clear()
+    for key in keys:
+        content.prefetch[key.id] = key
+        if not key.asked:
+            continue
+        for number, template in enumerate(content.make_templates(key), 1):
+            part = key if number == 1 else key.part(number)
+            content.prefetch[part.id] = part
+            content.prefetch_templates[part.id] = template
 
 
 def _addresses(systems: dict[str, Any], files: ContentFiles) -> Systems:

@@ -3,24 +3,33 @@
 In parallel, over one pooled session, within one deadline for everything, with the token of the
 request and for that request only. ``next`` links are followed on the same origin only, and no
 redirect is. What cannot be had in time is an ``Answer`` that says so.
+
+A search with a long address is sent as a form (FHIR R4, "search", POST), as is one that was refused
+for its length; where a server takes no form, by GET. A server that is busy is asked once more.
 """
 
 from __future__ import annotations
 
+import codecs
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from urllib.parse import urljoin
+from functools import partial
+from urllib.parse import quote, urljoin
 
 import orjson
 
 from . import tracing
 from .chart import Answer, State, decode, read_answer
-from .outgoing import Outgoing, OutgoingError, origin_of
+from .outgoing import Outgoing, OutgoingError, Reply, origin_of
 from .room import Room
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
 THREADS = 32
+LONGEST_ADDRESS = 1800  # characters; many servers and proxies refuse over 2,000
+TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status
+AGAIN_AFTER = 0.1  # seconds, where a busy server does not say when
+FORM = "application/x-www-form-urlencoded"
 ACCEPT = "application/fhir+json, application/json;q=0.9"
 
 
@@ -85,6 +94,10 @@ class FhirReader:
         url, link = base, search
         whole = Answer(State.EMPTY)
         seen: set[str] = set()
+        # What is wanted may be the next page of a search, and such a link is followed by GET.
+        first = (
+            None if search.lower().startswith(("http://", "https://")) else urljoin(base, search)
+        )
         while link:
             try:
                 url = urljoin(url, link)
@@ -96,7 +109,7 @@ class FhirReader:
             if url in seen or len(seen) >= MOST_PAGES:
                 return _cut_short(whole, "it has too many pages")
             seen.add(url)
-            page = self._read_page(url, token, deadline)
+            page = self._read_page(url, token, deadline, is_search=url == first)
             whole.resources += page.resources
             if page.state is State.FAILED or (page.state is State.PARTIAL and not page.next_url):
                 return _cut_short(whole, page.reason)
@@ -105,21 +118,60 @@ class FhirReader:
                 whole.state = State.COMPLETE
         return whole
 
-    def _read_page(self, url: str, token: str | None, deadline: float) -> Answer:
+    def _read_page(
+        self, url: str, token: str | None, deadline: float, *, is_search: bool
+    ) -> Answer:
         # A server may answer a search that it has answered a minute ago as it did then.
         headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         tracing.pass_on(headers)
         try:
-            status, body = self._outgoing.get(url, headers, deadline, MOST_BYTES)
-            if status != 200:
-                return _failed(f"the record system answered {status}")
-            return read_answer(decode(body))
+            ask = self._search if is_search else partial(self._ask_twice, "GET")
+            reply = ask(url, headers, deadline)
+            if reply.status != 200:
+                return _failed(f"the record system answered {reply.status}")
+            return read_answer(decode(reply.body.removeprefix(codecs.BOM_UTF8)))
         except OutgoingError as error:
             return _failed(f"the record system {error}")
         except orjson.JSONDecodeError:
             return _failed("the record system did not answer with FHIR JSON")
+
+    def _search(self, url: str, headers: dict[str, str], deadline: float) -> Reply:
+        """Search by the method that suits its length. Raises ``OutgoingError``."""
+        address, _, query = url.partition("?")
+        length = len(quote(url, safe="/?&=:%"))
+        if length <= LONGEST_ADDRESS:
+            reply = self._ask_twice("GET", url, headers, deadline)
+            if reply.status != TOO_LONG or not query:
+                return reply
+        form = quote(query, safe="&=%")
+        posted = self._ask_twice(
+            "POST", f"{address}/_search", {**headers, "Content-Type": FORM}, deadline, form
+        )
+        if posted.status in NO_POST and length > LONGEST_ADDRESS:
+            return self._ask_twice("GET", url, headers, deadline)
+        return posted
+
+    def _ask_twice(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        deadline: float,
+        form: str | None = None,
+    ) -> Reply:
+        """Ask, and once more if the server is busy and the deadline allows it."""
+        reply = self._outgoing.call(method, url, headers, deadline, MOST_BYTES, form)
+        if reply.status in TOO_BUSY:
+            written = (reply.retry_after or "").strip()
+            pause = AGAIN_AFTER  # also if it is a date
+            if written.isascii() and written.isdigit():
+                pause = max(AGAIN_AFTER, float(written[:9]))
+            if time.monotonic() + pause < deadline:
+                time.sleep(pause)
+                return self._outgoing.call(method, url, headers, deadline, MOST_BYTES, form)
+        return reply
 
 
 def _failed(reason: str) -> Answer:

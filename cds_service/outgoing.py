@@ -1,7 +1,7 @@
 """Calls to elsewhere: where they may go, how much they may bring, and that they end.
 
 Whatever the service reads from another machine (a FHIR server, a client's keys) it reads through
-``Outgoing.get``. A name is resolved here, each address is checked, and the connection is made to
+``Outgoing.call``. A name is resolved here, each address is checked, and the connection is made to
 the address that was checked: what DNS says a moment later does not matter. No redirect is followed,
 no proxy, ``.netrc`` or cookie is used. At the deadline the connection is cut, even if the other
 side sends a byte a second.
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -80,6 +80,14 @@ def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4
     return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
 
 
+class Reply(NamedTuple):
+    """What a call brought. ``retry_after`` is as it was sent."""
+
+    status: int
+    body: bytes
+    retry_after: str | None
+
+
 class Outgoing:
     """The calls of one process.
 
@@ -104,14 +112,33 @@ class Outgoing:
 
         ``deadline`` is on the clock of ``time.monotonic``. Raises ``OutgoingError``.
         """
+        reply = self.call("GET", url, headers, deadline, most_bytes)
+        return reply.status, reply.body
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        deadline: float,
+        most_bytes: int,
+        form: str | None = None,
+    ) -> Reply:
+        """What a call brings, with ``form`` as its body if that is given. As for ``get``."""
         left = deadline - time.monotonic()
         if left <= 0:
             raise OutgoingError("was too slow")
         try:
             with (
                 _call_until(deadline),
-                self._session.get(
-                    url, headers=headers, timeout=left, stream=True, allow_redirects=False
+                self._session.request(
+                    method,
+                    url,
+                    data=form,
+                    headers=headers,
+                    timeout=left,
+                    stream=True,
+                    allow_redirects=False,
                 ) as response,
             ):
                 body = bytearray()
@@ -124,7 +151,7 @@ class Outgoing:
                         break
             if time.monotonic() > deadline:  # also if it was cut, and looks like an end
                 raise OutgoingError("was too slow")
-            return response.status_code, bytes(body)
+            return Reply(response.status_code, bytes(body), response.headers.get("Retry-After"))
         except requests.exceptions.SSLError:
             raise OutgoingError("has no certificate that holds") from None
         except OutgoingError:

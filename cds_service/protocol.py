@@ -7,8 +7,9 @@ repeats nothing of what was sent.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -16,6 +17,7 @@ import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -100,6 +102,8 @@ def operation_outcome(
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
+# Of an optional member: a text without a letter is as none sent.
+OrNone = BeforeValidator(lambda value: None if value == "" else value)
 BareId = Annotated[str, Field(max_length=255, pattern=r"^[^/\s]+$")]
 
 
@@ -112,7 +116,7 @@ class Context(_Lenient):
 
     user_id: str = Field(alias="userId", pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$")
     patient_id: BareId = Field(alias="patientId")
-    encounter_id: BareId | None = Field(default=None, alias="encounterId")
+    encounter_id: Annotated[BareId | None, OrNone] = Field(default=None, alias="encounterId")
 
     @property
     def judged_orders(self) -> list[dict[str, Any]]:
@@ -167,12 +171,35 @@ class OrderSelectContext(OrderSignContext):
 
     @property
     def judged_orders(self) -> list[dict[str, Any]]:
-        """Those that were newly selected: the others were judged when they were."""
-        return [
-            order
-            for order in super().judged_orders
-            if f"{order.get('resourceType')}/{order.get('id')}" in self.selections
-        ]
+        """Those that were newly selected: the others were judged when they were.
+
+        A selection may also be an absolute reference, one of a version, a bare id or the
+        ``fullUrl`` of an entry. If none of them is that of a draft, every draft is judged.
+        """
+        names = {_selected(selection) for selection in self.selections}
+        orders = super().judged_orders
+        entries = self.draft_orders.get("entry")
+        addresses = {
+            id(entry.get("resource")): entry.get("fullUrl")
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, dict)
+        }
+
+        def is_selected(order: dict[str, Any]) -> bool:
+            identifier, address = order.get("id"), addresses.get(id(order))
+            own = {f"{order.get('resourceType')}/{identifier}"}
+            own |= {text for text in (identifier, address) if isinstance(text, str)}
+            if isinstance(address, str):
+                own.add(_selected(address))
+            return not names.isdisjoint(own)
+
+        return [order for order in orders if is_selected(order)] or orders
+
+
+def _selected(reference: str) -> str:
+    """``Type/id`` of a reference to any server and version; else the text itself."""
+    steps = reference.partition("/_history/")[0].split("/")
+    return "/".join(steps[-2:])
 
 
 CONTEXTS: dict[str, type[Context]] = {
@@ -188,11 +215,11 @@ class FhirAuthorization(_Lenient):
     """The token with which we may read, for as long as this one request."""
 
     access_token: str = Field(min_length=1, repr=False)
-    token_type: Literal["Bearer"]
-    expires_in: int
+    token_type: str = Field(pattern=r"^[Bb][Ee][Aa][Rr][Ee][Rr]$")  # RFC 6749, section 5.1
+    expires_in: float | Annotated[str, Field(pattern=r"^\s*[0-9]+\s*$")]
     scope: str = Field(min_length=1)
     subject: str = Field(min_length=1)
-    patient: str | None = None
+    patient: Annotated[str | None, OrNone] = None
 
 
 def _uuid(text: str) -> str:
@@ -232,7 +259,7 @@ class HookRequest(_Lenient):
     hook_instance: Annotated[str, AfterValidator(_uuid)] = Field(
         alias="hookInstance", json_schema_extra={"format": "uuid"}
     )
-    fhir_server: Address | None = Field(default=None, alias="fhirServer")
+    fhir_server: Annotated[Address | None, OrNone] = Field(default=None, alias="fhirServer")
     fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
     context: dict[str, Any]
     prefetch: dict[str, Any] = Field(default_factory=dict)
@@ -248,10 +275,11 @@ def read_object(body: bytes, decode: Callable[[bytes], Any] = orjson.loads) -> d
     """The JSON object that a body is. Raises ``Refusal`` (400) if it is none.
 
     What is nested too deep for the parser is no JSON: 1,024 levels, or some thousands where a newer
-    Python allows them and only the typed decoder reads it.
+    Python allows them and only the typed decoder reads it. A byte-order
+    mark before it is passed over (RFC 8259, section 8.1).
     """
     try:
-        document = decode(body)
+        document = decode(body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError:
         raise Refusal(400, "The body is not JSON in UTF-8.", "structure") from None
     if not isinstance(document, dict):

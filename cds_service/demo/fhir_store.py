@@ -134,6 +134,7 @@ def _tokens(resource: Resource, fields: tuple[str, ...]) -> set[str]:
             for coding in concept.get("coding", ()):
                 tokens.add(f"{coding.get('system')}|{coding.get('code')}")
                 tokens.add(str(coding.get("code")))
+                tokens.add(f"{coding.get('system')}|")
     return tokens
 
 

@@ -1,0 +1,344 @@
+"""What EHRs send in other forms: each is read from the bytes of a request."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+from werkzeug.wrappers import Request, Response
+
+from cds_service.app import create_app
+from cds_service.chart import State
+from cds_service.client_keys import NOT_BEFORE, RETRY_AFTER, RemoteKeys, key_set_of
+from cds_service.content import Content
+from cds_service.content_loader import load_content
+from cds_service.fhir_server import FhirReader
+from cds_service.outgoing import Outgoing
+from cds_service.settings import Settings
+
+from .fhir_servers import FhirServer, bundle, fhir
+from .mothers import NOW, average, hook_request, milk
+from .processes import running
+from .test_caller import BASE, EC, VIEW, KeyServer, clients_file, signed
+from .test_cards import UNREADABLE, cards_of
+from .test_client_keys import Clock
+from .test_orders import draft, order_request
+
+AUTHORIZATION = {
+    "access_token": "t",
+    "token_type": "Bearer",
+    "expires_in": 300,
+    "scope": "patient/*.read",
+    "subject": "lactation-cds",
+}
+
+
+def post(client: FlaskClient, request: Any, service: str = VIEW, **headers: str) -> Any:
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
+    return client.post(service, data=body, headers={"Content-Type": "application/json", **headers})
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        "application/json; charset=utf-8",
+        "",
+        "text/html, */*;q=0.1",
+        "application/json;q=0.9, */*",
+        "APPLICATION/*;q=0.5",
+    ],
+)
+def test_accept_with_parameters(client: FlaskClient, content: Content, accepted: str) -> None:
+    assert post(client, hook_request(content), Accept=accepted).status_code == 200
+
+
+@pytest.mark.parametrize("accepted", ["application/json;q=0, */*", "text/html; charset=utf-8"])
+def test_accept_that_leaves_json_out(client: FlaskClient, content: Content, accepted: str) -> None:
+    assert post(client, hook_request(content), Accept=accepted).status_code == 406
+
+
+def test_a_byte_order_mark(client: FlaskClient, content: Content) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(hook_request(content)).encode()
+    assert post(client, body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"expires_in": "300"},
+        {"expires_in": 300.0},
+        {"token_type": "bearer"},
+        {"token_type": "BEARER"},
+        {"patient": ""},
+    ],
+)
+def test_an_authorization_written_otherwise(
+    client: FlaskClient, content: Content, changed: dict[str, Any]
+) -> None:
+    request = hook_request(content, *average(), fhirServer="https://fhir.example.org")
+    request["fhirAuthorization"] = AUTHORIZATION | changed
+    assert post(client, request).status_code == 200
+
+
+@pytest.mark.parametrize("changed", [{"expires_in": "soon"}, {"expires_in": True}])
+def test_an_authorization_with_no_time(
+    client: FlaskClient, content: Content, changed: dict[str, Any]
+) -> None:
+    request = hook_request(content, *average(), fhirServer="https://fhir.example.org")
+    request["fhirAuthorization"] = AUTHORIZATION | changed
+    assert post(client, request).status_code == 400
+
+
+def test_empty_optional_texts_are_as_none_sent(client: FlaskClient, content: Content) -> None:
+    request = hook_request(content, *average(), fhirServer="")
+    request["context"]["encounterId"] = ""
+    assert post(client, request).status_code == 200
+    request["fhirAuthorization"] = AUTHORIZATION  # which needs a server
+    assert post(client, request).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("selection", "judged"),
+    [
+        ("draft-2", ["draft-2"]),
+        ("https://ehr.example.org/fhir/MedicationRequest/draft-2", ["draft-2"]),
+        ("MedicationRequest/draft-2/_history/3", ["draft-2"]),
+        ("urn:uuid:5c1e9a06-0d0c-4b5f-8d53-0d4a4f9f2a11", ["draft-2"]),
+        ("MedicationRequest/nobody", ["draft-1", "draft-2"]),
+    ],
+)
+def test_selections_written_otherwise(
+    client: FlaskClient, content: Content, selection: str, judged: list[str]
+) -> None:
+    orders = [draft("cabergoline", 1), draft("pseudoephedrine", 2)]
+    request = order_request(content, *orders, hook="order-select", selections=[selection])
+    entries = request["context"]["draftOrders"]["entry"]
+    entries[1]["fullUrl"] = "urn:uuid:5c1e9a06-0d0c-4b5f-8d53-0d4a4f9f2a11"
+    cards = post(client, request, "/cds-services/lactation-order-select").get_json()["cards"]
+    deleted = [card["suggestions"][0]["actions"][0]["resourceId"] for card in cards]
+    assert deleted == [f"MedicationRequest/{identifier}" for identifier in judged]
+
+
+@pytest.mark.parametrize("odd", [3, {"a": 1}, "x", [3, None, {"fullUrl": 3}]])
+def test_drafts_that_are_no_entries(client: FlaskClient, content: Content, odd: Any) -> None:
+    request = order_request(content, hook="order-select", selections=["a"])
+    request["context"]["draftOrders"]["entry"] = odd
+    answer = post(client, request, "/cds-services/lactation-order-select")
+    assert answer.get_json() == {"cards": []}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "echoed"),
+    [("e" * 194, True), ("a/b", False), ("a\nb", False), ("e" * 5000, False)],
+)
+def test_an_id_is_echoed_as_it_came(
+    client: FlaskClient, content: Content, identifier: str, echoed: bool
+) -> None:
+    request = order_request(content, draft("pseudoephedrine", id=identifier))
+    (card,) = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
+    deleted = [
+        action["resourceId"]
+        for suggestion in card.get("suggestions", ())
+        for action in suggestion["actions"]
+    ]
+    assert deleted == ([f"MedicationRequest/{identifier}"] if echoed else [])
+
+
+def test_browsers_may_send_a_trace_and_read_the_request_id(
+    content: Content, settings: Settings
+) -> None:
+    own = settings.model_copy(update={"allowed_origins": "https://ehr.example.org"})
+    client = create_app(own, content, lambda: NOW).test_client()
+    answer = client.options(VIEW, headers={"Origin": "https://ehr.example.org"})
+    allowed = answer.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert {"traceparent", "x-request-id", "authorization", "content-type"} <= set(allowed)
+    assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
+    assert int(answer.headers["Access-Control-Max-Age"]) > 0
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+ODD = [
+    OKPKey.generate_key("Ed25519", {"kid": "okp"}).as_dict(private=False),
+    {"kty": "NEW", "kid": "new"},
+    {"kty": "EC", "kid": "broken"},
+    3,
+    ECKey.generate_key("P-256", {"kid": "enc", "use": "enc"}).as_dict(private=False),
+]
+
+
+def test_keys_that_cannot_be_used_beside_a_good_one(content: Content, tmp_path: Path) -> None:
+    # An RSA key, and one for encryption, have the good key's kid.
+    same = [
+        RSAKey.generate_key(2048, {"kid": "ec-1"}).as_dict(private=False),
+        ECKey.generate_key("P-384", {"kid": "ec-1", "use": "enc"}).as_dict(private=False),
+    ]
+    keys = {"keys": [*ODD, *same, EC.as_dict(private=False)]}
+    settings = Settings(
+        auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml", keys=keys)
+    )
+    client = create_app(settings, content, lambda: NOW).test_client()
+    assert post(client, hook_request(content), **signed()).status_code == 200
+    stranger = ECKey.generate_key("P-384", {"kid": "ec-1"})
+    assert post(client, hook_request(content), **signed(key=stranger)).status_code == 401
+
+
+def test_a_set_without_a_usable_key_is_none() -> None:
+    with pytest.raises(ValueError, match="JWKS"):
+        key_set_of({"keys": ODD})
+
+
+def test_secret_keys_of_a_jku_are_passed_over() -> None:
+    secret = [EC.as_dict(private=True), OctKey.generate_key(256, {"kid": "o"}).as_dict()]
+    good = ECKey.generate_key("P-256", {"kid": "good"}).as_dict(private=False)
+    assert [key.kid for key in key_set_of({"keys": [*secret, good]}).keys] == ["good"]
+
+
+def test_a_first_failure_of_a_jku_is_tried_again_soon() -> None:
+    clock, server = Clock(), KeyServer(EC)
+    with running(server) as address:
+        keys = RemoteKeys(f"{address}/jwks", Outgoing(), clock)
+        server.status = 500
+        assert keys.holding("ec-1") is None
+        server.status = 200
+        clock.now += RETRY_AFTER
+        assert keys.holding("ec-1") is not None
+
+
+def test_a_jku_that_stays_away_is_asked_ever_less_often() -> None:
+    clock, server = Clock(), KeyServer(EC)
+    server.status = 500
+    with running(server) as address:
+        keys = RemoteKeys(f"{address}/jwks", Outgoing(), clock)
+        for _ in range(600):  # ten minutes
+            assert keys.holding("ec-1") is None
+            clock.now += 1
+    assert server.asked <= 600 / NOT_BEFORE + 5
+
+
+# --- templates ----------------------------------------------------------------------------------
+
+
+def longest(content: Content) -> int:
+    filled = (
+        template.replace("{{context.patientId}}", "x" * 64)
+        for template in content.prefetch_templates.values()
+    )
+    return max(len(quote(template, safe="?&=")) for template in filled)
+
+
+def test_no_template_is_longer_than_servers_take(content: Content, tmp_path: Path) -> None:
+    assert longest(content) <= 1500
+    codes = [f"LOCAL-FLOWSHEET-ROW-{number}" for number in range(900)]
+    for fact in ("delivery-time", "pacifier-use", "expressed-milk-volume"):
+        own = {
+            "resourceType": "ValueSet",
+            "url": f"urn:lactation-cds:value-set:{fact}",
+            "status": "draft",
+            "compose": {
+                "include": [
+                    {
+                        "system": f"urn:hospital:{fact}",
+                        "concept": [{"code": code} for code in codes],
+                    }
+                ]
+            },
+        }
+        (tmp_path / f"{fact}.json").write_text(json.dumps(own))
+    wide = load_content(tmp_path)
+    assert longest(wide) <= 1500
+    assert set(content.prefetch) < set(wide.prefetch)
+    assert [key.id for key in wide.prefetch.values() if key.needed] == ["milkExpression"]
+    searched = ",".join(wide.prefetch_templates.values())
+    for code in codes:
+        assert f"urn:hospital:pacifier-use|{code}" in searched
+
+
+def test_a_part_that_could_not_be_read_is_said(content: Content) -> None:
+    cards = cards_of(content, *average(), motherObservations2=UNREADABLE)
+    assert content.prefetch["motherObservations"].label in cards["data-needed"]["detail"]
+
+
+# --- FHIR servers -------------------------------------------------------------------------------
+
+
+def asked(server: FhirServer, search: str, seconds: float = 2.0) -> Any:
+    with running(server) as address:
+        return FhirReader().read(f"{address}/fhir", "t", {"key": search}, seconds)["key"]
+
+
+LONG = f"Observation?patient=m&code={','.join(f'http://loinc.org|{n}-1' for n in range(300))}"
+
+
+def searching(*refusals: int, after: str | None = None) -> tuple[FhirServer, list[Request]]:
+    """A server that refuses its first requests, and then has one record."""
+    requests: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        request.get_data()
+        requests.append(request)
+        if len(requests) <= len(refusals):
+            headers = {"Retry-After": after} if after is not None else {}
+            return Response(status=refusals[len(requests) - 1], headers=headers)
+        return fhir(bundle(milk(10, 1)))
+
+    return FhirServer({"Observation": answer, "_search": answer}), requests
+
+
+def test_a_long_search_is_sent_as_a_form() -> None:
+    server, requests = searching()
+    assert asked(server, LONG).state is State.COMPLETE
+    (request,) = requests
+    assert (request.method, request.path) == ("POST", "/fhir/Observation/_search")
+    assert request.mimetype == "application/x-www-form-urlencoded"
+    assert request.form.to_dict() == {"patient": "m", "code": LONG.rpartition("code=")[2]}
+    assert request.headers["Authorization"] == "Bearer t"
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_where_a_server_takes_no_form_it_is_asked_by_get(status: int) -> None:
+    server, requests = searching(status)
+    assert asked(server, LONG).state is State.COMPLETE
+    assert [request.method for request in requests] == ["POST", "GET"]
+
+
+def test_an_address_that_is_too_long_is_sent_as_a_form() -> None:
+    server, requests = searching(414)
+    assert asked(server, "Observation?patient=m").state is State.COMPLETE
+    assert [request.method for request in requests] == ["GET", "POST"]
+
+
+def test_a_next_link_is_never_posted() -> None:
+    server, requests = searching()
+    with running(server) as address:
+        link = f"{address}/fhir/{LONG}"
+        FhirReader().read(f"{address}/fhir", "t", {"key": link}, 2.0)
+    assert [request.method for request in requests] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "wait"),
+    [(429, None, 0.1), (503, "1", 1.0), (503, "Wed, 21 Oct 2026 07:28:00 GMT", 0.1)],
+)
+def test_a_busy_server_is_asked_once_more(status: int, after: str | None, wait: float) -> None:
+    server, requests = searching(status, after=after)
+    started = time.monotonic()
+    assert asked(server, "Observation?patient=m").state is State.COMPLETE
+    assert len(requests) == 2
+    assert time.monotonic() - started >= wait
+
+
+@pytest.mark.parametrize(("refusals", "after", "times"), [((503, 503), None, 2), ((429,), "60", 1)])
+def test_it_is_not_asked_without_end(refusals: Any, after: str | None, times: int) -> None:
+    server, requests = searching(*refusals, after=after)
+    assert asked(server, "Observation?patient=m").state is State.FAILED
+    assert len(requests) == times
