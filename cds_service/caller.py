@@ -242,7 +242,7 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
         if client.keys is not None:
             try:
                 if has_private_keys(client.keys):
-                    raise ValueError("one is private, and only the client may have that")
+                    raise ValueError("one is not public, and only the client may have that")
                 client._key_set = key_set_of(client.keys)
             except ValueError as error:
                 raise ClientsError(f"{path}: the keys of {client.issuer}: {error}") from None

@@ -43,7 +43,7 @@ def key_set_of(document: Any) -> KeySet:
         raise ValueError("not a JWKS")
     keys = [key for key in map(_usable, written) if key is not None]
     if not keys:
-        raise ValueError("a JWKS here needs a public EC or RSA key for signatures")
+        raise ValueError("not a JWKS with a public EC or RSA key for signatures")
     return KeySet(keys)
 
 
