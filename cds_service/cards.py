@@ -367,7 +367,8 @@ def _frame(
 
 def _with_names(summary: str, names: list[str]) -> str:
     """The summary with as many names behind it as it can hold."""
-    for shown in range(len(names), 0, -1):
+    room = LONGEST_SUMMARY // len(", ")  # for more there is none
+    for shown in range(min(len(names), room), 0, -1):
         rest = len(names) - shown
         text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}"
         if len(text) <= LONGEST_SUMMARY:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -50,6 +50,7 @@ CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
 BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
 MOST_REFERENCES = 20  # that a card tells of one fact
+MOST_CODINGS = 20  # of one concept, among which a code is looked for
 TOO_LARGE = 1e6  # for anything that is measured of her, in the unit of its fact; a slip of the pen
 
 _CODE = re.compile(r"[a-z-]{1,40}")
@@ -410,7 +411,7 @@ _VALUES: dict[str, Callable[[Content, FactSpec, Resource], float | str]] = {
 
 def _code_of(concept: Any) -> str | None:
     if isinstance(concept, dict):
-        for coding in concept.get("coding") or ():
+        for coding in islice(concept.get("coding") or (), MOST_CODINGS):
             code = coding.get("code") if isinstance(coding, dict) else None
             if isinstance(code, str):
                 return code

@@ -70,8 +70,9 @@ class FeedIndex:
             reference = reference_to(order)
             for feed in self._recognise(order):
                 known = found.setdefault(feed.feed.id, feed)
-                if reference not in known.references:
-                    known.references.append(reference)
+                known.references.append(reference)
+        for known in found.values():
+            known.references = list(dict.fromkeys(known.references))
         return list(found.values())
 
     def _recognise(self, order: Resource) -> Iterator[OrderedFeed]:
@@ -91,7 +92,7 @@ class FeedIndex:
 
 
 def _parts_of(order: Resource) -> Iterator[tuple[dict[str, Any], Any]]:
-    """The concept and the product name of each part of an order."""
+    """Each concept of each part of an order, and then the part's product name."""
     for part, (concept_name, product_name) in PARTS.items():
         written = order.get(part)
         for each in written if isinstance(written, list) else [written]:
@@ -99,4 +100,6 @@ def _parts_of(order: Resource) -> Iterator[tuple[dict[str, Any], Any]]:
                 continue
             concepts = each.get(concept_name)
             for concept in concepts if isinstance(concepts, list) else [concepts]:
-                yield (concept if isinstance(concept, dict) else {}), each.get(product_name)
+                if isinstance(concept, dict):
+                    yield concept, None
+            yield {}, each.get(product_name)

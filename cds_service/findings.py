@@ -156,7 +156,7 @@ class MotherCase:
     def new_uuid(self) -> str:
         """A UUID that no other answer has, of version 7: its time, what is random, and a count."""
         self._uuids += 1
-        return f"{self._uuid_start}{self._uuids:04x}"
+        return f"{self._uuid_start}{self._uuids:06x}"
 
     def curve(self, curve_id: str, line: str) -> float | None:
         """A line of a curve on her day after birth; ``None`` before it can be judged."""
@@ -247,11 +247,11 @@ class MotherCase:
 
 
 def _start_of_uuids(now: datetime) -> str:
-    """All but the last four digits of a UUID (RFC 9562, section 5.7).
+    """All but the last six digits of a UUID (RFC 9562, section 5.7).
 
     They ascend with time: what is kept of them then goes to one place of a database, not to any.
     """
-    time, chance = int(now.timestamp() * 1000) & (1 << 48) - 1, secrets.randbits(58)
+    time, chance = int(now.timestamp() * 1000) & (1 << 48) - 1, secrets.randbits(50)
     version, variant = 7, 2
-    number = time << 80 | version << 76 | (chance >> 46) << 64 | variant << 62
-    return str(uuid.UUID(int=number | (chance & (1 << 46) - 1) << 16))[:-4]
+    number = time << 80 | version << 76 | (chance >> 38) << 64 | variant << 62
+    return str(uuid.UUID(int=number | (chance & (1 << 38) - 1) << 24))[:-6]

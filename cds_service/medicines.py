@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
 LONGEST_NAME = 60
+MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is contained
 NAMELESS = "A medicine without a name"
 UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
 NOT_ALLERGIC = {"refuted", "entered-in-error"}
@@ -210,7 +211,7 @@ class MedicineIndex:
 def _ingredients_of(medication: Resource, chart: Chart) -> Iterator[dict[str, Any]]:
     """The code of each ingredient of a Medication, its own or that of what it points at."""
     ingredients = medication.get("ingredient")
-    for ingredient in ingredients if isinstance(ingredients, list) else ():
+    for ingredient in ingredients[:MOST_INGREDIENTS] if isinstance(ingredients, list) else ():
         if not isinstance(ingredient, dict):
             continue
         code = ingredient.get("itemCodeableConcept")

@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     ValidationError,
     model_validator,
@@ -114,7 +115,9 @@ class _Lenient(BaseModel):
 class Context(_Lenient):
     """What every hook here has: who looks, at whom, and in which encounter."""
 
-    user_id: str = Field(alias="userId", pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$")
+    user_id: str = Field(
+        alias="userId", max_length=255, pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$"
+    )
     patient_id: BareId = Field(alias="patientId")
     encounter_id: Annotated[BareId | None, OrNone] = Field(default=None, alias="encounterId")
 
@@ -134,6 +137,7 @@ class PatientViewContext(Context):
 
     user_id: str = Field(
         alias="userId",
+        max_length=255,
         pattern=r"^(Practitioner|PractitionerRole|Patient|RelatedPerson)/[^/\s]+$",
     )
 
@@ -167,7 +171,7 @@ class OrderSignContext(Context):
 class OrderSelectContext(OrderSignContext):
     """Context of ``order-select``."""
 
-    selections: list[str] = Field(min_length=1)
+    selections: Annotated[list[str], FailFast(), Field(min_length=1)]
 
     @property
     def judged_orders(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import msgspec
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
+LONGEST_TIME = 64  # characters of a FHIR dateTime, with as many digits of a second as anyone writes
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?) (min|h|d|months)$")
 _SECONDS = {"min": MINUTE, "h": HOUR, "d": DAY, "months": 365.0 / 12 * DAY}
@@ -51,7 +52,7 @@ def parse_moment(text: Any, zone: tzinfo) -> Moment | None:
 
     ``zone`` is where a date without a time of day is taken to be: that of the evaluation.
     """
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > LONGEST_TIME:
         return None
     try:
         if len(text) > 10:
