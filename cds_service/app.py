@@ -61,7 +61,7 @@ def create_app(
     secret = settings.patient_key.get_secret_value()
     ledger = Ledger(database, content, clock, secret, settings.quiet, settings.overrides_count_for)
     callers = Callers(settings, outgoing, database)
-    evaluation = Evaluation(content, settings.jurisdiction)
+    evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
     for_all = Room(settings.at_once)
     for_each = Room(settings.at_once, callers.share(settings.at_once))

@@ -278,7 +278,7 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         seconds = settings.deadline_ms / 1000
         chart = gather(content, request, context, FhirReader(), seconds, now=at)
         setting = Setting.of(request.hook, context)
-        evaluation = Evaluation(content, settings.jurisdiction)
+        evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
         cards = evaluation.cards(chart, setting, at, context.judged_orders)
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None

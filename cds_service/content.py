@@ -215,11 +215,23 @@ class CodeSystem(Entry):
     verified: str | None = None
 
 
+def plain_unit(written: str) -> str:
+    """A unit as it is compared when it is no UCUM unit: case, spaces and full stops do not matter.
+
+    Within one kind of unit no two differ by these alone.
+    """
+    return "".join(written.casefold().replace(".", "").split())
+
+
 class UnitKind(Entry):
-    """UCUM units of one kind, each as factor to the first, with an offset where it has one."""
+    """UCUM units of one kind, each as factor to the first, with an offset where it has one.
+
+    ``texts`` are other ways in which a unit is written, by the UCUM unit.
+    """
 
     id: Identifier
     units: dict[str, float | tuple[float, float]]
+    texts: dict[str, list[str]] = Field(default_factory=dict)
 
 
 class Parameter(Entry):
@@ -595,12 +607,14 @@ class Content:
     def convert(self, fact_id: str, number: float, unit: Any) -> float | None:
         """A number in the fact's unit; ``None`` if its unit is of another kind, or missing.
 
-        An annotation in braces, such as ``{sessions}``, is no unit (UCUM, section 2.1).
+        An annotation in braces, such as ``{sessions}``, is no unit (UCUM, section 2.1). What is no
+        UCUM unit is looked up among the texts for units.
         """
         written = unit if isinstance(unit, str) else ""
         if "{" in written:
             written = _ANNOTATION.sub("", written)
-        conversion = self.conversions[fact_id].get(written)
+        conversions = self.conversions[fact_id]
+        conversion = conversions.get(written) or conversions.get(plain_unit(written))
         return None if conversion is None else number * conversion[0] + conversion[1]
 
     def make_templates(self, key: PrefetchKey) -> list[str]:

@@ -31,6 +31,7 @@ from .content import (
     Effect,
     FactSpec,
     conditions_of,
+    plain_unit,
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES, FactValue
@@ -209,7 +210,11 @@ def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, flo
         for unit, written in kind.units.items():
             factor, offset = _pair(written)
             factors[unit] = (factor / own, (offset - own_offset) / own)
-        return {**factors, **{unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}}
+        factors |= {unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}
+        texts = {text: unit for unit, written in kind.texts.items() for text in written}
+        plain = {plain_unit(unit): factors[unit] for unit in factors}
+        plain |= {plain_unit(text): factors[unit] for text, unit in texts.items()}
+        return plain | factors
     return {}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import orjson
@@ -44,16 +44,19 @@ class Answered:
 class Evaluation:
     """The content, made ready to evaluate one mother after another, in one jurisdiction."""
 
-    def __init__(self, content: Content, jurisdiction: str = "US") -> None:
+    def __init__(
+        self, content: Content, jurisdiction: str = "US", time_zone: tzinfo | None = None
+    ) -> None:
         self.content = content
         self.jurisdiction = jurisdiction
+        self._time_zone = time_zone  # of times without an offset, and of dates
         self._medicines = MedicineIndex(content)
         self._feeds = FeedIndex(content)
         self._printed = Printed(content)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
         """The facts of a chart, and the orders that are being made, ready to be judged."""
-        facts = read_facts(self.content, chart, now)
+        facts = read_facts(self.content, chart, now, self._time_zone)
         taken = self._medicines.taken(chart)
         return MotherCase(
             self.content,

@@ -5,11 +5,14 @@ Which facts there are, the codes that mean them, their units and windows is data
 
 - An Observation gives its ``value[x]``, or each of its components its own.
 - A Procedure, Condition or Encounter gives its time (a birth) or its being there (an admission).
+  A Condition that is active, or a state whose period has no end, is so now, since whenever it is.
 - What is entered in error, cancelled, in the future, older than the fact's window, of another
   unit kind, a comparator such as ``<5 mL`` or plain text is not a value. It is kept as a
   ``Problem``, so that a card can say why a record did not count.
 - The newest value wins. Two that differ within the fact's ``contradicts-within`` of each other
   make the fact ``conflicting``, which is not a value.
+- Of a birth, the most exact record wins: a time of delivery, a Procedure, a Condition; an Encounter
+  only says between which times it was.
 
 Nothing here knows the network, Flask or the clock.
 """
@@ -19,14 +22,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from .chart import Quantity, member_of, reference_to
-from .times import DAY, HOUR, MINUTE, Moment, parse_moment
+from .times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
     from .chart import Chart
@@ -49,6 +52,12 @@ WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
 BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
+TO_THE_HOUR = 2 * HOUR  # a birth that is known to lie within this is known to the hour
+BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, where there is only the date of its being recorded
+A_TOTAL_SPANS = 12 * HOUR  # an Observation over this or more is no session
+RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
+ACTIVE = frozenset({"active", "recurrence", "relapse"})
+BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 MOST_REFERENCES = 20  # that a card tells of one fact
 MOST_CODINGS = 20  # of one concept, among which a code is looked for
 TOO_LARGE = 1e6  # for anything that is measured of her, in the unit of its fact; a slip of the pen
@@ -113,6 +122,9 @@ class Reading(msgspec.Struct, gc=False):
     moment: Moment
     record: Resource
     site: str = ""  # what tells it from another at the same time
+    still_so: bool = False  # it counts now, whenever it began
+    spans: float = 0.0  # seconds that it is the total of
+    rank: int = 0  # of what says when a birth was: the lower, the better
 
     @property
     def reference(self) -> str:
@@ -122,6 +134,22 @@ class Reading(msgspec.Struct, gc=False):
 
 class Unusable(Exception):
     """A record that is not a value; the message says why."""
+
+
+class AsOf(msgspec.Struct, frozen=True):
+    """When the chart is read, and in which zones its times are.
+
+    ``zone`` is that of dates without a time of day, ``times_in`` that of times without an offset;
+    if it is ``None``, they are not read.
+    """
+
+    now: float
+    zone: tzinfo
+    times_in: tzinfo | None = None
+
+    def moment(self, written: Any) -> Moment | None:
+        """What a date or time means; ``None`` if it cannot be read."""
+        return parse_moment(written, self.zone, self.times_in)
 
 
 Facts = dict[str, FactValue]  # by id. One without a record is the same for every mother.
@@ -150,13 +178,18 @@ def is_read(content: Content, resource: Resource) -> bool:
     return "component" in resource and bool(_parts_of(content, kind, resource))
 
 
-def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
+def read_facts(
+    content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None = None
+) -> Facts:
     """All facts of ``content`` from ``chart`` as of ``now`` (which must carry an offset).
+
+    ``time_zone`` is where dates without a time and times without an offset are. If it is not known,
+    those dates are in the zone of ``now``, and those times are not read.
 
     One broken resource never spoils the rest: it becomes a problem of the facts that it codes for.
     """
     at = now.timestamp()
-    readings, problems = collect_readings(content, chart, now)
+    readings, problems = collect_readings(content, chart, now, time_zone)
     recorded = readings.keys() | problems.keys()
     facts = content.not_recorded.copy()
     if not chart.is_whole:
@@ -179,11 +212,12 @@ def read_facts(content: Content, chart: Chart, now: datetime) -> Facts:
 
 
 def collect_readings(
-    content: Content, chart: Chart, now: datetime
+    content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None = None
 ) -> tuple[dict[str, list[Reading]], dict[str, list[Problem]]]:
     """Every usable record by fact, whenever it was made, and every one that does not count."""
-    zone = now.tzinfo
+    zone = time_zone or now.tzinfo
     assert zone is not None, "the time of evaluation needs an offset"
+    as_of = AsOf(now.timestamp(), zone, time_zone)
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
 
@@ -194,7 +228,7 @@ def collect_readings(
             if spec.about == "mother" and not of_her:
                 continue
             try:
-                reading = read_record(content, spec, resource, part, zone)
+                reading = read_record(content, spec, resource, part, as_of)
             except Unusable as unusable:
                 withdrawn = _status_of(resource) in WITHDRAWN_STATUSES
                 problem = Problem(str(unusable), reference_to(resource), withdrawn)
@@ -263,49 +297,75 @@ def _status_of(resource: Resource) -> str | None:
 
 
 def _read_observation(
-    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
     if resource.get("status") not in COUNTED_STATUSES:
         raise Unusable(f"the record is {_status_of(resource) or 'without a status'}")
     if part.get("dataAbsentReason"):
         raise Unusable("the value is said to be absent")
     if spec.type == "time":
-        return _read_time(part, resource, zone)
+        return _read_time(part, resource, as_of)
     moment = _moment_of(
-        resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), zone
+        resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), as_of
     )
-    site = _code_of(resource["bodySite"]) or "" if "bodySite" in resource else ""
-    return Reading(_VALUES[spec.type](content, spec, part), moment, resource, site)
+    reading = Reading(_VALUES[spec.type](content, spec, part), moment, resource)
+    if "effectivePeriod" in resource:
+        period = resource["effectivePeriod"]
+        if spec.combine == "sum":
+            start = as_of.moment(period.get("start"))
+            reading.spans = 0.0 if start is None else moment.latest - start.earliest
+        elif spec.type in ("yes-no", "coded"):
+            reading.still_so = "end" not in period
+    if spec.combine == "sum":
+        reading.site = _side_of(resource, part)
+    return reading
 
 
 def _read_condition(
-    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
     verification = _code_of(resource.get("verificationStatus"))
     if verification in ("entered-in-error", "refuted"):
         raise Unusable(f"the record is {verification}")
-    return _read_presence(spec, resource, ("onsetDateTime", "recordedDate"), zone)
+    status = _code_of(resource.get("clinicalStatus"))
+    if spec.type == "time":
+        return _read_birth(resource, ("onsetDateTime", "onsetPeriod"), 2, as_of)
+    ended = resource.get("abatementDateTime") or status in ("inactive", "remission", "resolved")
+    active = not ended and status in ACTIVE
+    try:
+        moment = _moment_of(resource, ("onsetDateTime", "onsetPeriod", "recordedDate"), as_of)
+    except Unusable:
+        if not active:
+            raise
+        moment = Moment(as_of.now, as_of.now, datetime.fromtimestamp(as_of.now, UTC).isoformat())
+    return Reading("no" if ended else "yes", moment, resource, still_so=active)
 
 
 def _read_procedure(
-    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
     status = _status_of(resource)
     if status != "completed":
         raise Unusable(f"the record is {status or 'without a status'}")
-    return _read_presence(spec, resource, ("performedDateTime", "performedPeriod"), zone)
+    times = ("performedDateTime", "performedPeriod")
+    if spec.type == "time":
+        return _read_birth(resource, times, 1, as_of)
+    return Reading("yes", _moment_of(resource, times, as_of), resource)
 
 
 def _read_encounter(
-    content: Content, spec: FactSpec, resource: Resource, part: Resource, zone: tzinfo
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
     status = _status_of(resource)
     if status in ("entered-in-error", "cancelled", "planned", None):
         raise Unusable(f"the record is {status or 'without a status'}")
-    return _read_presence(spec, resource, ("period",), zone)
+    if spec.type == "time":
+        return _read_birth(resource, ("period",), 3, as_of)
+    ended = (resource.get("period") or {}).get("end")
+    return Reading("no" if ended else "yes", _moment_of(resource, ("period",), as_of), resource)
 
 
-_Reader = Callable[["Content", "FactSpec", Resource, Resource, tzinfo], Reading]
+_Reader = Callable[["Content", "FactSpec", Resource, Resource, AsOf], Reading]
 _READERS: dict[str, _Reader] = {
     "Observation": _read_observation,
     "Procedure": _read_procedure,
@@ -314,45 +374,83 @@ _READERS: dict[str, _Reader] = {
 }
 
 
-def _read_time(part: Resource, resource: Resource, zone: tzinfo) -> Reading:
+def _side_of(resource: Resource, part: Resource) -> str:
+    """Which breast a record or its component is of, as far as it is said: to tell two apart."""
+    site = resource.get("bodySite")
+    code = member_of(part, "code")
+    text = code.get("text") if isinstance(code, dict) else None
+    said = (_code_of(site), site.get("text") if isinstance(site, dict) else None, text)
+    return "|".join(each for each in said if isinstance(each, str))
+
+
+def _read_time(part: Resource, resource: Resource, as_of: AsOf) -> Reading:
     if "valueDateTime" in part:
-        moment = parse_moment(part["valueDateTime"], zone)
+        moment = as_of.moment(part["valueDateTime"])
         if moment is None:
-            raise Unusable("the time cannot be read")
+            raise Unusable(_why_unread(part["valueDateTime"], "the time cannot be read"))
     elif _has_value(part):
         raise Unusable("a time is due here")
     else:
-        moment = _moment_of(resource, ("effectiveDateTime", "effectivePeriod"), zone)
+        moment = _moment_of(resource, ("effectiveDateTime", "effectivePeriod"), as_of)
     return Reading(moment.text, moment, resource)
 
 
-def _read_presence(
-    spec: FactSpec, resource: Resource, times: tuple[str, ...], zone: tzinfo
-) -> Reading:
-    """What a Procedure, Condition or Encounter says by being there."""
-    moment = _moment_of(resource, times, zone)
-    if spec.type == "time":
-        return Reading(moment.text, moment, resource)
-    ended = resource.get("abatementDateTime") or (resource.get("period") or {}).get("end")
-    over = ended or _code_of(resource.get("clinicalStatus")) in (
-        "inactive",
-        "remission",
-        "resolved",
-    )
-    return Reading("no" if over else "yes", moment, resource)
+def _read_birth(resource: Resource, times: tuple[str, ...], rank: int, as_of: AsOf) -> Reading:
+    """When a birth was, by a record of it: within a period, where it has one.
+
+    A Condition that says only when it was recorded was written down after the birth.
+    """
+    for name in times:
+        written = resource.get(name)
+        if isinstance(written, dict):
+            start, end = as_of.moment(written.get("start")), as_of.moment(written.get("end"))
+            if start is not None:
+                latest = end.latest if end is not None else as_of.now
+                if end is None and rank != 3:
+                    latest = start.latest
+                moment = Moment(start.earliest, max(start.earliest, latest), start.text)
+                return Reading(moment.text, moment, resource, rank=rank)
+    recorded = as_of.moment(resource.get("recordedDate"))
+    if recorded is not None and not any(resource.get(name) for name in times):
+        earliest = recorded.earliest - BIRTH_WRITTEN_WITHIN
+        moment = Moment(earliest, recorded.latest, recorded.text)
+        return Reading(moment.text, moment, resource, rank=RECORDED_ONLY)
+    moment = _moment_of(resource, times, as_of)
+    return Reading(moment.text, moment, resource, rank=rank)
 
 
-def _moment_of(resource: Resource, names: tuple[str, ...], zone: tzinfo) -> Moment:
+def birth_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
+    """When a newborn Patient was born: to the minute where there is a ``patient-birthTime``."""
+    more = patient.get("_birthDate")
+    extensions = more.get("extension") if isinstance(more, dict) else None
+    for extension in extensions if isinstance(extensions, list) else ():
+        if isinstance(extension, dict) and extension.get("url") == BIRTH_TIME:
+            moment = as_of.moment(extension.get("valueDateTime"))
+            if moment is not None:
+                return Reading(moment.text, moment, patient)
+    moment = as_of.moment(patient.get("birthDate"))
+    return None if moment is None else Reading(moment.text, moment, patient, rank=1)
+
+
+def _moment_of(resource: Resource, names: tuple[str, ...], as_of: AsOf) -> Moment:
+    """The first of some times that can be read. A period counts at its end, if it has one."""
+    why = "it has no time that can be read"
     for name in names:
         written = resource.get(name)
         if written is None:
             continue
         if isinstance(written, dict):
-            written = written.get("end") if name == "effectivePeriod" else written.get("start")
-        moment = parse_moment(written, zone)
+            end = written.get("end") if name == "effectivePeriod" else None
+            written = end or written.get("start")
+        moment = as_of.moment(written)
         if moment is not None:
             return moment
-    raise Unusable("it has no time that can be read")
+        why = _why_unread(written, why)
+    raise Unusable(why)
+
+
+def _why_unread(written: Any, otherwise: str) -> str:
+    return "its time has no offset" if lacks_offset(written) else otherwise
 
 
 def _number(content: Content, spec: FactSpec, part: Resource) -> float:
@@ -435,7 +533,7 @@ def _combine(
         moment = reading.moment
         if moment.earliest > now + CLOCK_TOLERANCE:
             problems.append(Problem("its time is in the future", reading.reference))
-        elif moment.earliest > oldest:
+        elif moment.earliest > oldest or reading.still_so:
             counted.append(reading)
         elif moment.latest <= oldest:
             before.append(reading)
@@ -497,45 +595,97 @@ def _held_since(readings: list[Reading]) -> float:
 
 def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
     """The last birth. Two that are neither the same one nor a year apart contradict each other."""
-    newest = counted[-1].moment
+    # A diagnosis may be written down weeks later: it only counts if nothing else says when.
+    dated = [reading for reading in counted if reading.rank != RECORDED_ONLY] or counted
+    newest = dated[-1].moment
     same: list[Reading] = []
-    for reading in counted:
+    for reading in dated:
         distance = newest.earliest - reading.moment.latest
         if distance <= BIRTHS_AGREE_WITHIN:
             same.append(reading)
         elif distance <= fact.spec.contradicts_within:
             fact.status = "conflicting"
     if fact.status == "conflicting":
-        fact.references = _references_to(counted)
+        fact.references = _references_to(dated)
         return
     fact.references = _references_to(same)
-    exact = [reading for reading in same if reading.moment.exact]
-    chosen = (exact or same)[-1]
+    chosen = min(reversed(same), key=_vagueness)
     fact.status = "known"
     fact.value = chosen.value
     fact.moment = chosen.moment
     # Without a time of day, the least time that can have passed: expecting too little of her milk
     # is the safer error. Under two days that would say too much, so hours stay unknown.
     since = max(0.0, now - min(chosen.moment.latest, now))
-    if chosen.moment.latest - chosen.moment.earliest <= DAY:
+    width = _width(chosen)
+    if width <= max(DAY, since / 10):
         fact.measures["days"] = float((now - chosen.moment.earliest) // DAY)
-        if chosen.moment.exact or since >= 2 * DAY:
+        if width <= TO_THE_HOUR or since >= 2 * DAY:
             fact.measures["hours"] = since / HOUR
+
+
+def _width(reading: Reading) -> float:
+    return reading.moment.latest - reading.moment.earliest
+
+
+def _vagueness(reading: Reading) -> tuple[int, int, float]:
+    """The less, the better a record says when a birth was: to the hour, to the day, or vaguer."""
+    width = _width(reading)
+    return (width > TO_THE_HOUR) + (width > DAY), reading.rank, width
 
 
 def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], now: float) -> None:
     """Sessions and their total.
 
     Two records of one time are one session: their amounts add (left and right) unless they are
-    the same in amount and site, which is one record sent twice.
+    the same in amount and site, which is one record sent twice. A total of 12 h or more is no
+    session and never adds to them: the larger of it and of their sum is more complete.
     """
-    seen: set[tuple[float, float | str, str]] = set()
+    totals = [reading for reading in counted if reading.spans >= A_TOTAL_SPANS]
+    if totals:
+        counted = [reading for reading in counted if reading.spans < A_TOTAL_SPANS]
+        before = [reading for reading in before if reading.spans < A_TOTAL_SPANS]
+    if counted:
+        _add_sessions(fact, counted, before, now)
+    if totals:
+        _compare_with_totals(fact, totals)
+
+
+def _compare_with_totals(fact: FactValue, totals: list[Reading]) -> None:
+    """Take the newest total over about the fact's window, if the sessions do not come to more.
+
+    If it is larger than the sessions, some were not recorded, and their count says too little.
+    """
+    newest = totals[-1]
+    assert isinstance(newest.value, float)
+    measures = fact.measures
+    fact.status = "known"
+    if newest.value > measures.get("sum-so-far", -1.0):
+        measures["sum-so-far"] = newest.value
+        fact.moment = fact.moment or newest.moment
+        fact.references = [*_references_to([newest]), *fact.references][:MOST_REFERENCES]
+        for name in ("sum", "count"):
+            measures.pop(name, None)
+        if newest.spans >= fact.spec.covered:
+            measures["sum"] = newest.value
+            measures["covered"] = newest.spans
+    elif newest.spans >= fact.spec.covered and newest.value == measures["sum-so-far"]:
+        _close_the_day(fact)
+
+
+def _add_sessions(
+    fact: FactValue, counted: list[Reading], before: list[Reading], now: float
+) -> None:
+    """What single sessions come to."""
+    seen: set[tuple[float, float | str, str, int]] = set()
+    parts: dict[tuple[int, float | str, str], int] = {}  # that are alike in one record
     total = latest = 0.0
     sessions: list[float] = []
     fact.references = _references_to(counted)
     for reading in counted:
         time = reading.moment.earliest
-        key = (time, reading.value, reading.site)
+        part = (id(reading.record), reading.value, reading.site)
+        parts[part] = parts.get(part, 0) + 1
+        key = (time, reading.value, reading.site, parts[part])
         if key in seen:
             fact.problems.append(Problem("it repeats another record", reading.reference, True))
             continue

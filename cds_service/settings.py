@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +20,8 @@ class Settings(BaseSettings):
     letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
     separated by commas, to which calls may go although they are not on the open internet, and
     ``ca_file`` the authorities (PEM) that sign the certificates there.
+    ``time_zone`` (IANA name) is where times without an offset and dates without a time are; if it
+    is not set, such times are not read and such dates are in UTC.
     ``body_ms`` is how long the body of a request may take, and ``deadline_ms`` all reading from
     FHIR servers. ``at_once`` is how many requests a worker answers at once, and ``reading_at_once``
     how many of them may wait for FHIR servers; the rest is told to come again. Both should be below
@@ -44,6 +47,7 @@ class Settings(BaseSettings):
     pid_file: Path | None = None
     jurisdiction: str = Field(default="US", pattern=r"^[A-Z]{2}$")
     database_url: str = "sqlite:///lactation-cds.sqlite3"
+    time_zone: ZoneInfo | None = None
     private_networks: str = ""
     ca_file: FilePath | None = None
     open_beyond_loopback: bool = False

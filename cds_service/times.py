@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import msgspec
@@ -47,10 +47,11 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
         return self.earliest == self.latest
 
 
-def parse_moment(text: Any, zone: tzinfo) -> Moment | None:
+def parse_moment(text: Any, zone: tzinfo, times_in: tzinfo | None = None) -> Moment | None:
     """Read a FHIR date, dateTime or instant; ``None`` if it is not one.
 
     ``zone`` is where a date without a time of day is taken to be: that of the evaluation.
+    ``times_in`` is where a time without an offset is; without it, such a time is not read.
     """
     if not isinstance(text, str) or len(text) > LONGEST_TIME:
         return None
@@ -58,7 +59,10 @@ def parse_moment(text: Any, zone: tzinfo) -> Moment | None:
         if len(text) > 10:
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is None:
-                return None
+                if times_in is None:
+                    return None
+                moment = moment.replace(tzinfo=times_in)
+                text = moment.isoformat()
             seconds = moment.timestamp()
             return Moment(seconds, seconds, text)
         if len(text) == 10:
@@ -75,6 +79,11 @@ def parse_moment(text: Any, zone: tzinfo) -> Moment | None:
     except (ValueError, OverflowError, OSError):
         return None
     return Moment(start.timestamp(), end.timestamp() - 1, text)
+
+
+def lacks_offset(text: Any) -> bool:
+    """Whether this is a time that could be read if it had an offset."""
+    return parse_moment(text, UTC) is None and parse_moment(text, UTC, UTC) is not None
 
 
 def say_duration(seconds: float) -> str:

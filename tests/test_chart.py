@@ -229,6 +229,7 @@ OTHERS = {
     "bulk": {"extension"},
     "chart": {"severity"},
     "evaluation": {"extension"},
+    "facts": {"extension", "text"},
     "feeds": {"text"},
     "medicines": {"text"},
     "protocol": {"description", "severity", "text"},

@@ -1,0 +1,335 @@
+"""Records as hospitals keep them: births in every form, units as text, totals, zones, states."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cds_service.app import create_app
+from cds_service.content import Content
+from cds_service.facts import AsOf, Facts, FactValue, birth_of_newborn, read_facts
+from cds_service.settings import Settings
+
+from .mothers import HER, NOW, ago, chart_of, facts_of, milk, observation
+from .test_app import VIEW
+
+REQUESTS = Path(__file__).parent / "requests"
+VOLUME = "expressed-milk-volume"
+ZONE = ZoneInfo("America/New_York")
+
+
+def cards_of_request(
+    content: Content, settings: Settings, name: str, now: str = "2026-03-10T12:00:00+00:00"
+) -> dict[str, str]:
+    """The cards that a request from ``requests/`` gets over HTTP: summary and detail by topic."""
+    client = create_app(settings, content, lambda: datetime.fromisoformat(now)).test_client()
+    body = (REQUESTS / f"{name}.json").read_bytes()
+    answer = client.post(VIEW, data=body, content_type="application/json")
+    assert answer.status_code == 200, answer.text
+    return {
+        card["source"]["topic"]["code"]: f"{card['summary']}\n{card.get('detail', '')}"
+        for card in answer.get_json()["cards"]
+    }
+
+
+# --- requests over HTTP ---------------------------------------------------------------------------
+
+
+def test_left_and_right_as_components_add(content: Content, settings: Settings) -> None:
+    assert cards_of_request(content, settings, "left-and-right") == {}
+
+
+def test_a_total_of_the_day_does_not_add_to_its_sessions(
+    content: Content, settings: Settings
+) -> None:
+    cards = cards_of_request(content, settings, "day-total")
+    assert "240 mL recorded in 24 h" in cards["inhibited-letdown"]
+
+
+@pytest.mark.parametrize("name", ["smoking-answer-la", "period-without-end", "birth-codes"])
+def test_smoking_and_birth_are_read(content: Content, settings: Settings, name: str) -> None:
+    assert "smoking" in cards_of_request(content, settings, name)["supply-risk-factors"]
+
+
+@pytest.mark.parametrize("name", ["fever-as-sent", "active-for-weeks"])
+def test_an_infection_is_seen(content: Content, settings: Settings, name: str) -> None:
+    assert "breast-infection" in cards_of_request(content, settings, name)
+
+
+def test_an_active_condition_needs_no_date(content: Content, settings: Settings) -> None:
+    cards = cards_of_request(content, settings, "mastitis-undated", "2026-01-15T12:00:00+00:00")
+    assert next(iter(cards)) == "breast-infection"
+
+
+def test_a_birth_within_her_stay_is_no_contradiction(content: Content, settings: Settings) -> None:
+    assert "data-needed" not in cards_of_request(content, settings, "admission-and-birth")
+
+
+def test_units_as_text_are_no_question(content: Content, settings: Settings) -> None:
+    assert "data-needed" not in cards_of_request(content, settings, "units-as-text")
+
+
+def test_times_without_an_offset_are_said_to_be_unread(
+    content: Content, settings: Settings
+) -> None:
+    cards = cards_of_request(content, settings, "no-offset")
+    assert "its time has no offset" in cards["data-needed"]
+
+
+def test_times_without_an_offset_are_read_in_the_zone_that_is_set(
+    content: Content, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setenv("CDS_TIME_ZONE", "UTC")
+    cards = cards_of_request(content, Settings(auth="open"), "no-offset")
+    assert "offset" not in json.dumps(cards)
+
+
+def test_a_zone_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDS_TIME_ZONE", "Middle/Earth")
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+# --- volumes --------------------------------------------------------------------------------------
+
+
+@given(text=st.sampled_from(["ml", "mls", "cc", "mL", "ounces", "fl oz", "oz"]), data=st.data())
+def test_case_spaces_and_full_stops_of_a_unit_do_not_matter(
+    content: Content, text: str, data: st.DataObject
+) -> None:
+    upper = data.draw(st.lists(st.booleans(), min_size=len(text), max_size=len(text)))
+    written = "".join(c.upper() if up else c for c, up in zip(text, upper, strict=True))
+    written = (
+        data.draw(st.sampled_from(["", " "])) + written + data.draw(st.sampled_from(["", "."]))
+    )
+    expected = 29.5735295625 if "o" in text else 1.0
+    assert content.convert(VOLUME, 1.0, written) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("fact", "number", "unit", "expected"),
+    [
+        ("body-temperature", 38.9, "°C", 38.9),
+        ("body-temperature", 102, "deg F", 38.889),
+        ("qtc-interval", 460, "msec", 460),
+        ("potassium", 4.1, "mEq/L", 4.1),
+        ("magnesium", 2, "mEq/L", 2.4305),
+    ],
+)
+def test_units_as_they_are_written(
+    content: Content, fact: str, number: float, unit: str, expected: float
+) -> None:
+    assert content.convert(fact, number, unit) == pytest.approx(expected, abs=1e-3)
+
+
+def total(volume: float, hours: float = 24, end: float = 0.5) -> dict[str, Any]:
+    made = milk(volume, 1, effectivePeriod={"start": ago(end + hours), "end": ago(end)})
+    del made["effectiveDateTime"]
+    return made
+
+
+def volume_of(content: Content, *resources: dict[str, Any]) -> FactValue:
+    fact: FactValue = facts_of(content, *resources)[VOLUME]
+    return fact
+
+
+def test_a_total_alone_gives_the_sum_and_no_sessions(content: Content) -> None:
+    fact = volume_of(content, total(300))
+    assert fact.measure("sum") == 300
+    assert fact.measure("count") is fact.measure("latest") is None
+
+
+def test_of_a_total_and_fewer_sessions_the_total_is_more_complete(content: Content) -> None:
+    fact = volume_of(content, total(300), *(milk(20, hours) for hours in (26, 20, 14, 8, 2)))
+    assert fact.measure("sum") == 300
+    assert fact.measure("count") is None
+
+
+def test_a_period_under_12_h_is_a_session(content: Content) -> None:
+    fact = volume_of(content, total(30, hours=0.5), milk(20, 3))
+    assert fact.measure("sum-so-far") == 50
+
+
+def test_two_alike_in_one_record_add_and_a_copy_of_it_does_not(content: Content) -> None:
+    code = {"coding": [{"system": "urn:lactation-cds:fact", "code": VOLUME}]}
+    part = {"code": code, "valueQuantity": {"value": 30, "unit": "mL"}}
+    pair = observation("pump-type", None, 1, component=[part, part])
+    fact = volume_of(content, pair, {**pair, "id": "copy"})
+    assert fact.measure("sum-so-far") == 60
+    assert fact.measure("count-so-far") == 1
+
+
+# --- births ---------------------------------------------------------------------------------------
+
+BORN = NOW - timedelta(hours=61, minutes=20)
+
+
+def coded(kind: str, system: str, code: str, **members: Any) -> dict[str, Any]:
+    concept: Any = {"coding": [{"system": system, "code": code}]}
+    name, value = ("type", [concept]) if kind == "Encounter" else ("code", concept)
+    her = {"reference": f"Patient/{HER}"}
+    return {"resourceType": kind, "id": code.lower(), "subject": her, name: value, **members}
+
+
+SCT, CM = "http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-10-cm"
+AT = BORN.isoformat()
+AROUND = {
+    "start": (BORN - timedelta(minutes=40)).isoformat(),
+    "end": (BORN + timedelta(minutes=20)).isoformat(),
+}
+STAY = {
+    "start": (BORN - timedelta(hours=13)).isoformat(),
+    "end": (BORN + timedelta(hours=40)).isoformat(),
+}
+LATER = (BORN + timedelta(hours=9)).isoformat()
+DAY_OF_BIRTH = BORN.date().isoformat()
+PCS = ("http://www.cms.gov/Medicare/Coding/ICD10", "http://www.icd10data.com/icd10pcs")
+# Whether the hour is stated, and the record.
+WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "delivery time": (
+        True,
+        coded(
+            "Observation",
+            "http://loinc.org",
+            "93857-1",
+            status="final",
+            effectiveDateTime=LATER,
+            valueDateTime=AT,
+        ),
+    ),
+    "delivery time, effective": (
+        True,
+        coded("Observation", "http://loinc.org", "93857-1", status="final", effectiveDateTime=AT),
+    ),
+    "procedure": (
+        True,
+        coded("Procedure", SCT, "236973005", status="completed", performedDateTime=AT),
+    ),
+    "procedure, period": (
+        True,
+        coded("Procedure", SCT, "700000006", status="completed", performedPeriod=AROUND),
+    ),
+    "synthea": (
+        True,
+        coded("Procedure", SCT, "386216000", status="completed", performedPeriod=AROUND),
+    ),
+    "pcs": (True, coded("Procedure", PCS[0], "10E0XZZ", status="completed", performedDateTime=AT)),
+    "pcs, other name": (
+        True,
+        coded("Procedure", PCS[1], "10D00Z1", status="completed", performedDateTime=AT),
+    ),
+    "procedure, day": (
+        False,
+        coded("Procedure", SCT, "11466000", status="completed", performedDateTime=DAY_OF_BIRTH),
+    ),
+    "outcome": (True, coded("Condition", CM, "Z37.0", onsetDateTime=AT)),
+    "stillbirth": (False, coded("Condition", CM, "Z37.1", onsetDateTime=DAY_OF_BIRTH)),
+    "condition, recorded": (False, coded("Condition", SCT, "169826009", recordedDate=LATER)),
+    "encounter": (False, coded("Encounter", SCT, "177184002", status="finished", period=STAY)),
+}
+
+
+def read_as_sent(content: Content, *records: dict[str, Any]) -> Facts:
+    """Through the decoder, from bytes."""
+    return read_facts(content, chart_of(content, *json.loads(json.dumps(records))), NOW)
+
+
+def test_births_in_every_two_ways(content: Content) -> None:
+    pairs = list(itertools.product(WAYS, repeat=2))
+    chosen = random.Random(20)
+    deck = pairs + chosen.choices(pairs, k=300 - len(pairs))
+    for ways in deck:
+        records = [{**WAYS[way][1], "id": f"record-{n}"} for n, way in enumerate(ways)]
+        chosen.shuffle(records)
+        fact = read_as_sent(content, *records)["delivery-time"]
+        assert fact.status == "known", ways
+        if any(WAYS[way][0] for way in ways):
+            hours = fact.measure("hours")
+            assert hours is not None, ways
+            assert abs(hours - 61.33) < 1, ways
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        coded("Observation", "http://loinc.org", "11778-8", status="final", valueDateTime=AT),
+        coded("Observation", "http://loinc.org", "103975-9", status="final", valueDateTime=AT),
+        coded("Procedure", SCT, "237001001", status="completed", performedDateTime=AT),
+        coded("Procedure", SCT, "177176001", status="completed", performedDateTime=AT),
+        coded("Condition", SCT, "72892002", onsetDateTime=AT, abatementDateTime=AT),
+        coded("Condition", CM, "O36.4XX0", onsetDateTime=AT),
+    ],
+)
+def test_what_is_no_birth_is_not_read_as_one(content: Content, record: dict[str, Any]) -> None:
+    assert read_as_sent(content, record)["delivery-time"].status == "not-recorded"
+
+
+def test_a_stay_alone_gives_no_hours(content: Content) -> None:
+    record = coded("Encounter", SCT, "177184002", status="in-progress", period={"start": ago(20)})
+    fact = read_as_sent(content, record)["delivery-time"]
+    assert fact.status == "known"
+    assert fact.measure("hours") is None
+
+
+def test_a_birth_written_down_weeks_later_is_the_same(content: Content) -> None:
+    late = coded("Condition", CM, "Z37.0", recordedDate=ago(2))
+    birth = coded("Procedure", SCT, "236973005", status="completed", performedDateTime=ago(960))
+    assert read_as_sent(content, late, birth)["delivery-time"].measure("days") == 40
+
+
+def test_an_older_child_is_another_birth(content: Content) -> None:
+    older = {**WAYS["procedure"][1], "id": "older", "performedDateTime": ago(24 * 330)}
+    fact = read_as_sent(content, older, WAYS["outcome"][1])["delivery-time"]
+    assert fact.measure("days") == 2
+
+
+AS_OF = AsOf(NOW.timestamp(), UTC)
+
+
+def test_a_newborn_says_when_it_was_born() -> None:
+    time = {"url": "http://hl7.org/fhir/StructureDefinition/patient-birthTime", "valueDateTime": AT}
+    patient = {"resourceType": "Patient", "birthDate": DAY_OF_BIRTH}
+    reading = birth_of_newborn({**patient, "_birthDate": {"extension": [time]}}, AS_OF)
+    assert reading is not None
+    assert reading.moment.earliest == BORN.timestamp()
+    by_day = birth_of_newborn(patient, AS_OF)
+    assert by_day is not None
+    assert not by_day.moment.exact
+    assert birth_of_newborn({"resourceType": "Patient"}, AS_OF) is None
+    assert birth_of_newborn({**patient, "_birthDate": 5, "birthDate": []}, AS_OF) is None
+
+
+# --- times and states -----------------------------------------------------------------------------
+
+
+@given(moment=st.datetimes(datetime(2025, 6, 1), datetime(2026, 1, 14)))
+def test_a_time_without_an_offset_is_one_in_the_zone(moment: datetime) -> None:
+    read = AsOf(NOW.timestamp(), ZONE, ZONE).moment(moment.isoformat())
+    assert read is not None
+    assert read.earliest == moment.replace(tzinfo=ZONE).timestamp()
+    assert AS_OF.moment(moment.isoformat()) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "value"), [("active", "yes"), ("relapse", "yes"), ("resolved", "no")]
+)
+def test_a_condition_counts_by_its_status(content: Content, status: str, value: str) -> None:
+    clinical = {"coding": [{"code": status}]}
+    record = coded(
+        "Condition",
+        SCT,
+        "45198002",
+        clinicalStatus=clinical,
+        onsetPeriod={"start": ago(24 * (40 if value == "yes" else 3))},
+    )
+    assert facts_of(content, record)["mastitis"].value == value
