@@ -642,6 +642,9 @@ class Content:
         start += f"&{CODE_PARAMETER.get(key.resource, 'code')}="
         unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
         room = LONGEST_TEMPLATE - _encoded_length(start + end)
+        if _encoded_length(",".join(unique)) > room:  # our own system as a whole is shorter
+            others = [token for token in unique if not token.startswith(f"{OWN_FACT}|")]
+            unique = dict.fromkeys([f"{OWN_FACT}|", *others])
         return [start + ",".join(part) + end for part in _parts(unique, room)]
 
     @property
