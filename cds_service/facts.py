@@ -55,6 +55,8 @@ BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
 TO_THE_HOUR = 2 * HOUR  # a birth that is known to lie within this is known to the hour
 BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, where there is only the date of its being recorded
 A_TOTAL_SPANS = 12 * HOUR  # an Observation over this or more is no session
+A_TOTAL_ENDS_WITHIN = 2 * HOUR  # more than its window, as a ward's day is counted
+BIRTH = "delivery-time"  # the fact that a newborn's own record tells too
 RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
 ACTIVE = frozenset({"active", "recurrence", "relapse"})
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
@@ -257,6 +259,10 @@ def collect_readings(
                         continue
                 if specs:
                     read(read_record, of_her, resource, resource, specs)
+    for newborn in chart.newborns() if BIRTH in content.facts else ():
+        born = birth_of_newborn(newborn, as_of)
+        if born is not None:
+            readings.setdefault(BIRTH, []).append(born)
     return readings, problems
 
 
@@ -644,6 +650,14 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
     if totals:
         counted = [reading for reading in counted if reading.spans < A_TOTAL_SPANS]
         before = [reading for reading in before if reading.spans < A_TOTAL_SPANS]
+        longest = fact.spec.window + A_TOTAL_ENDS_WITHIN
+        for reading in totals:
+            if reading.spans > longest:
+                reason = "it is a total of more than the time that is judged"
+                fact.problems.append(Problem(reason, reading.reference))
+        totals = [reading for reading in totals if reading.spans <= longest]
+        if not (totals or counted):
+            fact.status = "unusable"
     if counted:
         _add_sessions(fact, counted, before, now)
     if totals:

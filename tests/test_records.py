@@ -301,6 +301,39 @@ def test_records_of_a_newborn_count_when_something_links_it_to_her(
     assert ("pacifier" in cards.get("supply-risk-factors", "")) is linked
 
 
+def test_a_birth_is_known_by_the_newborns_own_record(content: Content) -> None:
+    extension = {"url": "http://hl7.org/fhir/StructureDefinition/patient-birthTime"}
+    newborn = {
+        "resourceType": "Patient",
+        "id": BABY,
+        "birthDate": "2026-01-13",
+        "_birthDate": {"extension": [extension | {"valueDateTime": "2026-01-13T06:00:00Z"}]},
+    }
+    for linked, hours in (([stay("Encounter/encounter-1")], 54.0), ([], None)):
+        request = hook_request(content, milk(20, 1))
+        request["prefetch"]["conditions"] = bundle(*linked, newborn)
+        hook, context = read_request(json.dumps(request).encode(), "patient-view")
+        chart = gather(content, hook, context, None, 0)
+        facts = Evaluation(content).case(chart, NOW).facts
+        assert facts["delivery-time"].measure("hours") == hours
+
+
+def test_a_total_of_two_days_is_no_day(content: Content) -> None:
+    start = (NOW - timedelta(hours=49)).isoformat()
+    period = {"start": start, "end": (NOW - timedelta(hours=1)).isoformat()}
+    total = milk(900, 1, effectivePeriod=period)
+    del total["effectiveDateTime"]
+    request = hook_request(content, birth(240), total)
+    hook, context = read_request(json.dumps(request).encode(), "patient-view")
+    fact = (
+        Evaluation(content)
+        .case(gather(content, hook, context, None, 0), NOW)
+        .facts["expressed-milk-volume"]
+    )
+    assert (fact.status, fact.measure("sum")) == ("unusable", None)
+    assert "more than the time" in fact.problems[0].reason
+
+
 def test_a_hospital_can_ask_for_the_newborns_records(tmp_path: Path) -> None:
     shipped = load_content()
     assert "newbornConditions" not in shipped.prefetch_templates
