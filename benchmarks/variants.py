@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.patient import Patient
 from flask import Flask
 
 from cds_service import app
@@ -20,15 +21,18 @@ from cds_service.server import Options, run_under_gunicorn
 from cds_service.telemetry import write_logs_as_json
 
 
+MODELS = {"Bundle": Bundle, "Patient": Patient}
+
+
 def validating() -> Flask:
-    """Each Bundle is made a model of FHIR's own before it is looked at."""
+    """Each Bundle, and the Patient, is made a model of FHIR's own before it is looked at."""
     read_body = app.read_body
 
     def validated(seconds: float) -> bytes:
         body = read_body(seconds)
         for value in orjson.loads(body).get("prefetch", {}).values():
             if value is not None:
-                Bundle.model_validate(value)
+                MODELS[value["resourceType"]].model_validate(value)
         return body
 
     app.read_body = validated

@@ -228,6 +228,7 @@ def test_what_nothing_reads_is_not_decoded() -> None:
 OTHERS = {
     "bulk": {"extension"},
     "chart": {"severity"},
+    "command": {"evidence", "extension"},
     "evaluation": {"extension"},
     "facts": {"extension", "text"},
     "feeds": {"text"},
