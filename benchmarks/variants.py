@@ -20,7 +20,6 @@ from cds_service.ledger import Ledger
 from cds_service.server import Options, run_under_gunicorn
 from cds_service.telemetry import write_logs_as_json
 
-
 MODELS = {"Bundle": Bundle, "Patient": Patient}
 
 
