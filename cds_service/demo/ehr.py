@@ -34,15 +34,23 @@ class Answered:
 
 
 def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> dict[str, Any]:
-    """Every prefetch key of the content, answered by the store as a client would send it."""
+    """Every prefetch key of the content, answered by the store as a client would send it.
+
+    What two searches find is sent once: it counts for every fact, under whatever key it comes.
+    """
     answers: dict[str, Any] = {}
+    sent: set[tuple[str, str]] = set()
     for key, template in content.prefetch_templates.items():
         kind, _, query = template.replace("{{context.patientId}}", patient).partition("?")
         if "/" in kind:
             answers[key] = store.read(*kind.split("/"))
             continue
         bundle = store.search(base, kind, query.replace("+", "%2B"))
-        answers[key] = bundle if bundle.get("entry") else None
+        found = bundle.pop("entry", ())
+        entries = [each for each in found if (kind, each["resource"]["id"]) not in sent]
+        bundle["total"] -= len(found) - len(entries)
+        sent.update((kind, each["resource"]["id"]) for each in entries)
+        answers[key] = {**bundle, "entry": entries} if entries else None
     return answers
 
 
