@@ -23,6 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
@@ -133,6 +134,8 @@ class Database:
                 config = _config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+        except CommandError:
+            raise DatabaseError("the database is of another version of this service") from None
         except (SQLAlchemyError, OSError, KeyError) as error:
             reason = f"the database of CDS_DATABASE_URL cannot be used ({type(error).__name__})"
             raise DatabaseError(reason) from None

@@ -206,6 +206,16 @@ def test_one_that_is_none_is_said_without_its_address(url: str) -> None:
     assert "secret" not in str(error.value)
 
 
+def test_one_of_a_newer_version_is_said_to_be_so(url: str) -> None:
+    upgraded(url)
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(DatabaseError, match="of another version"):
+        upgraded(url)
+
+
 def test_what_was_acknowledged_is_stored_once_whatever_dies() -> None:
     told = lose_nothing(1500)
     assert len(told.acknowledged) == 1500
