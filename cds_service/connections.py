@@ -50,6 +50,11 @@ class ClientSocket(socket.socket):
                 self.deadline = time.monotonic() + SEND_SECONDS
         self.unsent += data
 
+    def send(self, data: Any, flags: int = 0) -> int:
+        """As ``sendall``: gunicorn says ``100 Continue`` with it."""
+        self.sendall(data)
+        return len(data)
+
     def send_rest(self) -> bool:
         """Send of the rest what is taken at once; whether that is all. Raises ``OSError``."""
         del self.unsent[: self._send(self.unsent)]
@@ -67,7 +72,7 @@ class ClientSocket(socket.socket):
 
     def _send(self, data: Any) -> int:
         try:
-            return self.send(data, socket.MSG_DONTWAIT)
+            return super().send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
 
@@ -154,8 +159,9 @@ class WaitingConnections:
 
     def _cut(self, connection: Any) -> None:
         self._forget(connection)
-        with suppress(OSError):
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        if connection.sock.unsent:  # else the system still delivers the last answer
+            with suppress(OSError):
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         self._close(connection)
 
     def _forget(self, connection: Any) -> None:

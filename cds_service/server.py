@@ -13,6 +13,7 @@ import logging
 import math
 import mmap
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -69,6 +70,7 @@ def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
     is; the log says why, and ``/health/ready`` that it was so.
     """
     _keep_one_pool_of_memory()
+    _allow_open_files()
     app = make()
     _Server(app, make, options).run()
 
@@ -91,6 +93,12 @@ def _keep_one_pool_of_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(-8, 1)  # M_ARENA_MAX
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets this process have: a worker that cannot open one more ends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _give_memory_back() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import socket
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -25,6 +27,8 @@ from .test_telemetry import present
 
 LIST = b"GET /cds-services HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /cds-services HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+EXPECTANT = b"GET /health/live HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"
 LISTENER = 1  # the socket that a worker has whom nobody calls
 MOST = 0.5  # seconds, for a call of others; alone it takes some milliseconds
 
@@ -169,3 +173,53 @@ def test_one_who_reads_too_slowly_is_cut(content: Content) -> None:
         (worker,) = children(service.pid)
         soon(lambda: sockets_of(worker) <= LISTENER, SEND_SECONDS + 4)
         assert time.monotonic() - began > SEND_SECONDS - 1
+
+
+def narrow(service: Started) -> socket.socket:
+    """A connection of which the systems on both sides keep little that is not read: some 50 KB."""
+    url = urlsplit(service.address)
+    made = socket.socket()
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.settimeout(10)
+    made.connect((url.hostname or "", url.port or 80))
+    return made
+
+
+def test_those_who_never_read_that_they_may_continue_hold_no_thread() -> None:
+    with serving(workers=1, threads=1) as service, ExitStack() as held:
+        for number in range(40):
+            connection = held.enter_context(narrow(service))
+            # Each stops at another byte, and so some of them in ``100 Continue``.
+            connection.sendall(LIST * 2 + LIVE * number + EXPECTANT * 1000)
+        assert max(times_of(live_of(service), SEND_SECONDS + 3)) < 3 * MOST + 1
+
+
+def test_the_last_answer_is_whole_for_one_who_reads_it_slowly() -> None:
+    """It is the system that still sends it after the connection was closed."""
+    with serving(workers=1) as service, narrow(service) as connection:
+        connection.sendall(LAST)
+        received, began = b"", time.monotonic()
+        while piece := connection.recv(1000):
+            received += piece
+            time.sleep(0.25)
+        assert whole_answers(received) == 1
+        assert time.monotonic() - began > HANG_UP_SECONDS + 1
+
+
+def test_connections_that_are_kept_do_not_use_up_the_files() -> None:
+    """Else a worker that cannot open one more ends, and all its connections with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as held:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        try:
+            service = held.enter_context(serving(workers=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        workers = children(service.pid)
+        for _ in range(250):
+            connection = held.enter_context(connected(service.address, 10))
+            connection.sendall(LIVE)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert live_of(service)().status_code == 200
+        assert children(service.pid) == workers
