@@ -12,6 +12,7 @@ from .content import Content
 from .times import DAY, parse_moment
 
 YEAR = 365.25 * DAY
+SURELY_GROWN = 18  # years: who was born before needs no closer look
 
 
 def gets_no_card(patient: Resource | None, content: Content, now: datetime) -> bool:
@@ -20,6 +21,9 @@ def gets_no_card(patient: Resource | None, content: Content, now: datetime) -> b
         return False
     if patient.get("deceasedBoolean") is True or patient.get("deceasedDateTime"):
         return True
+    written = patient.get("birthDate")
+    if isinstance(written, str) and written[:4] < str(now.year - SURELY_GROWN):
+        return False  # as nearly always
     ages = _ages(patient, now)
     return ages is not None and ages[1] < content.parameters["youngest-mother"].value
 

@@ -115,11 +115,11 @@ def make_chart(
 
 def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:
     """Raises ``Refusal`` (412) if a needed key could not be had, of a patient whom it concerns."""
-    if now is not None and is_excluded(chart.patient, content, now):
-        return
     for key in content.prefetch.values():
         answer = chart.answers.get(key.id)
         if key.needed and answer is not None and answer.state in (State.ABSENT, State.FAILED):
+            if now is not None and is_excluded(chart.patient, content, now):
+                continue
             raise Refusal(
                 412,
                 f"Her {key.label} ({key.id}) is needed and could not be had: {answer.reason}.",
