@@ -32,14 +32,22 @@ class Started(NamedTuple):
 
 @contextmanager
 def started(
-    *arguments: str, port: int, log: Path | None = None, **environment: str
+    *arguments: str,
+    port: int,
+    log: Path | None = None,
+    files: int | None = None,
+    **environment: str,
 ) -> Iterator[Started]:
-    """``cds-service`` as a process of its own, once it answers; what it says goes into ``log``."""
+    """``cds-service`` as a process of its own, once it answers; what it says goes into ``log``.
+
+    ``files`` is the soft limit of its open files; that of the tests themselves stays.
+    """
     said = log.open("w") if log is not None else subprocess.DEVNULL
     aside = tempfile.TemporaryDirectory()
     own = {"CDS_DATABASE_URL": f"sqlite:///{aside.name}/service.sqlite3"}
+    limited = () if files is None else ("sh", "-c", f'ulimit -Sn {files} && exec "$@"', "sh")
     process = subprocess.Popen(
-        [sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
+        [*limited, sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
         env={**os.environ, **own, **environment},
         stdout=said,
         stderr=subprocess.STDOUT,

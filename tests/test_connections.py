@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
 import socket
 import statistics
 import threading
@@ -34,9 +33,9 @@ MOST = 0.5  # seconds, for a call of others; alone it takes some milliseconds
 
 
 @contextmanager
-def serving(workers: int = 2, threads: int = 24) -> Iterator[Started]:
+def serving(workers: int = 2, threads: int = 24, files: int | None = None) -> Iterator[Started]:
     arguments = ("serve", "--workers", str(workers), "--threads", str(threads))
-    with started(*arguments, port=free_port(), CDS_AUTH="open") as service:
+    with started(*arguments, port=free_port(), files=files, CDS_AUTH="open") as service:
         soon(lambda: len(children(service.pid)) == workers)
         yield service
 
@@ -209,13 +208,8 @@ def test_the_last_answer_is_whole_for_one_who_reads_it_slowly() -> None:
 
 def test_connections_that_are_kept_do_not_use_up_the_files() -> None:
     """Else a worker that cannot open one more ends, and all its connections with it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as held:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-        try:
-            service = held.enter_context(serving(workers=1))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        service = held.enter_context(serving(workers=1, files=200))
         workers = children(service.pid)
         for _ in range(250):
             connection = held.enter_context(connected(service.address, 10))
