@@ -12,9 +12,13 @@ What can be written::
     {fact: expressed-milk-volume.sum, below: {curve: expected-volume, line: low}}
     {finding: little-milk}                        another finding
     {fact: expressed-milk-volume.longest-gap, above: 6 h}
+    {fact: body-temperature, at-least: {parameter: fever}}
     {recorded: delivery-time}                     there is a value within the fact's window
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
+    {conflicting: infant-outcome}                 records of it contradict each other
+    {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
+                                                  or there is none of the other
     {ordered: lactation-consult}                  asked for already, or done
     {allergic: domperidone}                       by her list of allergies, if medicines are on it
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
@@ -198,6 +202,7 @@ class FactCompares(OfFact):
     limit: float | None
     curve: tuple[str, str] | None
     in_duration: bool = False  # the limit was written as a duration, and is in seconds
+    parameter: str | None = None  # its limit is put in when the content is loaded
 
     def test(self, case: Case) -> Truth:
         value = case.facts[self.fact].measure(self.measure)
@@ -238,6 +243,30 @@ class Mentioned(OfFact):
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         """It stands behind no card."""
+
+
+@dataclass(slots=True)
+class Conflicting(OfFact):
+    """Whether records of a fact contradict each other; never itself unknown."""
+
+    def test(self, case: Case) -> Truth:
+        return case.facts[self.fact].status == "conflicting"
+
+
+@dataclass(slots=True)
+class Newer(OfFact):
+    """Whether a fact has a record that is surely later than those of another; never unknown."""
+
+    other: str
+
+    def test(self, case: Case) -> Truth:
+        fact, other = case.facts[self.fact], case.facts[self.other]
+        if fact.value is None or fact.moment is None:
+            return False
+        return other.moment is None or fact.moment.earliest > other.moment.latest
+
+    def facts(self) -> set[str]:
+        return {self.fact, self.other}
 
 
 @dataclass(slots=True)
@@ -314,6 +343,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "finding": FindingHolds,
     "recorded": Recorded,
     "mentioned": Mentioned,
+    "conflicting": Conflicting,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,
@@ -346,6 +376,8 @@ def compile_condition(written: Any) -> Condition:
     if keys == {"known"}:
         fact, _, measure = _text(written["known"]).partition(".")
         return Known(fact, measure or "value")
+    if keys == {"newer", "than"}:
+        return Newer(_text(written["newer"]), _text(written["than"]))
     if "fact" in keys and len(keys) == 2:
         return _compile_fact(written)
     raise ValueError(f"not a condition that is known: {written!r}")
@@ -359,6 +391,11 @@ def _compile_fact(written: dict[str, Any]) -> Condition:
         answers = wanted if isinstance(wanted, list) else [wanted]
         return FactIs(fact, frozenset(_text(answer) for answer in answers))
     if how in COMPARISONS:
+        if isinstance(wanted, dict) and "parameter" in wanted:
+            name = _text(wanted["parameter"])
+            return FactCompares(
+                fact, measure or "value", COMPARISONS[how], None, None, parameter=name
+            )
         if isinstance(wanted, dict):
             curve = (_text(wanted.get("curve")), _text(wanted.get("line")))
             return FactCompares(fact, measure or "value", COMPARISONS[how], None, curve)
@@ -367,7 +404,7 @@ def _compile_fact(written: dict[str, Any]) -> Condition:
                 fact, measure or "value", COMPARISONS[how], duration(wanted), None, True
             )
         if isinstance(wanted, bool) or not isinstance(wanted, int | float):
-            raise ValueError(f"'{how}' needs a number, a duration or a curve, not {wanted!r}")
+            raise ValueError(f"'{how}' needs a number, a duration, a curve or a parameter, not {wanted!r}")
         return FactCompares(fact, measure or "value", COMPARISONS[how], float(wanted), None)
     raise ValueError(f"a fact can be asked with 'is', {', '.join(COMPARISONS)}; not with '{how}'")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -20,7 +21,7 @@ from .codes import CodeIndex, CodeSet, Comparison, Systems
 from .conditions import Condition, compile_condition
 from .facts import FactValue
 from .times import HOUR, duration
-from .wording import Wording
+from .wording import SpokenUnit, Wording
 
 OWN_FACT = "urn:lactation-cds:fact"
 OWN_ANSWER = "urn:lactation-cds:answer"
@@ -49,7 +50,7 @@ class Entry(BaseModel):
 
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-RowId = Annotated[str, Field(pattern=r"^[RS][0-9]{1,2}$")]
+RowId = Annotated[str, Field(pattern=r"^[RSP][0-9]{1,2}$")]
 Seconds = Annotated[float, BeforeValidator(duration)]
 Sentence = Annotated[Wording, BeforeValidator(lambda text: Wording(_one_line(text)))]
 When = Annotated[Condition, BeforeValidator(compile_condition)]
@@ -226,20 +227,29 @@ def plain_unit(written: str) -> str:
 class UnitKind(Entry):
     """UCUM units of one kind, each as factor to the first, with an offset where it has one.
 
-    ``texts`` are other ways in which a unit is written, by the UCUM unit.
+    ``texts`` are other ways in which a unit is written, ``labels`` how it is written for people,
+    ``beside`` in which other unit it is said too, and ``decimals`` with how many, where that is
+    always the same; each by the UCUM unit.
     """
 
     id: Identifier
     units: dict[str, float | tuple[float, float]]
     texts: dict[str, list[str]] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    beside: dict[str, str] = Field(default_factory=dict)
+    decimals: dict[str, int] = Field(default_factory=dict)
 
 
 class Parameter(Entry):
-    """A number that a rule uses, with its unit (UCUM)."""
+    """A number that rules and sentences use, with its unit (UCUM), and since when it stands so."""
 
     id: Identifier
+    label: str
     value: float
-    unit: str
+    unit: str = "1"
+    decimals: int = 1
+    rows: list[RowId] = Field(default_factory=list)
+    since: date
     note: str
     evidence: list[Identifier] = Field(default_factory=list)
     review: Review
@@ -547,7 +557,10 @@ WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
 def conditions_of(entry: Entry) -> list[Condition]:
     """The conditions that an entry holds."""
     written = [getattr(entry, name, None) for name in ("when", "unless", "critical_when")]
-    written += [line.when for line in getattr(entry, "table", ())]
+    if isinstance(entry, Card):
+        written += [line.when for line in entry.table]
+    if isinstance(entry, Assessment):
+        written += [each for words in entry.columns.values() for each in words.values()]
     return [condition for condition in written if condition is not None]
 
 
@@ -583,6 +596,7 @@ class Content:
     answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact
     not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    spoken_units: dict[str, SpokenUnit] = field(default_factory=dict)  # by UCUM unit
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .content import NOTHING_ASKED, SECTIONS, VALUE_SET
+
+
+_PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,13 @@ class ContentFiles:
             return
         self.value_sets.append((name, value_set))
 
+    def fill_parameters(self, said: Mapping[str, str]) -> None:
+        """Put each parameter, as it is ``said`` by its id, into the texts that name it."""
+        for section, entries in self.raw.items():
+            for key, entry in entries.items():
+                for name in sorted(_put_in(entry, said)):
+                    self.fault(section, key, f"there is no parameter '{name}'")
+
     def fill_assessments(self) -> None:
         """Give each finding of an assessment its ``when``: all the words of its line."""
         for assessment in self.raw["assessments"].values():
@@ -225,6 +235,19 @@ class ContentFiles:
         entry = self.raw[section].get(key)
         file, line = (entry.file, entry.line) if entry is not None else ("?", 0)
         self.faults.append(Fault(file, line, f"{key}: {reason}"))
+
+
+def _put_in(holder: Any, said: Mapping[str, str]) -> set[str]:
+    """Fill the texts of an entry in place; the names that are no parameters."""
+    unknown: set[str] = set()
+    places = holder.items() if isinstance(holder, dict) else enumerate(holder)
+    for place, value in places:
+        if isinstance(value, dict | list):
+            unknown |= _put_in(value, said)
+        elif isinstance(value, str) and "{parameter:" in value:
+            unknown |= set(_PARAMETER.findall(value)) - said.keys()
+            holder[place] = _PARAMETER.sub(lambda match: said.get(match[1], ""), value)
+    return unknown
 
 
 def brief(error: Exception) -> str:

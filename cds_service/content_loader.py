@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +31,8 @@ from .content import (
     Content,
     Effect,
     FactSpec,
+    Parameter,
+    UnitKind,
     conditions_of,
     plain_unit,
 )
@@ -37,7 +40,8 @@ from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES, FactValue
 from .medicines import LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
 from .shipped import shipped_directory
-from .wording import LONGEST_SUMMARY, Wording, change_texts
+from .times import duration
+from .wording import LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity
 
 SHIPPED = shipped_directory("cards")
 # What stands in a suggestion until a request fills it in.
@@ -53,6 +57,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     files.read_directory(shipped, overlay=False)
     if overlay is not None:
         files.read_directory(overlay, overlay=True)
+    _fill_parameters(files)
     files.fill_assessments()
     sections: dict[str, Any] = {
         section.replace("-", "_"): files.build(section) for section in SECTIONS
@@ -66,6 +71,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
         **sections,
     )
     _settle_units_and_answers(content, files)
+    _settle_parameters(content, files)
     _index(content)
     _check_references(content, files)
     _check_parameters(content, files)
@@ -78,6 +84,20 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _mark_keys_in_use(content)
     _make_templates(content)
     return content
+
+
+def _fill_parameters(files: ContentFiles) -> None:
+    """Put the parameters into the texts that name them."""
+    known_faults = files.faults.copy()  # those of these sections are told when all are built
+    units: dict[str, SpokenUnit] = {}
+    for kind in files.build("units").values():
+        units.update(_spoken_units(kind))
+    said = {
+        name: say_quantity(each.value, None if each.unit == "1" else each.unit, each.decimals, units)
+        for name, each in files.build("parameters").items()
+    }
+    files.faults = known_faults
+    files.fill_parameters(said)
 
 
 def _make_templates(content: Content) -> None:
@@ -178,6 +198,8 @@ def _included_and_taken_out(
 
 
 def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
+    for kind in content.units.values():
+        content.spoken_units.update(_spoken_units(kind))
     yes_no = {"yes": AnswerSpec(label="yes"), "no": AnswerSpec(label="no")}
     for spec in content.facts.values():
         if spec.type in ("quantity", "number"):
@@ -195,6 +217,46 @@ def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
                 codes.add(content.codes.get(f"{VALUE_SET}{name}", CodeSet()), answer)
         codes.settle()
         content.answers[spec.id] = codes
+
+
+_UNITS_OF_MEASURES = {"hours": "h", "days": "d"}
+
+
+def _settle_parameters(content: Content, files: ContentFiles) -> None:
+    """Put the value of each parameter into the conditions that use it, in the unit of the fact."""
+    for section, entry in content.entries_of((*WITH_CONDITIONS, "assessments")):
+        for condition in conditions_of(entry):
+            for part in condition.parts_within():
+                if not isinstance(part, FactCompares) or part.parameter is None:
+                    continue
+                parameter = content.parameters.get(part.parameter)
+                if parameter is None:
+                    files.fault(section, entry.id, f"there is no parameter '{part.parameter}'")
+                    continue
+                spec = content.facts.get(part.fact)
+                if spec is not None:
+                    part.limit = _limit_of(parameter, spec, part.measure, content)
+                    if part.limit is None:
+                        reason = f"{parameter.id} has another unit than {part.fact}.{part.measure}"
+                        files.fault(section, entry.id, reason)
+
+
+def _limit_of(
+    parameter: Parameter, spec: FactSpec, measure: str, content: Content
+) -> float | None:
+    """A parameter as a limit of a measure; ``None`` if its unit is of another kind."""
+    kind = "quantity" if measure == "value" else MEASURES[spec.measures_like].get(measure)
+    if kind == "duration":
+        try:
+            return duration(f"{parameter.value:g} {parameter.unit}")
+        except ValueError:
+            return None
+    if kind == "number":
+        wanted = _UNITS_OF_MEASURES.get(measure, "1")
+        return parameter.value if parameter.unit == wanted else None
+    if spec.type not in ("quantity", "number"):
+        return None
+    return content.convert(spec.id, parameter.value, parameter.unit)
 
 
 def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, float]]:
@@ -216,6 +278,22 @@ def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, flo
         plain |= {plain_unit(text): factors[unit] for text, unit in texts.items()}
         return plain | factors
     return {}
+
+
+def _spoken_units(kind: UnitKind) -> dict[str, SpokenUnit]:
+    """The units of a kind that have a label, with the unit beside each."""
+    spoken = {
+        unit: SpokenUnit(label, kind.decimals.get(unit)) for unit, label in kind.labels.items()
+    }
+    for unit, other in kind.beside.items():
+        (factor, offset), (others, others_offset) = _pair(kind.units[unit]), _pair(kind.units[other])
+        spoken[unit] = replace(
+            spoken[unit],
+            beside=spoken[other],
+            factor=factor / others,
+            offset=(offset - others_offset) / others,
+        )
+    return spoken
 
 
 def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
@@ -353,7 +431,7 @@ def _wrong_in(
         if isinstance(part, FactCompares) and part.fact in content.facts:
             spec = content.facts[part.fact]
             is_duration = MEASURES[spec.measures_like].get(part.measure) == "duration"
-            if part.in_duration != is_duration:
+            if part.parameter is None and part.in_duration != is_duration:
                 yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
             if part.curve is not None and part.curve[0] not in content.curves:
                 yield f"there is no curve '{part.curve[0]}'"

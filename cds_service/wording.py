@@ -4,6 +4,10 @@ A placeholder names a fact, a measure of a fact, or a curve::
 
     {letdown-sensation}  {expressed-milk-volume.sum}  {delivery-time.days}  {curve:expected-volume}
 
+``{parameter:fever}`` is the same for every mother: any text of the content can have it, and it is
+put in when the content is loaded. No UCUM code stands in a sentence: units have labels for people
+(``cards/units.yaml``).
+
 Placeholders are checked when the content is loaded, with the longest text that each can become, so
 that a summary can never grow past what CDS Hooks allows (139 characters).
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .facts import MEASURES, FactValue
@@ -25,6 +30,7 @@ LONGEST_NUMBER = 6
 LONGEST_DURATION = len("99 h 59 min")
 NOT_RECORDED = "not recorded"
 
+CURVE = "curve:"
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9:.-]*)\}")
 
 
@@ -35,6 +41,27 @@ def change_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, list):
         return [change_texts(inner, change) for inner in value]
     return change(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenUnit:
+    """A unit as people write it, with the other one in which it is said too, if there is one."""
+
+    label: str
+    decimals: int | None = None  # where they are always the same
+    beside: SpokenUnit | None = None
+    factor: float = 1.0  # to the unit beside
+    offset: float = 0.0
+
+    def say(self, number: float, decimals: int) -> str:
+        """A number with this unit, such as "38.0 °C (100.4 °F)"."""
+        if self.decimals is None:
+            text = with_unit(number, self.label, decimals)
+        else:
+            text = f"{number:.{self.decimals}f} {self.label}"
+        if self.beside is None:
+            return text
+        return f"{text} ({self.beside.say(number * self.factor + self.offset, decimals)})"
 
 
 class Figures(Protocol):
@@ -85,12 +112,12 @@ class Wording:
 
 def _sayer(name: str, content: Content) -> Say:
     """What says one placeholder."""
-    if name.startswith("curve:"):
-        curve = content.curves[name.removeprefix("curve:")]
+    if name.startswith(CURVE):
+        curve = content.curves[name.removeprefix(CURVE)]
         return lambda figures: _say_curve(figures, curve.id, curve.unit)
     fact_id, _, measure = name.partition(".")
     if not measure:
-        return lambda figures: say_value(figures.facts[fact_id])
+        return lambda figures: say_value(figures.facts[fact_id], content)
     spec = content.facts[fact_id]
     kind = MEASURES[spec.measures_like][measure]
 
@@ -102,7 +129,7 @@ def _sayer(name: str, content: Content) -> Say:
             return say_duration(number)
         if kind == "number":
             return str(int(number))
-        return with_unit(number, spec.unit, spec.decimals)
+        return say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
 
     return say_measure
 
@@ -114,13 +141,21 @@ def _say_curve(figures: Figures, curve_id: str, unit: str) -> str:
     return f"{_about(low)}–{_about(high)} {unit}"
 
 
-def say_value(fact: FactValue) -> str:
+def say_value(fact: FactValue, content: Content) -> str:
     """A fact's value with its unit, or the label of its answer."""
     if fact.value is None:
         return NOT_RECORDED
     if isinstance(fact.value, str):
         return fact.spec.label_of(fact.value)
-    return with_unit(fact.value, fact.spec.unit, fact.spec.decimals)
+    return say_quantity(fact.value, fact.spec.unit, fact.spec.decimals, content.spoken_units)
+
+
+def say_quantity(
+    number: float, unit: str | None, decimals: int, units: Mapping[str, SpokenUnit]
+) -> str:
+    """A number with its unit (UCUM) as people write it; ``units`` are those with a label."""
+    spoken = units.get(unit) if unit else None
+    return spoken.say(number, decimals) if spoken else with_unit(number, unit, decimals)
 
 
 def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
@@ -138,8 +173,8 @@ def _about(number: float) -> int:
 
 
 def _longest(name: str, content: Content) -> int:
-    if name.startswith("curve:"):
-        curve = content.curves.get(name.removeprefix("curve:"))
+    if name.startswith(CURVE):
+        curve = content.curves.get(name.removeprefix(CURVE))
         if curve is None:
             raise ValueError(f"there is no curve for the placeholder {{{name}}}")
         return max(len(NOT_RECORDED), 2 * LONGEST_NUMBER + 2 + len(curve.unit))
@@ -147,7 +182,10 @@ def _longest(name: str, content: Content) -> int:
     spec = content.facts.get(fact_id)
     if spec is None:
         raise ValueError(f"there is no fact for the placeholder {{{name}}}")
-    unit = len(spec.unit or "") + 1
+    spoken = content.spoken_units.get(spec.unit or "")
+    unit = len(spoken.say(1.0, 1)) if spoken else len(spec.unit or "") + 1
+    if spoken and spoken.beside:
+        unit += LONGEST_NUMBER
     if measure:
         kind = MEASURES[spec.measures_like].get(measure)
         if kind is None:

@@ -263,7 +263,7 @@ def _known_facts(case: MotherCase) -> list[tuple[str, str, str]]:
     return [
         (
             fact.spec.label,
-            say_value(fact) if fact.value is not None else fact.status,
+            say_value(fact, case.content) if fact.value is not None else fact.status,
             say_time(fact.time),
         )
         for fact in (case.facts[name] for name in case.content.facts)
