@@ -219,7 +219,11 @@ def compose(
             built.append((_rank(made, card), shown, card.title, made))
 
     data_needed: Card | None = None
-    for card in case.content.cards.values():
+    for written in case.content.cards.values():
+        card = case.as_gates_allow(written)
+        if card is None:
+            judged = True
+            continue
         if card.body == "data-needed":
             data_needed = card  # last: it tells what went wrong with the others
             continue
@@ -263,6 +267,8 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
+    if card.overridden_for:
+        because.append({"fact": "birth", "value": case.day_of_birth})
     about = because[0]["value"] if card.body == "order" else ""
     return Shown(
         made["uuid"],
@@ -572,7 +578,7 @@ def _make_order(
     guarded = case.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None:
         guards = check_guards(guarded, case)
-        if not guards[True] and not guards[None]:
+        if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card.id)
     paragraphs = [
@@ -683,7 +689,8 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
     unread: list[str] = []
     if concerns is True:
         for ask in case.content.asks.values():
-            wanted = _wanted_by(ask, case)
+            gates_allow = all(gate in ask.under for gate in case.closed_gates)
+            wanted = _wanted_by(ask, case) if gates_allow else []
             if wanted:
                 missing[ask.why] = wanted
                 rows += ask.rows

@@ -490,6 +490,18 @@ class Chart:
             return target.id == self._encounter_id
         return self._subject(encounter) == self.patient_id
 
+    @property
+    def newborn_ids(self) -> set[str]:
+        """The ids of her infants, as far as anything links them to her."""
+        return self._infant_ids
+
+    def infant_of(self, resource: Resource) -> str:
+        """The id of the infant that a record is about, by its subject or focus; else empty."""
+        subject = self._subject(resource)
+        if subject is not None and subject != self.patient_id:
+            return subject
+        return next(self._others_in(resource.get("focus")), "")
+
     def is_hers(self, resource: Resource) -> bool:
         """Whether a resource says that it is about the mother."""
         return self._subject(resource) == self.patient_id

@@ -404,7 +404,9 @@ def _compile_fact(written: dict[str, Any]) -> Condition:
                 fact, measure or "value", COMPARISONS[how], duration(wanted), None, True
             )
         if isinstance(wanted, bool) or not isinstance(wanted, int | float):
-            raise ValueError(f"'{how}' needs a number, a duration, a curve or a parameter, not {wanted!r}")
+            raise ValueError(
+                f"'{how}' needs a number, a duration, a curve or a parameter, not {wanted!r}"
+            )
         return FactCompares(fact, measure or "value", COMPARISONS[how], float(wanted), None)
     raise ValueError(f"a fact can be asked with 'is', {', '.join(COMPARISONS)}; not with '{how}'")
 

@@ -158,7 +158,11 @@ class AnswerSpec(Entry):
 
 
 class FactSpec(Entry):
-    """A fact: what it is, in which unit, for how long it counts, and how to ask for it."""
+    """A fact: what it is, in which unit, for how long it counts, and how to ask for it.
+
+    One with ``before_birth`` is of this birth: what is older than so long before it does not count.
+    One ``by_infant`` is an outcome, told apart by infant.
+    """
 
     id: Identifier
     label: str
@@ -176,6 +180,8 @@ class FactSpec(Entry):
     also_from: list[AlsoFrom] = Field(default_factory=list)
     counts: Identifier | None = None
     about: Literal["mother", "infant"] = "mother"
+    by_infant: bool = False
+    before_birth: Seconds = 0.0
     ask: str
     note: str | None = None
     decimals: int = 1
@@ -188,6 +194,8 @@ class FactSpec(Entry):
     @cached_property
     def measures_like(self) -> str:
         """Which set of ``MEASURES`` the fact has."""
+        if self.by_infant:
+            return "infants"
         return "time" if self.type == "time" else self.combine
 
     def label_of(self, answer: str) -> str:
@@ -321,6 +329,21 @@ class Assessment(Entry):
                 yield column, word, self.columns[column][word]
 
 
+class Gate(Entry):
+    """What must be judged before any card about milk.
+
+    While its ``finding`` holds the gate is closed, and only cards come that name it under
+    ``under``. A card that is added later is silent there, unless it says that it is for her.
+    """
+
+    id: Identifier
+    label: str
+    rows: list[RowId] = Field(min_length=1)
+    finding: Identifier
+    review: Review
+    note: str | None = None
+
+
 class SuggestionSpec(Entry):
     """What one click does: a resource made from a template."""
 
@@ -392,6 +415,17 @@ class LinkSpec(Entry):
     url: Url
 
 
+class UnderGate(Entry):
+    """What of a card is other while a gate is closed; what is not given stays as it is."""
+
+    summary: Sentence | None = None
+    summary_names: bool | None = None
+    opening: Sentence | None = None
+    table: list[TableLine] | None = None
+    interventions: list[Identifier] | None = None
+    if_guarded: Literal["open"] | None = None
+
+
 Hook = Literal[
     "patient-view", "encounter-start", "encounter-discharge", "order-select", "order-sign"
 ]
@@ -402,7 +436,12 @@ class Card(Entry):
 
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
-    effect of, one of ``about``; with ``if-guarded`` only while a guard of it is open or unchecked.
+    effect of, one of ``about``; with ``if-guarded`` only while a guard of it is open, or also while
+    one could not be checked (``unchecked``).
+
+    While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
+    One that is ``overridden-for`` a time is held back so long for whatever reason, and for the same
+    birth only.
     """
 
     id: Identifier
@@ -417,7 +456,9 @@ class Card(Entry):
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
     body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
     about: list[str] = Field(default_factory=list)
-    if_guarded: bool = False
+    if_guarded: Literal["open", "unchecked"] | None = None
+    under: dict[Identifier, UnderGate] = Field(default_factory=dict)
+    overridden_for: Seconds = 0.0
     summary: Sentence
     summary_names: bool = False
     opening: Sentence | None = None
@@ -440,6 +481,7 @@ class Ask(Entry):
     when: When
     finding: Identifier | None = None
     facts: list[Identifier] = Field(default_factory=list)
+    under: list[Identifier] = Field(default_factory=list)  # gates, while which it is asked too
     review: Review
 
 
@@ -471,6 +513,12 @@ Effect = Literal[
     "cyp3a4-inhibitor",
     "cyp2d6-inhibitor",
     "dopamine-antagonist",
+    "sedating",
+    "opioid-treatment",
+    "antidepressant",
+    "macrolide",
+    "ergot",
+    "lactation-suppressant",
 ]
 
 
@@ -538,6 +586,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "curves": Curve,
     "assessments": Assessment,
     "findings": Finding,
+    "gates": Gate,
     "guards": Guard,
     "interventions": Intervention,
     "templates": Template,
@@ -550,7 +599,18 @@ SECTIONS: dict[str, type[Entry]] = {
 
 
 # The sections whose entries refer to rows, and those whose entries hold conditions.
-WITH_ROWS = ("findings", "guards", "interventions", "cards", "curves", "asks", "medicines", "feeds")
+WITH_ROWS = (
+    "gates",
+    "parameters",
+    "findings",
+    "guards",
+    "interventions",
+    "cards",
+    "curves",
+    "asks",
+    "medicines",
+    "feeds",
+)
 WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
 
 
@@ -558,7 +618,8 @@ def conditions_of(entry: Entry) -> list[Condition]:
     """The conditions that an entry holds."""
     written = [getattr(entry, name, None) for name in ("when", "unless", "critical_when")]
     if isinstance(entry, Card):
-        written += [line.when for line in entry.table]
+        tables = [entry.table, *(under.table or () for under in entry.under.values())]
+        written += [line.when for table in tables for line in table]
     if isinstance(entry, Assessment):
         written += [each for words in entry.columns.values() for each in words.values()]
     return [condition for condition in written if condition is not None]
@@ -580,6 +641,7 @@ class Content:
     curves: dict[str, Curve]
     assessments: dict[str, Assessment]
     findings: dict[str, Finding]
+    gates: dict[str, Gate]  # the first comes first
     guards: dict[str, Guard]
     interventions: dict[str, Intervention]
     templates: dict[str, Template]
@@ -600,8 +662,10 @@ class Content:
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
+    cards_under: dict[tuple[str, str], Card] = field(default_factory=dict)  # by card and gate
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
+    facts_of_birth: list[FactSpec] = field(default_factory=list)
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
     keys_in_use: set[str] = field(default_factory=set)
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key

@@ -93,7 +93,9 @@ def _fill_parameters(files: ContentFiles) -> None:
     for kind in files.build("units").values():
         units.update(_spoken_units(kind))
     said = {
-        name: say_quantity(each.value, None if each.unit == "1" else each.unit, each.decimals, units)
+        name: say_quantity(
+            each.value, None if each.unit == "1" else each.unit, each.decimals, units
+        )
         for name, each in files.build("parameters").items()
     }
     files.faults = known_faults
@@ -241,9 +243,7 @@ def _settle_parameters(content: Content, files: ContentFiles) -> None:
                         files.fault(section, entry.id, reason)
 
 
-def _limit_of(
-    parameter: Parameter, spec: FactSpec, measure: str, content: Content
-) -> float | None:
+def _limit_of(parameter: Parameter, spec: FactSpec, measure: str, content: Content) -> float | None:
     """A parameter as a limit of a measure; ``None`` if its unit is of another kind."""
     kind = "quantity" if measure == "value" else MEASURES[spec.measures_like].get(measure)
     if kind == "duration":
@@ -286,7 +286,10 @@ def _spoken_units(kind: UnitKind) -> dict[str, SpokenUnit]:
         unit: SpokenUnit(label, kind.decimals.get(unit)) for unit, label in kind.labels.items()
     }
     for unit, other in kind.beside.items():
-        (factor, offset), (others, others_offset) = _pair(kind.units[unit]), _pair(kind.units[other])
+        (factor, offset), (others, others_offset) = (
+            _pair(kind.units[unit]),
+            _pair(kind.units[other]),
+        )
         spoken[unit] = replace(
             spoken[unit],
             beside=spoken[other],
@@ -303,13 +306,22 @@ def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
 def _index(content: Content) -> None:
     content.not_recorded.update({spec.id: FactValue(spec) for spec in content.facts.values()})
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
+    content.facts_of_birth += [spec for spec in content.facts.values() if spec.before_birth]
     for spec in content.facts.values():
         for kind in ("Observation", *(source.resource for source in spec.also_from)):
             by_code = content.facts_by_code.setdefault(kind, CodeIndex(content.addresses))
             by_code.add(CodeSet({(OWN_FACT, spec.id): True}), spec)
             by_code.add(content.codes.get(f"{VALUE_SET}{spec.id}", CodeSet()), spec)
+            if spec.type == "coded" and kind in ("Condition", "Procedure"):
+                for answer in spec.answers:  # its code is the answer
+                    name = f"{VALUE_SET}{spec.id}-{answer}"
+                    by_code.add(content.codes.get(name, CodeSet()), spec)
     for by_code in content.facts_by_code.values():
         by_code.settle()
+    for card in content.cards.values():
+        for gate, under in card.under.items():
+            other = {name: getattr(under, name) for name in under.model_fields_set}
+            content.cards_under[card.id, gate] = card.model_copy(update=other)
     content.activities = CodeIndex(content.addresses)
     for name, intervention in content.interventions.items():
         content.activities.add(CodeSet({(OWN_ACTIVITY, name): True}), name)
@@ -389,7 +401,12 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         if intervention.suggestion is not None:
             template = [intervention.suggestion.template]
             references.append(("interventions", intervention.id, "templates", template))
+    for gate in content.gates.values():
+        references.append(("gates", gate.id, "findings", [gate.finding]))
     for card in content.cards.values():
+        references.append(("cards", card.id, "gates", card.under))
+        for under in card.under.values():
+            references.append(("cards", card.id, "interventions", under.interventions or ()))
         references.append(("cards", card.id, "interventions", card.interventions))
         references.append(("cards", card.id, "findings", card.withheld_by))
         for name in card.about:
@@ -400,6 +417,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             files.fault("cards", card.id, "the body 'order' and 'about' belong together")
     for ask in content.asks.values():
         references.append(("asks", ask.id, "facts", ask.facts))
+        references.append(("asks", ask.id, "gates", ask.under))
         if ask.finding is not None:
             references.append(("asks", ask.id, "findings", [ask.finding]))
     for section, key, target, names in references:
@@ -464,7 +482,7 @@ def _check_findings_have_no_cycle(content: Content, files: ContentFiles) -> None
 
 
 def _check_wording(content: Content, files: ContentFiles) -> None:
-    for card in content.cards.values():
+    for card in [*content.cards.values(), *content.cards_under.values()]:
         lines = [line.hers for line in card.table]
         lines += [line.usual for line in card.table if line.usual is not None]
         sentences = [card.summary, *lines] + ([card.opening] if card.opening else [])

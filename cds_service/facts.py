@@ -56,7 +56,9 @@ TO_THE_HOUR = 2 * HOUR  # a birth that is known to lie within this is known to t
 BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, where there is only the date of its being recorded
 A_TOTAL_SPANS = 12 * HOUR  # an Observation over this or more is no session
 A_TOTAL_ENDS_WITHIN = 2 * HOUR  # more than its window, as a ward's day is counted
-BIRTH = "delivery-time"  # the fact that a newborn's own record tells too
+BIRTH = "delivery-time"  # the facts that a newborn's own record tells too
+OUTCOME = "infant-outcome"
+LIVING, STILLBORN, DIED = "alive", "stillborn", "died"
 RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
 ACTIVE = frozenset({"active", "recurrence", "relapse"})
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
@@ -114,6 +116,7 @@ MEASURES: dict[str, dict[str, str]] = {
         "covered": "duration",  # seconds of the window that records span
     },
     "time": {"hours": "number", "days": "number"},  # since then
+    "infants": {"lost": "number"},  # how many of them
 }
 
 
@@ -192,6 +195,7 @@ def read_facts(
     """
     at = now.timestamp()
     readings, problems = collect_readings(content, chart, now, time_zone)
+    _leave_out_other_births(content, readings, chart, at)
     recorded = readings.keys() | problems.keys()
     facts = content.not_recorded.copy()
     if not chart.is_whole:
@@ -211,6 +215,22 @@ def read_facts(
         if spec.id in recorded or spec.counts in recorded:
             facts[spec.id] = _newer_count(facts[spec.id], facts[spec.counts])
     return facts
+
+
+def _leave_out_other_births(
+    content: Content, readings: dict[str, list[Reading]], chart: Chart, now: float
+) -> None:
+    """Of facts that are of this birth, leave out what was recorded of an earlier one."""
+    of_this = [spec for spec in content.facts_of_birth if spec.id in readings]
+    if not of_this:
+        return
+    born = _combine(content.facts[BIRTH], readings.get(BIRTH, ()), [], chart, now).moment
+    for spec in of_this:
+        for reading in readings[spec.id]:
+            reading.still_so = False  # an old one that nobody has closed is not of this birth
+        if born is not None:
+            since = born.earliest - spec.before_birth
+            readings[spec.id] = [r for r in readings[spec.id] if r.moment.latest >= since]
 
 
 def collect_readings(
@@ -239,6 +259,8 @@ def collect_readings(
                 problem = Problem("could not be read", reference_to(resource))
                 problems.setdefault(spec.id, []).append(problem)
             else:
+                if spec.by_infant:
+                    reading.site = chart.infant_of(resource)
                 readings.setdefault(spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
@@ -259,10 +281,11 @@ def collect_readings(
                         continue
                 if specs:
                     read(read_record, of_her, resource, resource, specs)
-    for newborn in chart.newborns() if BIRTH in content.facts else ():
-        born = birth_of_newborn(newborn, as_of)
-        if born is not None:
-            readings.setdefault(BIRTH, []).append(born)
+    for newborn in chart.newborns():
+        for fact_id, read_newborn in ((BIRTH, birth_of_newborn), (OUTCOME, death_of_newborn)):
+            told = read_newborn(newborn, as_of) if fact_id in content.facts else None
+            if told is not None:
+                readings.setdefault(fact_id, []).append(told)
     return readings, problems
 
 
@@ -336,6 +359,10 @@ def _read_condition(
     status = _code_of(resource.get("clinicalStatus"))
     if spec.type == "time":
         return _read_birth(resource, ("onsetDateTime", "onsetPeriod"), 2, as_of)
+    if spec.type == "coded":  # its code is the answer, whether it has ended or not
+        answer = _answer_in(content, spec, member_of(resource, "code"))
+        moment = _moment_of(resource, ("onsetDateTime", "onsetPeriod", "recordedDate"), as_of)
+        return Reading(answer, moment, resource, rank=1)
     ended = resource.get("abatementDateTime") or status in ("inactive", "remission", "resolved")
     active = not ended and status in ACTIVE
     try:
@@ -356,6 +383,9 @@ def _read_procedure(
     times = ("performedDateTime", "performedPeriod")
     if spec.type == "time":
         return _read_birth(resource, times, 1, as_of)
+    if spec.type == "coded":
+        answer = _answer_in(content, spec, member_of(resource, "code"))
+        return Reading(answer, _moment_of(resource, times, as_of), resource, rank=1)
     return Reading("yes", _moment_of(resource, times, as_of), resource)
 
 
@@ -438,6 +468,18 @@ def birth_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
     return None if moment is None else Reading(moment.text, moment, patient, rank=1)
 
 
+def death_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
+    """That a newborn Patient has died, and when. "Not deceased" is often a default: it says nothing."""
+    moment = as_of.moment(patient.get("deceasedDateTime"))
+    if moment is None and patient.get("deceasedBoolean") is True:
+        born = birth_of_newborn(patient, as_of)
+        earliest = born.moment.earliest if born is not None else as_of.now
+        moment = Moment(min(earliest, as_of.now), as_of.now, "")
+    if moment is None:
+        return None
+    return Reading(DIED, moment, patient, site=str(patient.get("id")))
+
+
 def _moment_of(resource: Resource, names: tuple[str, ...], as_of: AsOf) -> Moment:
     """The first of some times that can be read. A period counts at its end, if it has one."""
     why = "it has no time that can be read"
@@ -493,6 +535,11 @@ def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
     concept = part.get("valueCodeableConcept")
     if not isinstance(concept, dict):
         raise _without_value(part)
+    return _answer_in(content, spec, concept)
+
+
+def _answer_in(content: Content, spec: FactSpec, concept: Any) -> str:
+    """The one answer that a CodeableConcept codes for."""
     known = content.answers[spec.id]
     answers = {answer for coding in concept.get("coding") or () for answer in known.find(coding)}
     if len(answers) == 1:
@@ -562,6 +609,8 @@ def _combine(
     newest = counted[-1]
     if spec.type == "time":
         _settle_time(fact, counted, now)
+    elif spec.by_infant:
+        _settle_outcomes(fact, counted, chart.newborn_ids)
     elif spec.combine == "sum":
         _settle_sum(fact, counted, before, now)
     else:
@@ -627,6 +676,53 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
         fact.measures["days"] = float((now - chosen.moment.earliest) // DAY)
         if width <= TO_THE_HOUR or since >= 2 * DAY:
             fact.measures["hours"] = since / HOUR
+
+
+def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]) -> None:
+    """How it went for each infant, and so for all: alive if one lives.
+
+    Records that name no infant are of the only one; of several infants, a diagnosis (a stillbirth of
+    all of them) is of each that has no record of its own.
+    """
+    fact.references = _references_to(counted)
+    by_infant: dict[str, list[Reading]] = {name: [] for name in sorted(newborns)}
+    for reading in counted:
+        if reading.site:
+            by_infant.setdefault(reading.site, []).append(reading)
+    unnamed = [reading for reading in counted if not reading.site]
+    if len(by_infant) <= 1:
+        infants = [[*unnamed, *(r for own in by_infant.values() for r in own)]]
+    elif any(reading.value == DIED for reading in unnamed):
+        fact.status = "conflicting"  # which of them?
+        return
+    else:
+        infants = [own or unnamed for own in by_infant.values()]
+    outcomes = [_outcome_of(records) for records in infants]
+    if None in outcomes:
+        fact.status = "conflicting"
+        return
+    lost = [outcome for outcome in outcomes if outcome in (STILLBORN, DIED)]
+    fact.status = "known"
+    fact.value = lost[-1] if len(lost) == len(outcomes) else LIVING
+    fact.measures["lost"] = float(len(lost))
+
+
+def _outcome_of(records: list[Reading]) -> str | None:
+    """The outcome of one infant; ``None`` if its records contradict each other.
+
+    Who was alive may have died since. A diagnosis of a live birth is of the birth, whenever it was
+    written down.
+    """
+    living = [each for each in records if each.value == LIVING]
+    lost = [each for each in records if each.value != LIVING]
+    if not lost:
+        return LIVING
+    last = lost[-1]
+    if living and any(each.value == STILLBORN for each in lost):
+        return None
+    if any(each.rank == 0 and each.moment.earliest > last.moment.latest for each in living):
+        return None
+    return str(last.value)
 
 
 def _width(reading: Reading) -> float:

@@ -23,7 +23,7 @@ from .times import parse_moment
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
-    from .content import Assessment, Content, Finding
+    from .content import Assessment, Card, Content, Finding
     from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine
     from .quiet import Overridden, Shown
@@ -96,6 +96,24 @@ class MotherCase:
             )
         return self._findings[finding_id]
 
+    @cached_property
+    def closed_gates(self) -> list[str]:
+        """The gates that are closed for her, by id, the first first."""
+        gates = self.content.gates.values()
+        return [gate.id for gate in gates if self.finding(gate.finding) is True]
+
+    def as_gates_allow(self, card: Card) -> Card | None:
+        """A card as it is for her: with the words of the first closed gate; ``None`` for silence.
+
+        Every gate that is closed must let it through.
+        """
+        gates = self.closed_gates
+        if not gates:
+            return card
+        if not all(gate in card.under for gate in gates):
+            return None
+        return self.content.cards_under[card.id, gates[0]]
+
     def assess(self, assessment: Assessment) -> list[Conclusion]:
         """Every line of an assessment. It is not assessable if none holds and some are unknown."""
         return [self._conclude(assessment, name) for name in assessment.table]
@@ -147,6 +165,11 @@ class MotherCase:
             elif key.id in chart.partial:
                 names.append(f"{key.label} ({left_out or 'only in part'})")
         return names
+
+    @cached_property
+    def day_of_birth(self) -> str:
+        """The day of this birth as it is written; empty if it is not known."""
+        return (self.facts["delivery-time"].time or "")[:10]
 
     @cached_property
     def written_at(self) -> str:

@@ -74,7 +74,8 @@ class Ledger:
         reasons = content.override_reasons.values()
         self._times = {(r.system, r.id): r.quiet for r in reasons}
         self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
-        self._longest = max([*self._times.values(), 0.0])
+        self._by_card = {c.id: c.overridden_for for c in content.cards.values() if c.overridden_for}
+        self._longest = max([*self._times.values(), *self._by_card.values(), 0.0])
         self._waiting: deque[_Batch] = deque()
         self._noting = threading.Lock()
         self._lock = threading.Lock()
@@ -211,7 +212,8 @@ class Ledger:
             self._heard[row.patient, *key] = occurred
             cards = said.setdefault(row.patient, {})
             cards.pop(key, None)
-            known = self._times.get((row.reason_system, row.reason_code), self._otherwise)
+            by_reason = self._times.get((row.reason_system, row.reason_code), self._otherwise)
+            known = self._by_card.get(row.card, by_reason)
             if row.outcome == "overridden" and occurred + known > now:
                 reasons = frozenset(row.reasons.split())
                 cards[key] = Overridden(

@@ -1,7 +1,8 @@
 """Mutations: is every threshold and every guard of the content watched by some vignette?
 
 Each is one small change for the worse: a threshold or a curve a little lower or higher, a guard, an
-``unless``, a ``held-back-by`` or a ``withheld-by`` gone. A vignette must notice. What none notices
+``unless``, a ``held-back-by`` or a ``withheld-by`` gone, a gate always open, a card silent under a
+gate that lets it through. A vignette must notice. What none notices
 is a survivor: content that could be changed by mistake and nobody would see it.
 """
 
@@ -40,6 +41,11 @@ def mutations(content: Content) -> Iterator[Mutation]:
             for name in names:
                 rest = [other for other in names if other != name]
                 yield _of_member(entry, member, rest, f"{where}: without {name}")
+    for gate in content.gates.values():
+        yield _without(content.gates, gate.id, f"gate {gate.id}: always open")
+    for card_id, gate_id in content.cards_under:
+        under = content.cards[card_id].under
+        yield _without(under, gate_id, f"card {card_id}: silent under {gate_id}")
     for curve in content.curves.values():
         for factor in (1 - STEP, 1 + STEP):
             points = [
@@ -56,6 +62,16 @@ def _of_thresholds(condition: Condition, where: str) -> Iterator[Mutation]:
             for limit in (part.limit - step, part.limit + step):
                 name = f"{where}: {part.fact}.{part.measure} {part.limit:g} -> {limit:g}"
                 yield _of_member(part, "limit", limit, name)
+
+
+def _without(entries: dict[str, Any], name: str, called: str) -> Mutation:
+    all_of_them = dict(entries)
+
+    def take_back() -> None:
+        entries.clear()
+        entries.update(all_of_them)
+
+    return Mutation(called, partial(entries.pop, name), take_back)
 
 
 def _of_member(owner: Any, member: str, value: Any, name: str) -> Mutation:
