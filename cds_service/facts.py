@@ -129,7 +129,7 @@ class Reading(msgspec.Struct, gc=False):
     site: str = ""  # what tells it from another at the same time
     still_so: bool = False  # it counts now, whenever it began
     spans: float = 0.0  # seconds that it is the total of
-    rank: int = 0  # of what says when a birth was: the lower, the better
+    rank: int = 0  # of what says it, such as when a birth was: the lower, the better
 
     @property
     def reference(self) -> str:
@@ -469,7 +469,10 @@ def birth_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
 
 
 def death_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
-    """That a newborn Patient has died, and when. "Not deceased" is often a default: it says nothing."""
+    """That a newborn Patient has died, and when.
+
+    "Not deceased" is often a default of a form, and says nothing.
+    """
     moment = as_of.moment(patient.get("deceasedDateTime"))
     if moment is None and patient.get("deceasedBoolean") is True:
         born = birth_of_newborn(patient, as_of)
@@ -681,8 +684,8 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
 def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]) -> None:
     """How it went for each infant, and so for all: alive if one lives.
 
-    Records that name no infant are of the only one; of several infants, a diagnosis (a stillbirth of
-    all of them) is of each that has no record of its own.
+    Records that name no infant are of the only one; of several infants, a diagnosis (a stillbirth
+    of all of them) is of each that has no record of its own.
     """
     fact.references = _references_to(counted)
     by_infant: dict[str, list[Reading]] = {name: [] for name in sorted(newborns)}
