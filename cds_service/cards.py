@@ -750,7 +750,7 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
 
 def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     """The facts that one ask wants and that are not known."""
-    if case.holds("ask", ask.why, ask.when, None) is not True:
+    if case.holds("ask", ask.why, ask.when, ask.unless) is not True:
         return []
     if ask.finding is not None and case.finding(ask.finding) is not None:
         return []

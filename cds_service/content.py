@@ -479,6 +479,7 @@ class Ask(Entry):
     rows: list[RowId]
     why: str
     when: When
+    unless: When | None = None
     finding: Identifier | None = None
     facts: list[Identifier] = Field(default_factory=list)
     under: list[Identifier] = Field(default_factory=list)  # gates, while which it is asked too
