@@ -60,7 +60,7 @@ OUTCOMES: dict[str, dict[str, str]] = {
         CM: "Z37.1 Z37.4 Z37.7 O36.4 O36.4XX0 P95",
         GM: "Z37.1! Z37.4 Z37.7 O36.4 P95",
         WHO: "Z37.1 Z37.4 Z37.7 O36.4 P95",
-        SNOMED: "237364002 237365001 237366000 169827000 169830007 276507005 445548006",
+        SNOMED: "237364002 237366000 169827000 169830007 276507005 445548006 921611000000101",
     },
     "died": {GM: "R95 R95.0", WHO: "R95.9", SNOMED: "276506001"},
     # One of several, loss of a pregnancy, a birth of any outcome, and what is of the mother.
