@@ -324,7 +324,7 @@ def _make_interventions(
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
-        backing.cited,
+        backing.cited if card.cites else "",
     ]
     summary = card.summary.say(case)
     if card.summary_names:
@@ -342,7 +342,7 @@ def _make_interventions(
         ]
         made["selectionBehavior"] = "any"
         case.offered[made["uuid"]] = offered
-    _add_links(made, card, printed, backing.links)
+    _add_links(made, card, printed, backing.links if card.cites else {})
     rows = set(backing.rows)
     for finding in because.values():
         if finding is not None:
@@ -573,7 +573,7 @@ def _make_order(
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
     if order.kinds.isdisjoint(card.about):
         return None
-    medicine = order.medicine if isinstance(order, TakenMedicine) else None
+    medicine = order.medicine if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None:
@@ -589,7 +589,7 @@ def _make_order(
         _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
-        backing.cited,
+        backing.cited if card.cites else "",
     ]
     summary = f"{order.name}: {card.summary.say(case)}"
     if card.summary_names and guards:
@@ -602,7 +602,7 @@ def _make_order(
         made["suggestions"] = [_take_back(order.name, draft, case) for draft in drafts]
         made["selectionBehavior"] = "any"
     links = {medicine.lactmed.url: printed.lactmed[medicine.lactmed.url]} if medicine else {}
-    _add_links(made, card, printed, links | backing.links)
+    _add_links(made, card, printed, links | backing.links if card.cites else {})
     entry = {
         "fact": "orders",
         "value": order.key,
@@ -697,7 +697,7 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts
-            if case.facts[name].status in ("conflicting", "unusable")
+            if not case.closed_gates and case.facts[name].status in ("conflicting", "unusable")
         ]
         unread = case.unread
     if not (missing or unclear or unread or case.faults):

@@ -72,7 +72,9 @@ def _codes_of_two_facts(content: Content) -> Iterator[str]:
         for fact in content.facts:
             for pair in content.codes.get(VALUE_SET + fact, CodeSet()):
                 system, code = pair
-                facts = [spec.id for spec in index.find({"system": system, "code": code})]
+                specs = index.find({"system": system, "code": code})
+                # What is said of a birth may say several things: that it was, of whom, and how.
+                facts = [s.id for s in specs if s.type != "time" and not s.before_birth]
                 if len(facts) > 1 and pair not in told:
                     told.add(pair)
                     files = (f for f, each in content.value_set_files if _is_of(each, facts))

@@ -424,6 +424,7 @@ class UnderGate(Entry):
     table: list[TableLine] | None = None
     interventions: list[Identifier] | None = None
     if_guarded: Literal["open"] | None = None
+    cites: bool | None = None
 
 
 Hook = Literal[
@@ -440,7 +441,8 @@ class Card(Entry):
     one could not be checked (``unchecked``).
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
-    One that is ``overridden-for`` a time is held back so long for whatever reason, and for the same
+    One that does not cite (``cites: false``) names no source and no LactMed record on its face: their names speak
+    of feeding. One that is ``overridden-for`` a time is held back so long for whatever reason, and for the same
     birth only.
     """
 
@@ -459,6 +461,7 @@ class Card(Entry):
     if_guarded: Literal["open", "unchecked"] | None = None
     under: dict[Identifier, UnderGate] = Field(default_factory=dict)
     overridden_for: Seconds = 0.0
+    cites: bool = True
     summary: Sentence
     summary_names: bool = False
     opening: Sentence | None = None
