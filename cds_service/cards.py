@@ -249,7 +249,7 @@ def compose(
     if case.faults and not judged:
         raise NothingEvaluated(", ".join(sorted(case.faults)))
     if data_needed is not None and (setting.hook in data_needed.hooks or case.faults):
-        asked = _make_data_needed(data_needed, case, printed)
+        asked = _make_data_needed(data_needed, case, printed, told=bool(built))
         if asked is not None:
             build(data_needed, asked)
     built.sort(key=lambda ranked: ranked[0])
@@ -680,8 +680,14 @@ def _lowering(medicine: Medicine) -> str:
     return medicine.name + instead
 
 
-def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
-    """What is missing, what contradicts, what could not be read, and what could not be judged."""
+def _make_data_needed(
+    card: Card, case: MotherCase, printed: Printed, told: bool
+) -> dict[str, Any] | None:
+    """What is missing, what contradicts, what could not be read, and what could not be judged.
+
+    While a gate is closed, what could not be read needs no card of its own where others have
+    ``told`` it.
+    """
     concerns = case.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
     rows: list[str] = list(card.rows)
@@ -699,7 +705,7 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
             for name in case.content.asked_facts
             if not case.closed_gates and case.facts[name].status in ("conflicting", "unusable")
         ]
-        unread = case.unread
+        unread = [] if told and case.closed_gates else case.unread
     if not (missing or unclear or unread or case.faults):
         return None
     names = [

@@ -122,7 +122,8 @@ class PrefetchKey(Entry):
     ``by_code`` narrows it to the codes of the facts that come under it, ``by_activity`` to those of
     the activities. ``by_id`` reads the patient's own resource. ``search_by`` is the parameter by
     which the mother is found, where it is not ``patient``. One that is not ``asked`` for is in no
-    template and is never read, until a hospital switches it on; what is sent for it counts.
+    template and is never read, until a hospital switches it on; what is sent for it counts. That
+    one that is ``new`` was not sent is not told: many clients do not know it yet.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z]*$")]
@@ -135,6 +136,7 @@ class PrefetchKey(Entry):
     asked: bool = True
     search: str | None = None
     needed: bool = False
+    new: bool = False
 
     def part(self, number: int) -> PrefetchKey:
         """The key of a further template, for codes that have no room in the first one.

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .chart import category_of, member_of
+from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
 from .facts import Facts
@@ -158,6 +158,8 @@ class MotherCase:
             return names
         for key in self.content.prefetch.values():
             if key.id not in self.content.keys_in_use:
+                continue
+            if key.new and chart.state(key.id) is State.ABSENT:
                 continue
             left_out = chart.say_left_out(key.id)
             if key.id in chart.unavailable:
