@@ -92,10 +92,11 @@ MEANT: dict[str, dict[str, tuple[str, str]]] = {
         GM: ("F14.0 F15.2", "F14.7 F17.2"),
         SNOMED: ("78267003 31956009 84758004 699449003", "191833002 191920007 191845006"),
     },
-    "pcp-use": {
-        CM: ("", "F16.10 F16.20 F16.90"),
-        SNOMED: ("7071007 58727001", "74851005 38247002"),
+    "stimulant-remission": {
+        CM: ("F14.11 F14.21 F14.91 F15.11 F15.21", "F14.20 F15.10 F15.91 F12.21 F11.21"),
+        SNOMED: ("191833002 191845006", "31956009 191839003"),
     },
+    "pcp-use": {SNOMED: ("7071007 58727001", "74851005 38247002")},
     "cannabis-use": {
         CM: ("F12.10 F12.20 F12.90", "F12.11 F12.21 F12.91 T40.711A F11.20 F17.210"),
         WHO: ("F12.1 F12.2", "F12.7 F10.1"),
@@ -182,6 +183,7 @@ def test_a_diagnosis_counts_as_what_it_says_and_nothing_beside_it_does(
         (CM, "B00.1 B00.9 A60.04"),  # herpes elsewhere, or nobody says where
         (CM, "B02.9 A53.9 B50.9"),
         (CM, "F17.210 F10.20 F11.20 F12.20"),  # asked about, and no reason against milk
+        (CM, "F16.10 F16.20 F16.90"),  # a hallucinogen, and not which
         (CM, "Z79.891 Z79.899 T50.8X5A"),  # contrast media
     ],
 )
