@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from .codes import CodeIndex, CodeSet, Comparison, Systems
 from .conditions import Condition, compile_condition
-from .facts import FactValue
+from .facts import TOO_LARGE, FactValue
 from .times import HOUR, duration
 from .wording import SpokenUnit, Wording
 
@@ -162,6 +162,10 @@ class AnswerSpec(Entry):
 class FactSpec(Entry):
     """A fact: what it is, in which unit, for how long it counts, and how to ask for it.
 
+    One about the infant with ``own_record`` is read of the infant's Conditions only, never of the
+    mother's. A result that is a limit, such as "<20", is no number, unless ``limits_count``: then it
+    is the number next to it. ``most`` is what no value reaches; above it is a slip of the pen.
+
     One with ``before_birth`` is of this birth: what is older than so long before it does not count.
     One ``by_infant`` is an outcome, told apart by infant.
     """
@@ -182,7 +186,10 @@ class FactSpec(Entry):
     also_from: list[AlsoFrom] = Field(default_factory=list)
     counts: Identifier | None = None
     about: Literal["mother", "infant"] = "mother"
+    own_record: bool = False
     by_infant: bool = False
+    limits_count: bool = False
+    most: float = TOO_LARGE
     before_birth: Seconds = 0.0
     ask: str
     note: str | None = None
@@ -696,6 +703,8 @@ class Content:
         """
         written = unit if isinstance(unit, str) else ""
         if "{" in written:
+            if "log" in written.lower():  # a logarithm is another kind of number
+                return None
             written = _ANNOTATION.sub("", written)
         conversions = self.conversions[fact_id]
         conversion = conversions.get(written) or conversions.get(plain_unit(written))

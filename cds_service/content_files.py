@@ -22,7 +22,6 @@ from pydantic import ValidationError
 
 from .content import NOTHING_ASKED, SECTIONS, VALUE_SET
 
-
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
 
 

@@ -19,6 +19,7 @@ Nothing here knows the network, Flask or the clock.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ ACTIVE = frozenset({"active", "recurrence", "relapse"})
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 MOST_REFERENCES = 20  # that a card tells of one fact
 MOST_CODINGS = 20  # of one concept, among which a code is looked for
-TOO_LARGE = 1e6  # for anything that is measured of her, in the unit of its fact; a slip of the pen
+TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
 
 _CODE = re.compile(r"[a-z-]{1,40}")
 
@@ -249,6 +250,8 @@ def collect_readings(
         for spec in specs:
             if spec.about == "mother" and not of_her:
                 continue
+            if spec.own_record and of_her and resource["resourceType"] == "Condition":
+                continue
             try:
                 reading = read_record(content, spec, resource, part, as_of)
             except Unusable as unusable:
@@ -370,7 +373,9 @@ def _read_condition(
     except Unusable:
         if not active:
             raise
-        moment = Moment(as_of.now, as_of.now, datetime.fromtimestamp(as_of.now, UTC).isoformat())
+        # So now, since nobody knows when: any record with a time is newer.
+        written = datetime.fromtimestamp(as_of.now, UTC).isoformat()
+        moment = Moment(-math.inf, as_of.now, written)
     return Reading("no" if ended else "yes", moment, resource, still_so=active)
 
 
@@ -507,12 +512,14 @@ def _why_unread(written: Any, otherwise: str) -> str:
 def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     quantity = part.get("valueQuantity")
     if quantity is None:
+        if spec.answers and "valueCodeableConcept" in part:  # its answers are numbers
+            return float(_answer(content, spec, part))
         if "valueInteger" not in part:
             raise _without_value(part)
         quantity = Quantity(part["valueInteger"])
     elif not isinstance(quantity, Quantity):
         quantity = msgspec.convert(quantity, Quantity)
-    if quantity.comparator:
+    if quantity.comparator and not spec.limits_count:
         raise Unusable("its value is a limit, not a number")
     number = quantity.value
     if type(number) is not float and type(number) is not int:
@@ -521,11 +528,19 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     converted = content.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")
-    if not abs(converted) < TOO_LARGE:
+    if not abs(converted) < spec.most:
         raise Unusable("its value is too large to be one")
     if converted < 0 and not spec.may_be_negative:
         raise Unusable("its value is below zero")
-    return converted
+    return converted if quantity.comparator is None else _beside(converted, quantity.comparator)
+
+
+def _beside(limit: float, comparator: str) -> float:
+    """The number next to a limit: "<20" is just below 20."""
+    towards = {"<": -math.inf, "<=": limit, ">=": limit, ">": math.inf}.get(comparator)
+    if towards is None:
+        raise Unusable("its value is a limit, not a number")
+    return math.nextafter(limit, towards)
 
 
 def _yes_or_no(content: Content, spec: FactSpec, part: Resource) -> str:
