@@ -36,6 +36,7 @@ from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
+AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
 log = logging.getLogger("cds_service.app")
@@ -69,6 +70,7 @@ def create_app(
     description = describe(settings.base_url, content.version, settings.auth == "required")
 
     app = Flask("cds_service", static_folder=None)
+    app.extensions[AT_WORKER_START] = ledger.start
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     watch(app, settings.metrics)
     if settings.traces:

@@ -32,6 +32,7 @@ from gunicorn.http import errors
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
+from .app import AT_WORKER_START
 from .caller import ClientsError
 from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
@@ -229,6 +230,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def run(self) -> None:
+        self.wsgi.extensions[AT_WORKER_START]()
         self.waiting = WaitingConnections(self.poller, self._end)
         super().run()
 
