@@ -147,6 +147,7 @@ def create_app(
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
         with admitted(service_id, f"{service}/feedback", service) as caller:
+            note(feedback=0)  # until it is known to be some
             items = read_feedback(read_body(patience))
             note(feedback=len(items))
             sender = caller.issuer or "", caller.tenant
@@ -198,6 +199,9 @@ def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
             # As long for each reason, so that the time does not tell it either.
             time.sleep(max(0.0, g.call.started + UNKNOWN_AFTER - time.perf_counter()))
             return Response(b"", 401, refusal.headers)
+        note(
+            refused=refusal.code, **{"member": refusal.expression[0]} if refusal.expression else {}
+        )
         outcome = operation_outcome(refusal.reason, refusal.code, refusal.expression)
         response = _json(orjson.dumps(outcome), refusal.status)
         response.headers.update(refusal.headers)

@@ -12,6 +12,7 @@ lactmed    lay the National Library's records beside it, and see what a new mont
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import sys
@@ -75,6 +76,8 @@ from .times import DAY
 from .tracing import send_traces
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
+log = logging.getLogger("cds_service.command")
+
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
 MOST_SHOWN = 3  # vignettes that it names for a row
 MOST_NAMED = 40  # entries of one kind that the content check names
@@ -116,6 +119,11 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     write_logs_as_json()
     if settings.traces:
         send_traces()
+    if settings.quiet and not settings.patient_key.get_secret_value():
+        log.warning(
+            "CDS_PATIENT_KEY is not set: a card that was overridden is shown again all the same; "
+            "set a secret, the same for all workers and machines"
+        )
     options = Options(host, port, workers, threads, json_logs=True, pid_file=settings.pid_file)
     _serve(create_app, options)
 

@@ -40,6 +40,7 @@ FIELDS = (
     *("timestamp", "level", "logger", "event", "request_id"),
     *("method", "service", "client", "status", "ms"),
     *("cards", "faults", "sent", "fetched", "missing", "left_out", "feedback"),
+    *("refused", "member"),
 )
 # How the lines of gunicorn begin that are about processes and addresses of its own.
 GUNICORN_LINES = (

@@ -206,7 +206,10 @@ def test_a_wrong_member_is_400_by_name(client: FlaskClient, content: Content, ki
     request = hook_request(content, *average()) | members
     request = {name: value for name, value in request.items() if value is not None}
     issue = outcome(client.post(VIEW, json=request), 400)
-    assert named in issue["details"]["text"] + str(issue.get("expression"))
+    (where,) = issue["expression"]
+    assert named in where + issue["details"]["text"]
+    assert where.partition(".")[0] in issue["details"]["text"]
+    assert "not what it must be" not in issue["details"]["text"]
 
 
 @pytest.mark.rule("call-context")
