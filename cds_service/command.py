@@ -11,14 +11,17 @@ lactmed    lay the National Library's records beside it, and see what a new mont
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -116,6 +119,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     CDS_OPEN_BEYOND_LOOPBACK=true says that more is meant.
     """
     settings = _must_mean_it(host)
+    _must_be_free(host, port, "serve")
     write_logs_as_json()
     if settings.traces:
         send_traces()
@@ -134,8 +138,13 @@ def demo(port: int) -> None:
     """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
     from .demo.app import create_demo  # a service has none
 
-    click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
-    options = Options("127.0.0.1", port, workers=1, threads=32)
+    def invite() -> None:
+        click.echo(
+            f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it."
+        )
+
+    _must_be_free("127.0.0.1", port, "demo")
+    options = Options("127.0.0.1", port, workers=1, threads=32, ready=invite)
     _serve(lambda: create_demo(f"http://127.0.0.1:{port}"), options)
 
 
@@ -147,6 +156,38 @@ def _serve(make: Callable[[], Flask], options: Options) -> None:
         raise click.ClickException(str(error)) from None
     except ValidationError as error:
         raise click.ClickException(_say_settings(error)) from None
+
+
+def _must_be_free(host: str, port: int, command: str) -> None:
+    """Raises ``ClickException`` if nobody can listen there, before anything is begun."""
+    if any(given in os.environ for given in ("LISTEN_FDS", "GUNICORN_FD")):
+        return  # who started it listens already, and hands that over
+    try:
+        _listen(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            reason = error.strerror or type(error).__name__
+            raise click.ClickException(f"nobody can listen at {host}:{port}: {reason}") from None
+        for other in [*range(port + 1, min(port + 100, 65536)), 0]:
+            with suppress(OSError):
+                free = _listen(host, other)
+                break
+        at = "" if is_loopback(host) else f" --host {host}"
+        raise click.ClickException(
+            f"Port {port} is in use. Choose another: cds-service {command}{at} --port {free}"
+        ) from None
+
+
+def _listen(host: str, port: int) -> int:
+    """Listen for a moment; on which port (any that is free, for 0). Raises ``OSError``."""
+    family, kind, _, _, address = socket.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind(address)
+        tried.listen()
+        return int(tried.getsockname()[1])
 
 
 def _must_mean_it(host: str) -> Settings:

@@ -61,6 +61,7 @@ class Options:
     threads: int
     json_logs: bool = False
     pid_file: Path | None = None
+    ready: Callable[[], None] = lambda: None  # called once it listens
 
 
 def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
@@ -161,6 +162,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "sendfile": False,  # it would wait for the caller
             "graceful_timeout": GRACE_SECONDS,
             "control_socket_disable": True,
+            "when_ready": lambda _: options.ready(),
             "child_exit": lambda _, worker: self.connections.note(worker.age, None),
             "pidfile": str(options.pid_file) if options.pid_file else None,
         }.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -214,6 +215,99 @@ def test_content_test_says_which_vignette_cannot_be_read(
 
 def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:
     assert "there is no vignette" in run("content", "test", str(tmp_path), code=1)
+
+
+# --- at start and at the end --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_port_that_is_in_use_is_said_in_a_line_and_another_named(
+    command: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, "-m", "cds_service.command", command, "--port", str(port)],
+            env={**os.environ, "CDS_AUTH": "open", "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    start = f"Error: Port {port} is in use. Choose another: cds-service {command} --port "
+    assert line.startswith(start)
+    free = int(line.removeprefix(start))
+    with socket.create_server(("127.0.0.1", free)):
+        pass  # it can be had
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_has_the_port_first_is_seen_in_gunicorns_own_lines() -> None:
+    """Where another takes it between the look and the start."""
+    program = (
+        "from cds_service.telemetry import write_logs_as_json; write_logs_as_json()\n"
+        "from cds_service.server import Options, run_under_gunicorn\n"
+        "from cds_service.app import create_app\n"
+        "import sys; run_under_gunicorn("
+        "create_app, Options('127.0.0.1', int(sys.argv[1]), 1, 4, json_logs=True))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, str(other.getsockname()[1])],
+            env={**os.environ, "CDS_AUTH": "open"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    lines = [json.loads(line)["event"] for line in ended.stderr.splitlines()]
+    assert sum("Address already in use" in line for line in lines) == 5
+    assert not any("left out" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_nothing_stays_in_the_temporary_folder(
+    command: str, how: signal.Signals, tmp_path: Path
+) -> None:
+    port = free_port()
+    aside = tmp_path / "temporary"
+    aside.mkdir()
+    own = {"CDS_AUTH": "open", "CDS_METRICS": "true", "TMPDIR": str(aside)}
+    service = subprocess.Popen(
+        [sys.executable, "-m", "cds_service.command", command, "--port", str(port)],
+        env={**os.environ, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    if command == "demo":
+        assert service.stdout is not None
+        assert service.stdout.readline().startswith("Open ")
+        # Whoever follows the invitation at once is answered.
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
+    else:
+        soon(lambda: answers(port), within=20)
+    assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
+    assert any(aside.iterdir())
+    service.send_signal(how)
+    service.communicate(timeout=20)
+    assert service.returncode == 0
+    assert list(aside.iterdir()) == []
+
+
+def answers(port: int) -> bool:
+    with suppress(requests.ConnectionError):
+        return requests.get(f"http://127.0.0.1:{port}/health/live", timeout=5).ok
+    return False
+
+
+def soon(holds: Callable[[], bool], within: float) -> None:
+    until = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 # --- under gunicorn -----------------------------------------------------------------------------
