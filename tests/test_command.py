@@ -136,8 +136,84 @@ def test_an_open_service_stays_on_this_machine_unless_more_is_meant() -> None:
     assert "CDS_OPEN_BEYOND_LOOPBACK=true" in told
 
 
+def apart(*arguments: str, width: int = 80) -> tuple[str, str]:
+    """What a command prints on stdout, and beside it."""
+    result = CliRunner().invoke(main, arguments, env={"COLUMNS": str(width)})
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("group", [(), ("content",), ("lactmed",)], ids=str)
+def test_the_help_says_each_command_whole(group: tuple[str, ...]) -> None:
+    assert "...\n" not in run(*group, "--help", COLUMNS="80").partition("Commands:")[2]
+
+
+def test_what_machines_read_is_alone_on_stdout_and_what_to_do_next_beside_it(
+    tmp_path: Path,
+) -> None:
+    printed, beside = apart("example", "average-letdown")
+    request = tmp_path / "request.json"
+    request.write_text(printed)
+    assert json.loads(printed)["hook"] == "patient-view"
+    assert "cds-service evaluate FILE" in beside
+    assert json.loads(apart("evaluate", str(request), "--json")[0]) == {"cards": []}
+    assert json.loads(apart("report", "--fhir")[0])["resourceType"] == "MeasureReport"
+
+
+def test_a_mother_who_is_not_there_is_told_by_whom_is_meant() -> None:
+    told = run("example", "inhibited-letdwn", code=1)
+    assert "Is it inhibited-letdown" in told
+    assert "cds-service example --list" in told
+    names = apart("example", "--list")[0].splitlines()
+    assert sorted(path.parent.name for path in SHIPPED.glob("*/expected.yaml")) == names
+
+
+def test_evaluate_ends_with_what_it_came_to() -> None:
+    printed, beside = apart("evaluate", REQUEST, "--now", NOW)
+    end = " ".join(printed.split("╯")[-1].split())
+    assert end == (
+        "2 cards as of 2026-01-15T12:00+00:00: inhibited-letdown (warning), "
+        "lactation-consult (info)."
+    )
+    assert "--json" in beside
+    version = re.search(r"content (\w+)", printed)
+    assert version is not None
+    assert len(version[1]) == 12  # whole, also in a narrow terminal
+
+
+def test_an_empty_report_says_so() -> None:
+    printed, beside = apart("report")
+    assert printed == "No card was shown in the last 90 days.\n"
+    assert "CDS_DATABASE_URL" in beside
+
+
+def test_content_check_is_short_and_its_result_last() -> None:
+    printed, beside = apart("content", "check")
+    *_, last = lines = printed.splitlines()
+    assert len(lines) < 12
+    assert max(map(len, lines)) <= 80
+    assert re.fullmatch(r"Content \w{12} is valid\. No warnings\.", last)
+    assert "--all" in beside
+    assert "cds-service content test" in beside
+
+
+def test_content_check_counts_warnings_by_kind(tmp_path: Path) -> None:
+    codes = [{"system": "urn:hospital:drugs", "code": "7", "kind": "product", "verified": "ours"}]
+    for number in range(5):
+        codes = [codes[0] | {"system": f"urn:hospital:{number}"}, *codes]
+    own = {"medicines": [{"id": "domperidone", "codes": codes}]}
+    (tmp_path / "own.yaml").write_text(json.dumps(own))
+    printed, beside = apart("content", "check", "--directory", str(tmp_path))
+    assert "Warning: 6 systems that are in no entry of 'systems'" in printed
+    assert printed.count("urn:hospital:") == 3
+    assert "3 more warnings" in beside
+    assert printed.splitlines()[-1].endswith("is valid. 6 warnings.")
+    printed, _ = apart("content", "check", "--directory", str(tmp_path), "--all")
+    assert printed.count("urn:hospital:") == 6
+
+
 def test_content_check_prints_what_it_holds() -> None:
-    output = run("content", "check")
+    output = run("content", "check", "--all")
     assert "is valid" in output
     for word in ("facts", "findings", "interventions", "cards", "R01", "S10", "not yet"):
         assert word in output
