@@ -65,9 +65,11 @@ def test_evaluate_can_show_how_letdown_was_assessed() -> None:
 
 def test_the_first_curl_of_the_readme_gives_her_cards() -> None:
     text = Path("README.md").read_text()
-    command = text[text.index(".venv/bin/cds-service example") :].partition("```")[0]
+    command = text[text.index("cds-service example inhibited-letdown |") :].partition("```")[0]
     port = free_port()
-    command = command.replace(".venv/bin/cds-service", f"{sys.executable} -m cds_service.command")
+    command = command.replace(
+        "cds-service example", f"{sys.executable} -m cds_service.command example"
+    )
     with started("demo", port=port):
         answer = subprocess.run(
             ["sh", "-c", command.replace(":8000", f":{port}")], capture_output=True, check=True
