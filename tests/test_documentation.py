@@ -17,7 +17,6 @@ from flask.testing import FlaskClient
 
 from benchmarks.requests import CARDS, SERVICE, build_request
 from cds_service.app import create_app
-from cds_service.caller import Client
 from cds_service.command import main
 from cds_service.content import SECTIONS, Content
 from cds_service.content_loader import load_content
@@ -82,10 +81,14 @@ def test_every_section_of_the_content_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", [README, CONNECT, SANDBOX], ids=["readme", "connect", "sandbox"])
-def test_the_clients_file_of_the_example_is_one(page: str) -> None:
+def test_a_service_starts_with_the_clients_file_of_the_example(
+    page: str, content: Content, settings: Settings, tmp_path: Path
+) -> None:
     (example,) = blocks(page, "yaml")
-    for client in yaml.safe_load(example)["clients"]:
-        Client.model_validate(client)
+    (tmp_path / "clients.yaml").write_text(example)
+    own = settings.model_copy(update={"auth": "required", "clients": tmp_path / "clients.yaml"})
+    answer = create_app(own, content).test_client().get("/cds-services")
+    assert answer.status_code == 401  # it has started, and knows who may call
 
 
 def test_the_commands_of_the_sandbox_are_some_and_its_mother_is_there() -> None:
