@@ -542,7 +542,7 @@ def check(directory: Path | None, everything: bool) -> None:
         console.print(f"It holds: {', '.join(counts)}.")
     waiting = [row.id for row in loaded.rows.values() if row.not_yet]
     working = len(loaded.rows) - len(waiting)
-    console.print(f"{working} rows at work, {len(waiting)} not yet: {' '.join(waiting) or 'none'}.")
+    console.print(f"{working} rows at work; not yet: {' '.join(waiting) or 'none'}.")
     reviews = Counter(entry.review for uses in loaded.row_uses().values() for _, entry in uses)
     told = ", ".join(f"{count} {review}" for review, count in reviews.most_common())
     console.print(f"Review of what is at work: {told}.")

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 from cds_service.app import create_app
 from cds_service.content import Content
+from cds_service.protocol import MEMBERS
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle
@@ -210,6 +211,20 @@ def test_a_wrong_member_is_400_by_name(client: FlaskClient, content: Content, ki
     assert named in where + issue["details"]["text"]
     assert where.partition(".")[0] in issue["details"]["text"]
     assert "not what it must be" not in issue["details"]["text"]
+
+
+def test_of_each_member_it_can_be_said_what_it_must_be(client: FlaskClient) -> None:
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+    answers = {"Discovery", "Cards", "Nothing", "OperationOutcome"}
+    members = {
+        member
+        for name, schema in schemas.items()
+        if name not in answers
+        for member in schema.get("properties", ())
+    }
+    assert "draftOrders" in members
+    assert "acceptedSuggestions" in members
+    assert members <= set(MEMBERS)
 
 
 @pytest.mark.rule("call-context")
