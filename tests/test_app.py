@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from cds_service import protocol
 from cds_service.app import create_app
 from cds_service.content import Content
-from cds_service.protocol import MEMBERS
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle
@@ -224,7 +224,7 @@ def test_of_each_member_it_can_be_said_what_it_must_be(client: FlaskClient) -> N
     }
     assert "draftOrders" in members
     assert "acceptedSuggestions" in members
-    assert members <= set(MEMBERS)
+    assert members <= set(protocol.MEMBERS)
 
 
 @pytest.mark.rule("call-context")
