@@ -360,19 +360,23 @@ def test_nothing_stays_in_the_temporary_folder(
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    if command == "demo":
-        assert service.stdout is not None
-        assert service.stdout.readline().startswith("Open ")
-        # Whoever follows the invitation at once is answered.
-        assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
-    else:
-        soon(lambda: answers(port), within=20)
-    assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
-    assert any(aside.iterdir())
-    service.send_signal(how)
-    service.communicate(timeout=20)
-    assert service.returncode == 0
-    assert list(aside.iterdir()) == []
+    try:
+        if command == "demo":
+            assert service.stdout is not None
+            assert service.stdout.readline().startswith("Open ")
+            # Whoever follows the invitation at once is answered.
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
+        else:
+            soon(lambda: answers(port), within=20)
+        assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
+        assert any(aside.iterdir())
+        service.send_signal(how)
+        service.communicate(timeout=20)
+        assert service.returncode == 0
+        assert list(aside.iterdir()) == []
+    finally:
+        service.kill()  # if it has not ended
+        service.wait(10)
 
 
 def answers(port: int) -> bool:
