@@ -7,7 +7,6 @@ what is written lives in memory until it is reset or the process ends.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -20,6 +19,7 @@ from markupsafe import Markup
 from pydantic import SecretStr
 
 from ..app import create_app
+from ..aside import folder_aside
 from ..cards import EXTENSION
 from ..chart import Chart, read_answer
 from ..content import Content
@@ -54,7 +54,7 @@ PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-
 def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
     """The demo as a WSGI application, known to its callers as ``base_url``."""
     content = load_content()
-    aside = tempfile.mkdtemp(prefix="lactation-cds-demo-")  # what the demo stores is not kept
+    aside = folder_aside("lactation-cds-demo-")  # what the demo stores is not kept
     database = f"sqlite:///{aside}/demo.sqlite3"
     settings = Settings(
         base_url=base_url,
