@@ -182,6 +182,8 @@ def coded(kind: str, system: str, code: str, **members: Any) -> dict[str, Any]:
 
 
 SCT, CM = "http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-10-cm"
+LOINC, WHO = "http://loinc.org", "http://hl7.org/fhir/sid/icd-10"
+GM, OPS = "http://fhir.de/CodeSystem/bfarm/icd-10-gm", "http://fhir.de/CodeSystem/bfarm/ops"
 AT = BORN.isoformat()
 AROUND = {
     "start": (BORN - timedelta(minutes=40)).isoformat(),
@@ -268,10 +270,62 @@ def test_births_in_every_two_ways(content: Content) -> None:
         coded("Procedure", SCT, "177176001", status="completed", performedDateTime=AT),
         coded("Condition", SCT, "72892002", onsetDateTime=AT, abatementDateTime=AT),
         coded("Condition", CM, "O36.4XX0", onsetDateTime=AT),
+        coded("Condition", CM, "Z38.00", onsetDateTime=AT),  # of the newborn
+        coded("Condition", CM, "Z39.2", onsetDateTime=AT),  # a visit after it
+        coded("Condition", CM, "Z3A.39", onsetDateTime=AT),
+        coded("Condition", CM, "O86.0", onsetDateTime=AT),
+        coded("Condition", GM, "O03.9", onsetDateTime=AT),
+        coded("Condition", GM, "O60.0", onsetDateTime=AT),
+        coded("Observation", "http://loinc.org", "63893-2", status="final", valueDateTime=AT),
+        *(
+            coded("Procedure", OPS, code, status="completed", performedDateTime=AT)
+            for code in ("5-730", "5-733.0", "5-738.0", "5-743", "5-744.0", "5-756.0", "9-262.0")
+        ),
     ],
 )
 def test_what_is_no_birth_is_not_read_as_one(content: Content, record: dict[str, Any]) -> None:
     assert read_as_sent(content, record)["delivery-time"].status == "not-recorded"
+
+
+@pytest.mark.parametrize(
+    ("kind", "system", "codes"),
+    [
+        ("Condition", CM, ["O80", "O82", "Z37.0", "Z37.59", "Z37.69", "Z37.9", "Z37.1", "z37.0"]),
+        ("Condition", WHO, ["O80.9", "O81.4", "O82.1", "O83.0", "O84.2", "Z37.3", "Z37"]),
+        ("Condition", GM, ["O80", "O81", "O82", "O82.-", "Z37.0!", "Z37.6"]),
+        ("Condition", GM.replace("bfarm", "dimdi"), ["O80", "Z37.0"]),
+        ("Procedure", OPS, ["5-720.0", "5-724", "5-725.2", "5-727.0", "5-728.1", "5-728.X"]),
+        ("Procedure", OPS, ["5-729", "5-732.2", "5-740.0", "5-740.1", "5-741.0", "5-742.1"]),
+        ("Procedure", OPS, ["5-749.0", "5-749.10", "5-749.11", "8-515", "9-260", "9-261"]),
+        ("Procedure", OPS.replace("bfarm", "dimdi"), ["5-740.1", "9-268"]),
+        ("Procedure", PCS[0], ["10D00Z0", "10D00Z2", "10D07Z3", "10D07Z8", "10e0xzz"]),
+        ("Procedure", "urn:oid:2.16.840.1.113883.6.4", ["10E0XZZ"]),
+        ("Procedure", PCS[1], ["10e0xzz"]),
+    ],
+)
+def test_a_birth_counts_by_the_family_of_its_code(
+    content: Content, kind: str, system: str, codes: list[str]
+) -> None:
+    when = {"onsetDateTime": AT} if kind == "Condition" else {"performedDateTime": AT}
+    for code in codes:
+        record = coded(kind, system, code, status="completed", **when)
+        fact = read_as_sent(content, record)["delivery-time"]
+        assert fact.measure("hours") == pytest.approx(61.33, abs=0.01), code
+
+
+@pytest.mark.parametrize(
+    ("fact", "code", "value", "expected"),
+    [
+        ("potassium", "6298-4", (3.1, "mmol/L"), 3.1),
+        ("magnesium", "2601-3", (0.8, "mmol/L"), 1.9444),
+        ("body-temperature", "8328-7", (38.4, "Cel"), 38.4),
+    ],
+)
+def test_what_a_laboratory_or_a_ward_measured_is_read(
+    content: Content, fact: str, code: str, value: tuple[float, str], expected: float
+) -> None:
+    record = observation("x", value, 1, code={"coding": [{"system": LOINC, "code": code}]})
+    assert read_as_sent(content, record)[fact].value == pytest.approx(expected)
 
 
 def test_a_stay_alone_gives_no_hours(content: Content) -> None:
