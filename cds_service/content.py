@@ -175,6 +175,7 @@ class FactSpec(Entry):
     also_from: list[AlsoFrom] = Field(default_factory=list)
     counts: Identifier | None = None
     about: Literal["mother", "infant"] = "mother"
+    ever: bool = False  # a diagnosis that is over still says yes
     ask: str
     note: str | None = None
     decimals: int = 1
