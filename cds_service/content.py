@@ -151,9 +151,10 @@ class AlsoFrom(Entry):
 
 
 class AnswerSpec(Entry):
-    """One answer of a coded fact."""
+    """One answer of a coded fact; ``boolean`` is the ``valueBoolean`` that means it."""
 
     label: str
+    boolean: bool | None = None
 
 
 class FactSpec(Entry):

@@ -526,6 +526,8 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     if type(number) is not float and type(number) is not int:
         raise Unusable("its value is not a number")
     unit = quantity.code or quantity.unit
+    if spec.unit is not None and not unit:
+        raise Unusable("its number has no unit, and none is guessed")
     converted = content.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")
@@ -543,6 +545,12 @@ def _yes_or_no(content: Content, spec: FactSpec, part: Resource) -> str:
 
 
 def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
+    said = part.get("valueBoolean")
+    if isinstance(said, bool):
+        for name, answer in spec.answers.items():
+            if answer.boolean is said:
+                return name
+        raise Unusable(f"its value is only {'yes' if said else 'no'}, which is no answer to this")
     concept = part.get("valueCodeableConcept")
     if not isinstance(concept, dict):
         raise _without_value(part)
@@ -555,6 +563,8 @@ def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
 
 
 def _without_value(part: Resource) -> Unusable:
+    if "valueString" in part:
+        return Unusable("its value is plain text, which is not read")
     return Unusable("its value is of another kind" if _has_value(part) else "it has no value")
 
 

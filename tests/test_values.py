@@ -20,7 +20,7 @@ from cds_service.content import Content
 from cds_service.facts import AsOf, Facts, FactValue, birth_of_newborn, read_facts
 from cds_service.settings import Settings
 
-from .mothers import HER, NOW, ago, chart_of, facts_of, milk, observation
+from .mothers import HER, NOW, ago, chart_of, facts_of, hook_request, milk, observation
 from .test_app import VIEW
 
 REQUESTS = Path(__file__).parent / "requests"
@@ -387,3 +387,60 @@ def test_a_condition_counts_by_its_status(content: Content, status: str, value: 
         onsetPeriod={"start": ago(24 * (40 if value == "yes" else 3))},
     )
     assert facts_of(content, record)["mastitis"].value == value
+
+
+# --- the kind of a value --------------------------------------------------------------------------
+
+STATUS = {"coding": [{"system": LOINC, "code": "63895-7"}]}
+SMOKES = {"coding": [{"system": LOINC, "code": "72166-2"}]}
+SAID_NO = {"coding": [{"system": LOINC, "code": "LA29253-4"}]}
+
+
+@pytest.mark.parametrize(
+    ("fact", "code", "value", "answer"),
+    [
+        ("breastfeeding-status", STATUS, {"valueBoolean": True}, "breastfeeding"),
+        ("breastfeeding-status", STATUS, {"valueBoolean": False}, "not-at-the-breast"),
+        ("breastfeeding-status", STATUS, {"valueCodeableConcept": SAID_NO}, "not-at-the-breast"),
+        ("breastfeeding-status", STATUS, {"valueString": "yes"}, "plain text"),
+        ("breastfeeding-status", STATUS, {"valueInteger": 1}, "of another kind"),
+        ("smoking-status", SMOKES, {"valueBoolean": True}, "smoker"),
+        ("smoking-status", SMOKES, {"valueBoolean": False}, "only no"),
+        ("breast-fullness", None, {"valueBoolean": True}, "full"),
+        ("breast-fullness", None, {"valueBoolean": False}, "only no"),
+        ("warm-compress", None, {"valueBoolean": False}, "none"),
+        ("warm-compress", None, {"valueBoolean": True}, "only yes"),
+        ("pump-mode", None, {"valueBoolean": True}, "only yes"),
+        ("letdown-sensation", None, {"valueBoolean": False}, "no"),
+        ("letdown-sensation", None, {"valueString": "felt"}, "plain text"),
+        ("pump-sessions-24h", None, {"valueInteger": 7}, 7.0),
+        ("depression-score", None, {"valueInteger": 12}, 12.0),
+        ("pump-session-minutes", None, {"valueInteger": 28}, "no unit"),
+        ("expressed-milk-volume", None, {"valueInteger": 60}, "no unit"),
+        ("body-temperature", None, {"valueInteger": 39}, "no unit"),
+        ("qtc-interval", None, {"valueQuantity": {"value": 460}}, "no unit"),
+        ("body-temperature", None, {"valueString": "39 C"}, "plain text"),
+    ],
+)
+def test_a_value_of_each_kind_is_read_or_said_not_to_be(
+    content: Content,
+    fact: str,
+    code: dict[str, Any] | None,
+    value: dict[str, Any],
+    answer: float | str,
+) -> None:
+    record = observation(fact, None, 1, **({"code": code} if code else {}), **value)
+    read = read_as_sent(content, record)[fact]
+    if read.value is None:
+        assert str(answer) in read.problems[0].reason
+    else:
+        assert read.value == answer
+
+
+def test_a_number_without_a_unit_is_asked_about_in_plain_words(
+    content: Content, settings: Settings
+) -> None:
+    record = observation(VOLUME, None, 1, valueInteger=60)
+    client = create_app(settings, content, lambda: NOW).test_client()
+    (card,) = client.post(VIEW, json=hook_request(content, record)).get_json()["cards"]
+    assert "its number has no unit, and none is guessed. Ask for the volume" in card["detail"]
