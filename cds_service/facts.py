@@ -547,8 +547,8 @@ def _yes_or_no(content: Content, spec: FactSpec, part: Resource) -> str:
 def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
     said = part.get("valueBoolean")
     if isinstance(said, bool):
-        for name, answer in spec.answers.items():
-            if answer.boolean is said:
+        for name, meant in spec.answers.items():
+            if meant.boolean is said:
                 return name
         raise Unusable(f"its value is only {'yes' if said else 'no'}, which is no answer to this")
     concept = part.get("valueCodeableConcept")
