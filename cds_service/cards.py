@@ -685,8 +685,11 @@ def _make_data_needed(card: Card, case: MotherCase, printed: Printed) -> dict[st
         for ask in case.content.asks.values():
             wanted = _wanted_by(ask, case)
             if wanted:
-                missing[ask.why] = wanted
                 rows += ask.rows
+            # What another line of the card asks for already is not asked for again.
+            asked = {name for names in missing.values() for name in names}
+            if new := [name for name in wanted if name not in asked]:
+                missing[ask.why] = new
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
@@ -361,7 +361,7 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         number = "1 card" if len(cards) == 1 else f"{len(cards)} cards"
         console.print(f"{number} as of {at.isoformat(timespec='minutes')}: {', '.join(names)}.")
     else:
-        console.print(_why_no_cards(content, chart, at))
+        console.print(_why_no_cards(content, chart, at, settings.time_zone))
 
 
 @main.command(short_help="Print a hook request for a synthetic mother.")
@@ -391,12 +391,12 @@ def example(name: str, names: bool) -> None:
     )
 
 
-def _why_no_cards(content: Content, chart: Chart, now: datetime) -> str:
+def _why_no_cards(content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None) -> str:
     """Whether there is nothing to do, or nothing that counts."""
-    readings, problems = collect_readings(content, chart, now)
+    readings, problems = collect_readings(content, chart, now, time_zone)
     if not readings and not problems:
         return "[dark_orange]No cards.[/] No record was sent that is read here."
-    if not all_too_old(read_facts(content, chart, now)):
+    if not all_too_old(read_facts(content, chart, now, time_zone)):
         return "[green]No cards.[/] All was read, and there is nothing to do."
     found = [reading for several in readings.values() for reading in several]
     records = len({id(reading.record) for reading in found})
@@ -435,7 +435,8 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
         task = progress.add_task("Reading", total=export.size)
         wanted = {key.resource for key in content.searches}
         scan(export, wanted, lambda read: progress.advance(task, read))
-    evaluation = BulkEvaluation(export, content, now or datetime.now(UTC), settings.jurisdiction)
+    at = now or datetime.now(UTC)
+    evaluation = BulkEvaluation(export, content, at, settings.jurisdiction, settings.time_zone)
     patients, whole = export.patients, Summary()
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("Evaluating", total=len(patients))

@@ -151,9 +151,10 @@ class AlsoFrom(Entry):
 
 
 class AnswerSpec(Entry):
-    """One answer of a coded fact."""
+    """One answer of a coded fact; ``boolean`` is the ``valueBoolean`` that means it."""
 
     label: str
+    boolean: bool | None = None
 
 
 class FactSpec(Entry):
@@ -175,6 +176,7 @@ class FactSpec(Entry):
     also_from: list[AlsoFrom] = Field(default_factory=list)
     counts: Identifier | None = None
     about: Literal["mother", "infant"] = "mother"
+    ever: bool = False  # a diagnosis that is over still says yes
     ask: str
     note: str | None = None
     decimals: int = 1
