@@ -36,6 +36,7 @@ from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
+AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
 log = logging.getLogger("cds_service.app")
@@ -69,6 +70,7 @@ def create_app(
     description = describe(settings.base_url, content.version, settings.auth == "required")
 
     app = Flask("cds_service", static_folder=None)
+    app.extensions[AT_WORKER_START] = ledger.start
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     watch(app, settings.metrics)
     if settings.traces:
@@ -145,6 +147,7 @@ def create_app(
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
         with admitted(service_id, f"{service}/feedback", service) as caller:
+            note(feedback=0)  # until it is known to be some
             items = read_feedback(read_body(patience))
             note(feedback=len(items))
             sender = caller.issuer or "", caller.tenant
@@ -196,6 +199,9 @@ def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
             # As long for each reason, so that the time does not tell it either.
             time.sleep(max(0.0, g.call.started + UNKNOWN_AFTER - time.perf_counter()))
             return Response(b"", 401, refusal.headers)
+        note(
+            refused=refusal.code, **{"member": refusal.expression[0]} if refusal.expression else {}
+        )
         outcome = operation_outcome(refusal.reason, refusal.code, refusal.expression)
         response = _json(orjson.dumps(outcome), refusal.status)
         response.headers.update(refusal.headers)

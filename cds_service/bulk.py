@@ -7,7 +7,8 @@ An export is a directory of NDJSON files, a resource a line, with the type in th
 
 - ``evaluate_all``, on one machine. The export is read once to note where each patient's lines are,
   and nothing of it is copied to the disk; then the lines of one patient after another are read
-  from where they are. So memory grows by eight bytes a line, and not with what the lines say.
+  from where they are. So memory grows by eight bytes a line, and by who is whose infant, not with
+  what the lines say.
 - ``evaluate_on_dask``, on many: the lines are dealt out, so that all that concerns a patient is in
   one partition, and each partition is evaluated in memory by whatever worker of Dask has time.
 """
@@ -22,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -31,11 +32,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 import orjson
 
 from .cards import EXTENSION, NothingEvaluated, Setting
-from .chart import Answer, Chart, Resource, State, decode, patient_in, subject_of
+from .chart import (
+    Answer,
+    Resource,
+    State,
+    a_mother_named,
+    decode,
+    named_by,
+    patient_in,
+    subject_of,
+    text_of,
+)
 from .content import Content
 from .content_loader import load_content
 from .evaluation import Evaluation
 from .facts import all_too_old
+from .prefetch import make_chart
+from .references import read_reference
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -57,11 +70,68 @@ class UnreadableLine(Exception):
 
 
 class Line(NamedTuple):
-    """A resource, whom it is about, and whom else its ``focus`` names: her infants."""
+    """A resource, and whom it is about: of a Patient itself, of a RelatedPerson the other."""
 
     resource: Resource
     patient: str | None
-    infants: Set[str]
+
+
+PERSONS = ("Patient", "RelatedPerson")  # that someone is in an export is no record of hers
+
+
+@dataclass
+class Family:
+    """What the records of an export say of who is whose infant, as ``Chart`` reads it."""
+
+    infants: dict[str, set[str]] = field(default_factory=dict)  # whom her records name as focus
+    stays: dict[str, str] = field(default_factory=dict)  # whose an Encounter is, by its id
+    within: list[tuple[str, str]] = field(default_factory=list)  # patient, Encounter around hers
+    women: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # by what names them
+    related: list[tuple[str, tuple[str, str]]] = field(default_factory=list)  # infant, mother
+
+    def note(self, line: Line) -> None:
+        """Note what a record says of it."""
+        resource, patient = line
+        if patient is None:
+            return
+        kind = resource["resourceType"]
+        if kind == "Patient":
+            for name in named_by(resource):
+                self.women.setdefault(name, set()).add(patient)
+        elif kind == "RelatedPerson":
+            self.related += [(patient, name) for name in a_mother_named(resource)]
+        elif kind == "Encounter":
+            if isinstance(resource.get("id"), str):
+                self.stays[resource["id"]] = patient
+            around = read_reference(text_of(resource.get("partOf")) or "")
+            if around is not None and around.kind == "Encounter":
+                self.within.append((patient, around.id))
+        focus = resource.get("focus")
+        named = [patient_in(each) for each in focus] if isinstance(focus, list) else []
+        infants = {infant for _, infant in filter(None, named)} - {patient}
+        if infants:
+            self.infants.setdefault(patient, set()).update(infants)
+
+    def add(self, other: Family) -> None:
+        """Note what was noted elsewhere too."""
+        for mother, infants in other.infants.items():
+            self.infants.setdefault(mother, set()).update(infants)
+        for name, women in other.women.items():
+            self.women.setdefault(name, set()).update(women)
+        self.stays |= other.stays
+        self.within += other.within
+        self.related += other.related
+
+    def settle(self) -> dict[str, set[str]]:
+        """The infants of each mother, once all is noted."""
+        pairs = [(self.stays.get(around), infant) for infant, around in self.within]
+        pairs += [
+            (her, infant) for infant, name in self.related for her in self.women.get(name, ())
+        ]
+        for her, infant in pairs:
+            if her is not None and her != infant:
+                self.infants.setdefault(her, set()).add(infant)
+        return self.infants
 
 
 def read_line(line: bytes) -> Line:
@@ -69,6 +139,9 @@ def read_line(line: bytes) -> Line:
     try:
         resource = decode(line)
         kind = resource["resourceType"]
+        identifier = resource.get("id")
+        if kind == "Patient":
+            return Line(resource, identifier if isinstance(identifier, str) else None)
         subject = patient_in(subject_of(resource))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise UnreadableLine from None
@@ -76,12 +149,7 @@ def read_line(line: bytes) -> Line:
         kind == "Medication" and not isinstance(resource.get("id"), str)
     ):
         raise UnreadableLine
-    if subject is None:
-        return Line(resource, None, frozenset())
-    _, patient = subject
-    focus = resource.get("focus")
-    named = [patient_in(each) for each in focus] if isinstance(focus, list) else []
-    return Line(resource, patient, {infant for _, infant in filter(None, named)} - {patient})
+    return Line(resource, None if subject is None else subject[1])
 
 
 def kind_of_file(path: str) -> str | None:
@@ -96,7 +164,9 @@ class Export:
 
     files: list[tuple[Path, str]]  # each with the type of its resources
     places: dict[str, array[int]] = field(default_factory=dict)  # of a patient's lines
-    infants: dict[str, set[str]] = field(default_factory=dict)  # whom her records name as focus
+    persons: dict[str, array[int]] = field(default_factory=dict)  # the Patient and who is related
+    family: Family = field(default_factory=Family)
+    infants: dict[str, set[str]] = field(default_factory=dict)  # of each mother
     medications: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0  # lines
 
@@ -131,7 +201,7 @@ def scan(export: Export, wanted: Iterable[str], advance: Callable[[int], None]) 
 
     ``advance`` is told how many bytes have been read since.
     """
-    kinds = {*wanted, "Medication"}
+    kinds = {*wanted, "Medication", *PERSONS}
     for number, (path, kind) in enumerate(export.files):
         if kind not in kinds:
             advance(path.stat().st_size)
@@ -146,20 +216,22 @@ def scan(export: Export, wanted: Iterable[str], advance: Callable[[int], None]) 
                     advance(offset - told)
                     told = offset
         advance(offset - told)
+    export.infants = export.family.settle()
 
 
 def _note(export: Export, line: bytes, place: int) -> None:
     try:
-        resource, patient, infants = read_line(line)
+        read = read_line(line)
     except UnreadableLine:
         export.unreadable += 1
         return
-    if resource["resourceType"] == "Medication":
-        export.medications[resource["id"]] = place
-    elif patient is not None:
-        export.places.setdefault(patient, array("Q")).append(place)
-        if infants:
-            export.infants.setdefault(patient, set()).update(infants)
+    kind = read.resource["resourceType"]
+    if kind == "Medication":
+        export.medications[read.resource["id"]] = place
+    elif read.patient is not None:
+        places = export.persons if kind in PERSONS else export.places
+        places.setdefault(read.patient, array("Q")).append(place)
+        export.family.note(read)
 
 
 @dataclass
@@ -187,10 +259,15 @@ class PatientEvaluation:
     """What evaluates one patient after another; it holds no state between."""
 
     def __init__(
-        self, content: Content, exported: Set[str], now: datetime, jurisdiction: str
+        self,
+        content: Content,
+        exported: Set[str],
+        now: datetime,
+        jurisdiction: str,
+        time_zone: tzinfo | None,
     ) -> None:
         self._content, self._exported, self._now = content, exported, now
-        self._evaluation = Evaluation(content, jurisdiction)
+        self._evaluation = Evaluation(content, jurisdiction, time_zone)
 
     def line(self, patient: str, resources: Iterable[Resource], summary: Summary) -> bytes:
         """Her cards as a line of NDJSON, nothing if she has none; counted in ``summary``.
@@ -198,7 +275,7 @@ class PatientEvaluation:
         ``resources`` are hers, those of her infants and the Medications that they point at.
         """
         summary.patients += 1
-        chart = Chart(patient, self._answers(resources))
+        chart = make_chart(self._content, patient, self._answers(resources))
         try:
             answered = self._evaluation.answer(chart, Setting(patient, "Device/bulk"), self._now)
         except NothingEvaluated:
@@ -228,6 +305,9 @@ class PatientEvaluation:
             if key.resource.startswith("Medication"):
                 found = [*found, *medications]
             answers[key.id] = Answer(State.COMPLETE if found else State.EMPTY, found)
+        persons = [person for kind in PERSONS for person in by_type.pop(kind, ())]
+        if persons:
+            answers["patient"] = Answer(State.COMPLETE, persons)
         return answers
 
 
@@ -238,11 +318,14 @@ def concerning(
     patient: str,
     infants: Mapping[str, Set[str]],
     records: Mapping[str, Iterable[_Place]],
+    persons: Mapping[str, Iterable[_Place]],
     medications: Mapping[str, _Place],
     read: Callable[[_Place], Resource],
 ) -> Iterator[Resource]:
-    """Her records, those of the infants that they name, and the Medications they point at."""
+    """Her records, those of her infants, who they are, and the Medications they point at."""
     for one in (patient, *sorted(infants.get(patient, ()))):
+        for place in persons.get(one, ()):
+            yield read(place)
         for place in records.get(one, ()):
             resource = read(place)
             yield resource
@@ -276,10 +359,15 @@ class BulkEvaluation:
     """What evaluates any part of an export, in whatever process: it holds no state between."""
 
     def __init__(
-        self, export: Export, content: Content, now: datetime, jurisdiction: str = "US"
+        self,
+        export: Export,
+        content: Content,
+        now: datetime,
+        jurisdiction: str = "US",
+        time_zone: tzinfo | None = None,
     ) -> None:
         self._export = export
-        self._evaluation = PatientEvaluation(content, export.types, now, jurisdiction)
+        self._evaluation = PatientEvaluation(content, export.types, now, jurisdiction, time_zone)
 
     def evaluate(self, patients: Iterable[str]) -> tuple[bytes, Summary]:
         """The cards of some patients as NDJSON, a line for each who has any, and the summary."""
@@ -289,7 +377,8 @@ class BulkEvaluation:
         try:
             for patient in patients:
                 hers = concerning(
-                    *(patient, export.infants, export.places, export.medications),
+                    *(patient, export.infants, export.places, export.persons),
+                    export.medications,
                     lambda place: self._at(place, files),
                 )
                 lines.append(self._evaluation.line(patient, hers, summary))
@@ -332,6 +421,7 @@ def _evaluate_part(patients: Sequence[str]) -> tuple[bytes, Summary]:
 class Relations(NamedTuple):
     """What must be known of other partitions to evaluate one."""
 
+    infants: dict[str, set[str]]  # by mother
     mothers: dict[str, set[str]]  # by infant
     medications: dict[str, bytes]  # lines by id
 
@@ -342,6 +432,7 @@ def evaluate_on_dask(
     now: datetime,
     *,
     jurisdiction: str = "US",
+    time_zone: tzinfo | None = None,
     content_dir: Path | None = None,
     partitions: int | None = None,
     block: str = "128 MiB",
@@ -369,13 +460,14 @@ def evaluate_on_dask(
     exported = frozenset(kind for kind, _ in by_kind if kind is not None)
     if not exported:
         raise ExportError(export)
-    wanted = {key.resource for key in load_content(content_dir).prefetch.values()} | {"Medication"}
+    read = {key.resource for key in load_content(content_dir).prefetch.values()}
+    wanted = read | {"Medication", *PERSONS}
     blocks = [block for kind, blocks in by_kind if kind in wanted for block in blocks]
     count = partitions or max(1, len(blocks))
     # These blocks are read twice: else the first would be held until the last is read.
     related = dask.delayed(_relate)([dask.delayed(_relations)(clone(block)) for block in blocks])
     dealt = [dask.delayed(_deal, nout=count)(block, related, count) for block in blocks]
-    how = (content_dir, exported, now, jurisdiction)
+    how = (content_dir, exported, now, jurisdiction, time_zone)
     summaries = [
         dask.delayed(_evaluate_partition)(
             [hands[n] for hands in dealt], related, f"{output.rstrip('/')}/part-{n:05}.ndjson", how
@@ -385,28 +477,31 @@ def evaluate_on_dask(
     return dask.delayed(_add_up)(summaries)
 
 
-def _relations(block: bytes) -> Relations:
-    relations = Relations({}, {})
+def _relations(block: bytes) -> tuple[Family, dict[str, bytes]]:
+    family, medications = Family(), dict[str, bytes]()
     for line in block.split(b"\n"):
         try:
-            resource, patient, infants = read_line(line)
+            read = read_line(line)
         except UnreadableLine:
             continue
-        if resource["resourceType"] == "Medication":
-            relations.medications[resource["id"]] = line
-        elif patient is not None:
-            for infant in infants:
-                relations.mothers.setdefault(infant, set()).add(patient)
-    return relations
+        if read.resource["resourceType"] == "Medication":
+            medications[read.resource["id"]] = line
+        else:
+            family.note(read)
+    return family, medications
 
 
-def _relate(all_of_them: Iterable[Relations]) -> Relations:
-    together = Relations({}, {})
-    for relations in all_of_them:
-        together.medications.update(relations.medications)
-        for infant, mothers in relations.mothers.items():
-            together.mothers.setdefault(infant, set()).update(mothers)
-    return together
+def _relate(all_of_them: Iterable[tuple[Family, dict[str, bytes]]]) -> Relations:
+    together = Family()
+    related = Relations({}, {}, {})
+    for family, medications in all_of_them:
+        together.add(family)
+        related.medications.update(medications)
+    for mother, infants in together.settle().items():
+        related.infants[mother] = infants
+        for infant in infants:
+            related.mothers.setdefault(infant, set()).add(mother)
+    return related
 
 
 def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
@@ -416,7 +511,7 @@ def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
         if not line.strip():
             continue
         try:
-            resource, patient, _ = read_line(line)
+            resource, patient = read_line(line)
         except UnreadableLine:
             hands[0].append(line)  # to be counted once
             continue
@@ -428,41 +523,46 @@ def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
     return [b"\n".join(hand) for hand in hands]
 
 
-_How = tuple[Path | None, Set[str], datetime, str]  # for ``_evaluation``
+_How = tuple[Path | None, Set[str], datetime, str, tzinfo | None]  # for ``_evaluation``
 
 
 def _evaluate_partition(
     hands: Iterable[bytes], related: Relations, path: str, how: _How
 ) -> Summary:
     lines: dict[str, list[bytes]] = {}
-    infants: dict[str, Set[str]] = {}
+    persons: dict[str, list[bytes]] = {}
     summary = Summary()
     for line in chain.from_iterable(hand.split(b"\n") for hand in hands if hand):
         try:
-            _, patient, named = read_line(line)
+            resource, patient = read_line(line)
         except UnreadableLine:
             summary.unreadable += 1
             continue
         assert patient is not None  # else it had not been dealt
-        lines.setdefault(patient, []).append(line)
-        if named:
-            infants[patient] = infants.get(patient, frozenset()) | named
+        its = persons if resource["resourceType"] in PERSONS else lines
+        its.setdefault(patient, []).append(line)
 
     evaluation = _evaluation(*how)
     with _open_for_owner(path) as file:
         for patient in sorted(lines.keys() - related.mothers.keys()):
             # Lines are held, and decoded again here: what they say takes several times as much.
-            hers = concerning(patient, infants, lines, related.medications, decode)
+            hers = concerning(
+                *(patient, related.infants, lines, persons), related.medications, decode
+            )
             file.write(evaluation.line(patient, hers, summary))
     return summary
 
 
 @cache
 def _evaluation(
-    content_dir: Path | None, exported: Set[str], now: datetime, jurisdiction: str
+    content_dir: Path | None,
+    exported: Set[str],
+    now: datetime,
+    jurisdiction: str,
+    time_zone: tzinfo | None,
 ) -> PatientEvaluation:
     """Made once in each process: content is loaded there, not sent."""
-    return PatientEvaluation(load_content(content_dir), exported, now, jurisdiction)
+    return PatientEvaluation(load_content(content_dir), exported, now, jurisdiction, time_zone)
 
 
 def _open_for_owner(path: str) -> Any:

@@ -698,8 +698,11 @@ def _make_data_needed(
             gates_allow = all(gate in ask.under for gate in case.closed_gates)
             wanted = _wanted_by(ask, case) if gates_allow else []
             if wanted:
-                missing[ask.why] = wanted
                 rows += ask.rows
+            # What another line of the card asks for already is not asked for again.
+            asked = {name for names in missing.values() for name in names}
+            if new := [name for name in wanted if name not in asked]:
+                missing[ask.why] = new
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts

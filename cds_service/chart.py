@@ -463,17 +463,14 @@ class Chart:
 
     def _link_newborns(self, of_others: list[Resource]) -> None:
         """Know her newborns: by a RelatedPerson that is she, or an Encounter within hers."""
-        her = self.patient or {}
-        identifiers = set(_identifiers_of(her))
-        links = {text_of(link.get("other")) for link in _dicts_in(her.get("link"))}
+        who_she_is = set(named_by(self.patient or {}))
         for resource in of_others:
             newborn = self._subject(resource)
             kind = resource["resourceType"]
             if newborn is None:
                 continue
-            if kind == "RelatedPerson" and MOTHERS & _codes_in(resource.get("relationship")):
-                linked = f"RelatedPerson/{resource.get('id')}" in links
-                if linked or not identifiers.isdisjoint(_identifiers_of(resource)):
+            if kind == "RelatedPerson":
+                if not who_she_is.isdisjoint(a_mother_named(resource)):
                     self._infant_ids.add(newborn)
             elif kind == "Encounter" and self._is_her_encounter(resource.get("partOf")):
                 self._infant_ids.add(newborn)
@@ -573,6 +570,22 @@ class Chart:
 
 def _dicts_in(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
+    """What can name a Patient as the mother in a RelatedPerson: her identifiers and her links."""
+    yield from _identifiers_of(patient)
+    for link in _dicts_in(patient.get("link")):
+        other = text_of(link.get("other"))
+        if other is not None and other.startswith("RelatedPerson/"):
+            yield "", other
+
+
+def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
+    """What names the mother in a RelatedPerson of a newborn; nothing, if it is not its mother."""
+    if MOTHERS & _codes_in(related.get("relationship")):
+        yield from _identifiers_of(related)
+        yield "", f"RelatedPerson/{related.get('id')}"
 
 
 def _identifiers_of(resource: Resource) -> Iterator[tuple[str, str]]:

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .codes import CodeSet, Pair
 from .content import VALUE_SET, Content
 
 LOINC, SNOMED_CT = "http://loinc.org", "http://snomed.info/sct"
 NOTICES = {LOINC: "LOINC", SNOMED_CT: "SNOMED CT"}  # what a copyright has to name
+UNKNOWN = "systems that are in no entry of 'systems'"
 _LOINC_TERM = re.compile(r"(\d{1,7})-(\d)")
 _NO_TERM = ("LA", "LP", "LL")  # answers, parts and lists have no check digit of this kind
 
 
-def code_warnings(content: Content) -> Iterator[str]:
-    """What a person should look at, in words: the file, what is odd, and what to do."""
+class CodeWarning(NamedTuple):
+    """Something that a person should look at: of what kind, and the file, what is odd, what to do.
+
+    Both in words.
+    """
+
+    kind: str
+    text: str
+
+
+def code_warnings(content: Content) -> Iterator[CodeWarning]:
+    """What a person should look at."""
     for file, value_set in content.value_set_files:
         compose = value_set.get("compose", {})
         notice = str(value_set.get("copyright", ""))
         parts = [*compose.get("include", ()), *compose.get("exclude", ())]
         for url in dict.fromkeys(str(part.get("system")) for part in parts):
             if url not in content.addresses and not url.startswith("urn:lactation-cds:"):
-                yield f"{file}: {_unknown_system(url)}"
+                yield CodeWarning(UNKNOWN, f"{file}: {_unknown_system(url)}")
             system = content.addresses[url].url if url in content.addresses else url
             name = NOTICES.get(system)
             if name is not None and name not in notice:
-                yield f"{file}: it has codes of {name}: put its notice into 'copyright'"
+                text = f"{file}: it has codes of {name}: put its notice into 'copyright'"
+                yield CodeWarning("codes without the notice of their system", text)
         for part in parts:
             for concept in part.get("concept", ()):
                 if part.get("system") == LOINC and not is_loinc(concept["code"]):
-                    yield (
+                    yield CodeWarning(
+                        "codes that cannot be of LOINC",
                         f"{file}: {concept['code']} cannot be a code of LOINC: its last digit is "
-                        "not the check digit of the others; look it up"
+                        "not the check digit of the others; look it up",
                     )
     for url, name in {
         code.system: medicine.id
@@ -40,7 +54,7 @@ def code_warnings(content: Content) -> Iterator[str]:
         for code in medicine.codes
         if code.system not in content.addresses
     }.items():
-        yield f"medicines: {name}: {_unknown_system(url)}"
+        yield CodeWarning(UNKNOWN, f"medicines: {name}: {_unknown_system(url)}")
     yield from _codes_of_two_facts(content)
 
 
@@ -65,7 +79,7 @@ def _unknown_system(url: str) -> str:
     )
 
 
-def _codes_of_two_facts(content: Content) -> Iterator[str]:
+def _codes_of_two_facts(content: Content) -> Iterator[CodeWarning]:
     """A code that is read as two facts from one type of resource."""
     told: set[Pair] = set()
     for kind, index in content.facts_by_code.items():
@@ -78,9 +92,10 @@ def _codes_of_two_facts(content: Content) -> Iterator[str]:
                 if len(facts) > 1 and pair not in told:
                     told.add(pair)
                     files = (f for f, each in content.value_set_files if _is_of(each, facts))
-                    yield (
+                    yield CodeWarning(
+                        "codes of two facts",
                         f"{', '.join(files)}: {code} of {system} means {' and '.join(facts)} "
-                        f"in a {kind}: keep it where it belongs"
+                        f"in a {kind}: keep it where it belongs",
                     )
 
 

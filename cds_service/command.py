@@ -11,14 +11,19 @@ lactmed    lay the National Library's records beside it, and see what a new mont
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
+from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,7 @@ import requests
 from flask import Flask
 from pydantic import ValidationError
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import Progress, track
 from rich.progress import open as open_with_progress
@@ -75,9 +81,16 @@ from .times import DAY
 from .tracing import send_traces
 from .vignettes import Vignette, VignetteError, differences, vignettes
 
+log = logging.getLogger("cds_service.command")
+
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
 MOST_SHOWN = 3  # vignettes that it names for a row
 MOST_NAMED = 40  # entries of one kind that the content check names
+
+
+def _hint(text: str) -> None:
+    """What to do next: beside what is printed, which may go into a file or another command."""
+    click.echo(text, err=True)
 
 
 class Moment(click.ParamType[datetime]):
@@ -113,21 +126,32 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     CDS_OPEN_BEYOND_LOOPBACK=true says that more is meant.
     """
     settings = _must_mean_it(host)
+    _must_be_free(host, port, "serve")
     write_logs_as_json()
     if settings.traces:
         send_traces()
+    if settings.quiet and not settings.patient_key.get_secret_value():
+        log.warning(
+            "CDS_PATIENT_KEY is not set: a card that was overridden is shown again all the same; "
+            "set a secret, the same for all workers and machines"
+        )
     options = Options(host, port, workers, threads, json_logs=True, pid_file=settings.pid_file)
     _serve(create_app, options)
 
 
-@main.command()
+@main.command(short_help="Try it: synthetic mothers and a small EHR.")
 @click.option("--port", default=8000, show_default=True)
 def demo(port: int) -> None:
     """Run the demo on 127.0.0.1: synthetic mothers, a FHIR endpoint, and a small EHR."""
     from .demo.app import create_demo  # a service has none
 
-    click.echo(f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it.")
-    options = Options("127.0.0.1", port, workers=1, threads=32)
+    def invite() -> None:
+        click.echo(
+            f"Open http://127.0.0.1:{port}/ in a browser. Synthetic data only. Ctrl-C ends it."
+        )
+
+    _must_be_free("127.0.0.1", port, "demo")
+    options = Options("127.0.0.1", port, workers=1, threads=32, ready=invite)
     _serve(lambda: create_demo(f"http://127.0.0.1:{port}"), options)
 
 
@@ -139,6 +163,38 @@ def _serve(make: Callable[[], Flask], options: Options) -> None:
         raise click.ClickException(str(error)) from None
     except ValidationError as error:
         raise click.ClickException(_say_settings(error)) from None
+
+
+def _must_be_free(host: str, port: int, command: str) -> None:
+    """Raises ``ClickException`` if nobody can listen there, before anything is begun."""
+    if any(given in os.environ for given in ("LISTEN_FDS", "GUNICORN_FD")):
+        return  # who started it listens already, and hands that over
+    try:
+        _listen(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            reason = error.strerror or type(error).__name__
+            raise click.ClickException(f"nobody can listen at {host}:{port}: {reason}") from None
+        for other in [*range(port + 1, min(port + 100, 65536)), 0]:
+            with suppress(OSError):
+                free = _listen(host, other)
+                break
+        at = "" if is_loopback(host) else f" --host {host}"
+        raise click.ClickException(
+            f"Port {port} is in use. Choose another: cds-service {command}{at} --port {free}"
+        ) from None
+
+
+def _listen(host: str, port: int) -> int:
+    """Listen for a moment; on which port (any that is free, for 0). Raises ``OSError``."""
+    family, kind, _, _, address = socket.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind(address)
+        tried.listen()
+        return int(tried.getsockname()[1])
 
 
 def _must_mean_it(host: str) -> Settings:
@@ -163,7 +219,7 @@ def _say_settings(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-@main.command()
+@main.command(short_help="Load the synthetic mothers into a FHIR server.")
 @click.argument("server", metavar="FHIR-SERVER")
 @click.option("--wait", default=0, show_default=True, help="Seconds to wait for it to answer.")
 def load(server: str, wait: int) -> None:
@@ -188,6 +244,7 @@ def load(server: str, wait: int) -> None:
             text = f"{base} answered {answer.status_code} to {mother.name}"
             raise click.ClickException(text)
     click.echo(f"Loaded {len(mothers)} synthetic mothers into {base}.")
+    _hint(f"One of them is Patient/{mothers[0].patient_id}.")
 
 
 def _answers(base: str) -> bool:
@@ -197,7 +254,7 @@ def _answers(base: str) -> bool:
         return False
 
 
-@main.command()
+@main.command(short_help="Show what became of the cards.")
 @click.option("--days", default=90, show_default=True, type=click.IntRange(min=1))
 @click.option("--csv", "as_text", is_flag=True, help="Print every figure as CSV.")
 @click.option("--fhir", is_flag=True, help="Print the figures by card as a MeasureReport.")
@@ -214,6 +271,9 @@ def report(days: int, as_text: bool, fhir: bool) -> None:
         click.echo(as_csv(made), nl=False)
     elif fhir:
         click.echo(orjson.dumps(as_measure_report(made), option=orjson.OPT_INDENT_2))
+    elif not any(made.lines.values()):
+        click.echo(f"No card was shown in the last {days} days.")
+        _hint("CDS_DATABASE_URL must name the database of the service; --days looks further back.")
     else:
         console = Console()
         for kind in ("card", "intervention"):
@@ -240,7 +300,7 @@ def _report_table(kind: str, made: Report) -> Table:
     return table
 
 
-@main.command()
+@main.command(short_help="Delete what is older than CDS_KEEP_DAYS.")
 @click.option("--older-than", "days", type=int, help="Days; CDS_KEEP_DAYS if not given.")
 def forget(days: int | None) -> None:
     """Delete what was shown and told longer ago than CDS_KEEP_DAYS from the database."""
@@ -256,7 +316,7 @@ def forget(days: int | None) -> None:
     click.echo(f"Deleted what is older than {keep} days: {told}.")
 
 
-@main.command()
+@main.command(short_help="Show the cards for a hook request in a file.")
 @click.argument(
     "request_file", metavar="REQUEST.json", type=click.Path(exists=True, path_type=Path)
 )
@@ -264,7 +324,7 @@ def forget(days: int | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the response as an EHR would get it.")
 @click.option("--assess", is_flag=True, help="Also show how letdown was assessed, line by line.")
 def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bool) -> None:
-    """Show the cards for a hook request in a file.
+    """Show the cards for a hook request in a file, as cds-service example prints one.
 
     What is not in its prefetch is read from its fhirServer, as the service would. Ends with 1 if
     the request is refused, with the OperationOutcome's text.
@@ -288,36 +348,55 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         click.echo(orjson.dumps({"cards": cards}, option=orjson.OPT_INDENT_2))
         return
     console = Console()
-    if not cards:
-        console.print(_why_no_cards(content, chart, at))
     for card in cards:
         console.print(_panel(card))
     if assess:
         case = evaluation.case(chart, at, context.judged_orders)
         for assessment in content.assessments.values():
             console.print(_assessment_table(assessment, case.assess(assessment)))
+    more = "" if assess else ", and --assess how letdown was assessed"
+    _hint(f"--json prints the response as an EHR gets it{more}.")
+    if cards:
+        names = [f"{card['source']['topic']['code']} ({card['indicator']})" for card in cards]
+        number = "1 card" if len(cards) == 1 else f"{len(cards)} cards"
+        console.print(f"{number} as of {at.isoformat(timespec='minutes')}: {', '.join(names)}.")
+    else:
+        console.print(_why_no_cards(content, chart, at, settings.time_zone))
 
 
-@main.command()
+@main.command(short_help="Print a hook request for a synthetic mother.")
 @click.argument("name", metavar="[MOTHER]", default="inhibited-letdown")
-def example(name: str) -> None:
+@click.option("--list", "names", is_flag=True, help="Print the names of all mothers instead.")
+def example(name: str, names: bool) -> None:
     """Print the hook request for a synthetic mother, with her times moved to the present.
 
-    MOTHER is a folder of fhir_fixtures. The request can be sent to the service with curl.
+    Without MOTHER it is inhibited-letdown. The request can be judged by cds-service evaluate, or
+    sent to the service with curl.
     """
     mothers = {mother.name: mother for mother in vignettes()}
+    if names:
+        click.echo("\n".join(sorted(mothers)))
+        return
     if name not in mothers:
-        text = f"there is no mother {name}; there are {', '.join(sorted(mothers))}"
-        raise click.ClickException(text)
-    click.echo(orjson.dumps(present_request(_content(), mothers[name], datetime.now(UTC))))
+        near = get_close_matches(name, mothers)
+        meant = f" Is it {' or '.join(near)}?" if near else ""
+        raise click.ClickException(
+            f"There is no mother {name}.{meant} cds-service example --list names all."
+        )
+    mother = mothers[name]
+    click.echo(orjson.dumps(present_request(_content(), mother, datetime.now(UTC))))
+    _hint(
+        f"This is the {mother.expected.hook} of {name}, as of now. Into a file with > FILE, then "
+        "cds-service evaluate FILE shows her cards."
+    )
 
 
-def _why_no_cards(content: Content, chart: Chart, now: datetime) -> str:
+def _why_no_cards(content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None) -> str:
     """Whether there is nothing to do, or nothing that counts."""
-    readings, problems = collect_readings(content, chart, now)
+    readings, problems = collect_readings(content, chart, now, time_zone)
     if not readings and not problems:
         return "[dark_orange]No cards.[/] No record was sent that is read here."
-    if not all_too_old(read_facts(content, chart, now)):
+    if not all_too_old(read_facts(content, chart, now, time_zone)):
         return "[green]No cards.[/] All was read, and there is nothing to do."
     found = [reading for several in readings.values() for reading in several]
     records = len({id(reading.record) for reading in found})
@@ -356,7 +435,8 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
         task = progress.add_task("Reading", total=export.size)
         wanted = {key.resource for key in content.searches}
         scan(export, wanted, lambda read: progress.advance(task, read))
-    evaluation = BulkEvaluation(export, content, now or datetime.now(UTC), settings.jurisdiction)
+    at = now or datetime.now(UTC)
+    evaluation = BulkEvaluation(export, content, at, settings.jurisdiction, settings.time_zone)
     patients, whole = export.patients, Summary()
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("Evaluating", total=len(patients))
@@ -372,6 +452,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     missing = sorted(wanted - export.types)
     if missing:
         click.echo(f"Not exported, and so not known: {', '.join(missing)}.")
+    click.echo(f"{whole.with_cards:,} lines are in {output}. They name patients.")
     if export.unreadable or whole.not_judged:
         raise click.ClickException(
             f"{export.unreadable} lines could not be read, {whole.not_judged} patients not judged"
@@ -432,8 +513,8 @@ def _panel(card: dict[str, Any]) -> Panel:
     why = card["extension"][EXTENSION]
     topic = card["source"]["topic"]["code"]
     title = f"[bold {colour}]{card['indicator']}[/] {topic}"
-    rows = f"{' '.join(why['rows'])} · content {why['content']}"
-    return Panel(Group(*parts), title=title, subtitle=rows, border_style=colour, title_align="left")
+    parts.append(Text(f"{' '.join(why['rows'])} · content {why['content']}", style="dim"))
+    return Panel(Group(*parts), title=title, border_style=colour, title_align="left")
 
 
 @main.group()
@@ -441,24 +522,49 @@ def content() -> None:
     """The clinical content."""
 
 
-@content.command()
+@content.command(short_help="Validate the content.")
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A directory laid over the shipped content; CDS_CONTENT_DIR if not given.",
 )
-def check(directory: Path | None) -> None:
-    """Validate the content and print what it holds. Ends with 1 if anything is wrong."""
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what it holds, by name, and each row."
+)
+def check(directory: Path | None, everything: bool) -> None:
+    """Validate the content and say what it holds. Ends with 1 if anything is wrong."""
     loaded = _content(directory)
     console = Console()
-    console.print(f"Content [bold]{loaded.version}[/] is valid.\n")
-    console.print(_contents_table(loaded))
-    console.print(_rows_table(loaded))
+    if everything:
+        console.print(_contents_table(loaded))
+        _print_rows(console, loaded)
+    else:
+        counts = [f"{name} {len(entries)}" for name, entries in _sections(loaded).items()]
+        console.print(f"It holds: {', '.join(counts)}.")
     waiting = [row.id for row in loaded.rows.values() if row.not_yet]
-    for warning in code_warnings(loaded):
-        console.print("[dark_orange]![/] ", Text(warning), soft_wrap=True)
     working = len(loaded.rows) - len(waiting)
-    console.print(f"{working} rows at work, {len(waiting)} not yet: {' '.join(waiting) or 'none'}")
+    console.print(f"{working} rows at work; not yet: {' '.join(waiting) or 'none'}.")
+    reviews = Counter(entry.review for uses in loaded.row_uses().values() for _, entry in uses)
+    told = ", ".join(f"{count} {review}" for review, count in reviews.most_common())
+    console.print(f"Review of what is at work: {told}.")
+    warnings = list(code_warnings(loaded))
+    shown = Counter[str]()
+    for kind, count in Counter(warning.kind for warning in warnings).most_common():
+        console.print(f"[dark_orange]Warning:[/] {count} {kind}", soft_wrap=True)
+        for warning in warnings:
+            if warning.kind == kind and (everything or shown[kind] < MOST_SHOWN):
+                shown[kind] += 1
+                console.print("  ", Text(warning.text), soft_wrap=True)
+    hidden = len(warnings) - shown.total()
+    if hidden:
+        _hint(f"{hidden} more warnings: cds-service content check --all names each.")
+    elif not everything:
+        _hint("--all also says row by row where it is at work, on what evidence, and who shows it.")
+    _hint("Next: cds-service content test sees whether each vignette gets the cards it should.")
+    console.print(
+        f"Content [bold]{loaded.version}[/] is valid.",
+        f"{len(warnings)} warnings." if warnings else "No warnings.",
+    )
 
 
 OVERLAY = click.option(
@@ -471,7 +577,7 @@ VIGNETTES = click.argument(
 )
 
 
-@content.command("reload")
+@content.command("reload", short_help="Have a running service load it anew.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help="CDS_PID_FILE if not given.")
 def reload(pid_file: Path | None) -> None:
     """Have a running service load its content and clients anew.
@@ -488,10 +594,11 @@ def reload(pid_file: Path | None) -> None:
         os.kill(int(path.read_text()), signal.SIGHUP)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"no service runs by {path} ({type(error).__name__})") from None
+    _hint("/health/ready says which content is served.")
     click.echo(f"Content {checked.version} is checked. The workers change over to it.")
 
 
-@content.command("test")
+@content.command("test", short_help="Check that each vignette gets its cards.")
 @VIGNETTES
 @OVERLAY
 def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
@@ -512,12 +619,16 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
         for line in told:
             console.print("    ", Text(line), soft_wrap=True)
+    if failed:
+        _hint("Correct the content, or what expected.yaml says of the vignettes marked ✗; again.")
+    else:
+        _hint("Next: cds-service content mutate sees whether they watch each threshold.")
     console.print(f"{len(found) - failed} of {len(found)} vignettes get the cards they should")
     if failed:
         raise click.exceptions.Exit(1)
 
 
-@content.command()
+@content.command(short_help="See that a vignette watches each threshold.")
 @VIGNETTES
 @OVERLAY
 def mutate(directory: Path | None, overlay: Path | None) -> None:
@@ -546,12 +657,14 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
             mutation.take_back()
     for name in survivors:
         console.print("[red]survives[/] ", Text(name), soft_wrap=True)
+    if survivors:
+        _hint("For each that survives, add a vignette just beside what it changes.")
     console.print(f"{len(every) - len(survivors)} of {len(every)} mutations are noticed")
     if survivors:
         raise click.exceptions.Exit(1)
 
 
-@content.command("terminology")
+@content.command("terminology", short_help="Write all codes to a directory as FHIR.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @OVERLAY
 def write_terminology(directory: Path, overlay: Path | None) -> None:
@@ -568,10 +681,10 @@ def write_terminology(directory: Path, overlay: Path | None) -> None:
     console = Console()
     for name, code_system in systems.items():
         console.print(f"{directory / name}: {code_system['count']} codes", soft_wrap=True)
-    console.print(f"and {len(sets)} ValueSets")
+    console.print(f"and {len(sets)} ValueSets in {directory}", soft_wrap=True)
 
 
-@main.group("lactmed")
+@main.group("lactmed", short_help="Read the National Library's archive of LactMed.")
 def lactmed_commands() -> None:
     """The National Library's archive of LactMed (lactmed_NBK501922.tar.gz)."""
 
@@ -579,7 +692,7 @@ def lactmed_commands() -> None:
 ARCHIVE = click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
-@lactmed_commands.command("import")
+@lactmed_commands.command("import", short_help="Lay an archive beside the medicines.")
 @ARCHIVE
 @click.option(
     "--to",
@@ -617,10 +730,11 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
     _say_unread(console, unread)
     laid = len(loaded.medicines) - len(shipped.medicines)
     console.print(f"{len(records)} records read: {laid} new medicines, {len(records) - laid} known")
+    _hint(f"Next: cds-service content test --overlay {directory}")
     console.print(f"{target}: content {loaded.version} is valid", soft_wrap=True)
 
 
-@lactmed_commands.command()
+@lactmed_commands.command(short_help="Say what an archive has otherwise.")
 @ARCHIVE
 @OVERLAY
 def diff(archive: Path, overlay: Path | None) -> None:
@@ -641,6 +755,8 @@ def diff(archive: Path, overlay: Path | None) -> None:
     counts = Counter(change.kind for change in found)
     kinds = ("gone", "revised", "renamed", "new")
     told = ", ".join(f"{counts[kind]} {kind}" for kind in kinds)
+    if found:
+        _hint("Next: cds-service lactmed import lays them beside the content.")
     console.print(f"{len(records)} records in {archive.name}: {told}", soft_wrap=True)
 
 
@@ -703,9 +819,9 @@ def _content(overlay: Path | None = None) -> Content:
         raise click.ClickException(f"the content has {len(error.faults)} faults") from None
 
 
-def _contents_table(loaded: Content) -> Table:
-    table = Table("Holds", "Number", "Which", title="What the content holds", title_justify="left")
-    sections: dict[str, dict[str, Any]] = {
+def _sections(loaded: Content) -> dict[str, dict[str, Any]]:
+    """What the content holds, by name."""
+    return {
         "facts": loaded.facts,
         "assessments": loaded.assessments,
         "findings": loaded.findings,
@@ -719,22 +835,19 @@ def _contents_table(loaded: Content) -> Table:
         "evidence": loaded.evidence,
         "prefetch keys": loaded.prefetch,
     }
-    for name, entries in sections.items():
+
+
+def _contents_table(loaded: Content) -> Table:
+    table = Table("Holds", "Number", "Which", title="What the content holds", title_justify="left")
+    for name, entries in _sections(loaded).items():
         names = list(entries)
         rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         table.add_row(name, str(len(names)), Text(", ".join(names[:MOST_NAMED]) + rest))
     return table
 
 
-def _rows_table(loaded: Content) -> Table:
+def _print_rows(console: Console, loaded: Content) -> None:
     """Row by row: where it is at work, on what evidence, how far reviewed, and who shows it."""
-    table = Table(
-        *("Row", "Says", "At work in", "Evidence", "Grade", "Review", "Shown by", "Near miss"),
-        title="Row by row",
-        title_justify="left",
-    )
-    for column in table.columns:
-        column.overflow = "fold"  # an id is of no use in part
     shown_by: dict[str, list[str]] = {}
     missed_by: dict[str, list[str]] = {}
     for vignette in vignettes():
@@ -750,16 +863,22 @@ def _rows_table(loaded: Content) -> Table:
         where = _places(uses[row.id])
         if row.not_yet:
             where = f"[dark_orange]not yet:[/] {row.not_yet}" + (f" ({where})" if where else "")
-        table.add_row(
-            row.id,
-            row.says,
-            where,
-            Text("; ".join(dict.fromkeys(loaded.evidence[name].short for name in sources))),
-            Text(" ".join(sorted(grades))),
-            Text(", ".join(dict.fromkeys(entry.review for entry in entries))),
-            *(Text(_few(names.get(row.id, []))) for names in (shown_by, missed_by)),
-        )
-    return table
+        evidence = "; ".join(dict.fromkeys(loaded.evidence[name].short for name in sources))
+        told = {
+            "at work in": where,
+            "evidence": escape(evidence),
+            "grade": " ".join(sorted(grades)),
+            "review": ", ".join(dict.fromkeys(entry.review for entry in entries)),
+            "shown by": _few(shown_by.get(row.id, [])),
+            "near miss": _few(missed_by.get(row.id, [])),
+        }
+        console.print(f"\n[bold]{row.id}[/] {escape(row.says)}")
+        lines = Table.grid(padding=(0, 2))
+        for name, text in told.items():
+            if text:
+                lines.add_row(Text(f"  {name}", style="dim"), text)
+        console.print(lines)
+    console.print()
 
 
 def _few(names: list[str]) -> str:

@@ -225,7 +225,7 @@ class FactCompares(OfFact):
 class Recorded(OfFact):
     def test(self, case: Case) -> Truth:
         fact = case.facts[self.fact]
-        if fact.value is not None:
+        if fact.status == "known":
             return True
         return False if fact.status in ("not-recorded", "stale") else None
 

@@ -154,17 +154,18 @@ class AlsoFrom(Entry):
 
 
 class AnswerSpec(Entry):
-    """One answer of a coded fact."""
+    """One answer of a coded fact; ``boolean`` is the ``valueBoolean`` that means it."""
 
     label: str
+    boolean: bool | None = None
 
 
 class FactSpec(Entry):
     """A fact: what it is, in which unit, for how long it counts, and how to ask for it.
 
     One about the infant with ``own_record`` is read of the infant's Conditions only, never of the
-    mother's. A result that is a limit, such as "<20", is no number, unless ``limits_count``: then it
-    is the number next to it. ``most`` is what no value reaches; above it is a slip of the pen.
+    mother's. A result that is a limit, such as "<20", is no number, unless ``limits_count``: then
+    it is the number next to it. ``most`` is what no value reaches; above it is a slip of the pen.
 
     One with ``before_birth`` is of this birth: what is older than so long before it does not count.
     One ``by_infant`` is an outcome, told apart by infant.
@@ -191,6 +192,7 @@ class FactSpec(Entry):
     limits_count: bool = False
     most: float = TOO_LARGE
     before_birth: Seconds = 0.0
+    ever: bool = False  # a diagnosis that is over still says yes
     ask: str
     note: str | None = None
     decimals: int = 1
@@ -450,9 +452,9 @@ class Card(Entry):
     one could not be checked (``unchecked``).
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
-    One that does not cite (``cites: false``) names no source and no LactMed record on its face: their names speak
-    of feeding. One that is ``overridden-for`` a time is held back so long for whatever reason, and for the same
-    birth only.
+    One that does not cite (``cites: false``) names no source and no LactMed record on its face:
+    their names speak of feeding. One that is ``overridden-for`` a time is held back so long for
+    whatever reason, and for the same birth only.
     """
 
     id: Identifier

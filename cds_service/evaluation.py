@@ -49,14 +49,14 @@ class Evaluation:
     ) -> None:
         self.content = content
         self.jurisdiction = jurisdiction
-        self._time_zone = time_zone  # of times without an offset, and of dates
+        self.time_zone = time_zone  # of times without an offset, and of dates
         self._medicines = MedicineIndex(content)
         self._feeds = FeedIndex(content)
         self._printed = Printed(content)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
         """The facts of a chart, and the orders that are being made, ready to be judged."""
-        facts = read_facts(self.content, chart, now, self._time_zone)
+        facts = read_facts(self.content, chart, now, self.time_zone)
         taken = self._medicines.taken(chart)
         return MotherCase(
             self.content,

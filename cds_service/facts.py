@@ -6,6 +6,7 @@ Which facts there are, the codes that mean them, their units and windows is data
 - An Observation gives its ``value[x]``, or each of its components its own.
 - A Procedure, Condition or Encounter gives its time (a birth) or its being there (an admission).
   A Condition that is active, or a state whose period has no end, is so now, since whenever it is.
+  One that is refuted, or ruled out by the German certainty of a diagnosis, says nothing.
 - What is entered in error, cancelled, in the future, older than the fact's window, of another
   unit kind, a comparator such as ``<5 mL`` or plain text is not a value. It is kept as a
   ``Problem``, so that a card can say why a record did not count.
@@ -62,6 +63,13 @@ OUTCOME = "infant-outcome"
 LIVING, STILLBORN, DIED = "alive", "stillborn", "died"
 RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
 ACTIVE = frozenset({"active", "recurrence", "relapse"})
+SUPPOSED = frozenset({"unconfirmed", "provisional", "differential"})  # by its verificationStatus
+# How certain a German diagnosis is (KBV, S_ICD_DIAGNOSESICHERHEIT): an extension of its code. What
+# is suspected counts, as what is unconfirmed: an infection that may be one is looked at, and a
+# medicine is held back. Only a birth is none on suspicion.
+CERTAINTY = "http://fhir.de/StructureDefinition/icd-10-gm-diagnosesicherheit"
+CERTAINTIES = CONFIRMED, SUSPECTED, STATE_AFTER, RULED_OUT = "G", "V", "Z", "A"
+_ITS_NAME = CERTAINTY.rpartition("/")[2].encode()  # slashes may be written in two ways
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 MOST_REFERENCES = 20  # that a card tells of one fact
 MOST_CODINGS = 20  # of one concept, among which a code is looked for
@@ -140,6 +148,10 @@ class Reading(msgspec.Struct, gc=False):
 
 class Unusable(Exception):
     """A record that is not a value; the message says why."""
+
+
+class Withdrawn(Unusable):
+    """One that says of itself that it is none, so that it needs no one's attention."""
 
 
 class AsOf(msgspec.Struct, frozen=True):
@@ -255,7 +267,9 @@ def collect_readings(
             try:
                 reading = read_record(content, spec, resource, part, as_of)
             except Unusable as unusable:
-                withdrawn = _status_of(resource) in WITHDRAWN_STATUSES
+                withdrawn = (
+                    isinstance(unusable, Withdrawn) or _status_of(resource) in WITHDRAWN_STATUSES
+                )
                 problem = Problem(str(unusable), reference_to(resource), withdrawn)
                 problems.setdefault(spec.id, []).append(problem)
             except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError):
@@ -356,17 +370,30 @@ def _read_observation(
 def _read_condition(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
-    verification = _code_of(resource.get("verificationStatus"))
-    if verification in ("entered-in-error", "refuted"):
-        raise Unusable(f"the record is {verification}")
+    verification = _codes_of(resource.get("verificationStatus"))
+    certainty = _certainty_of(content, spec, resource)
+    if "entered-in-error" in verification:
+        raise Withdrawn("the record is entered-in-error")
+    if "refuted" in verification or certainty == RULED_OUT:
+        raise Withdrawn("the record is refuted")
     status = _code_of(resource.get("clinicalStatus"))
     if spec.type == "time":
+        if certainty == SUSPECTED or not SUPPOSED.isdisjoint(verification):
+            raise Withdrawn("the record is a supposition")
+        if certainty == STATE_AFTER and not (
+            "onsetDateTime" in resource or "onsetPeriod" in resource
+        ):
+            raise Unusable("the record is of something earlier, without a date")
         return _read_birth(resource, ("onsetDateTime", "onsetPeriod"), 2, as_of)
     if spec.type == "coded":  # its code is the answer, whether it has ended or not
         answer = _answer_in(content, spec, member_of(resource, "code"))
         moment = _moment_of(resource, ("onsetDateTime", "onsetPeriod", "recordedDate"), as_of)
         return Reading(answer, moment, resource, rank=1)
-    ended = resource.get("abatementDateTime") or status in ("inactive", "remission", "resolved")
+    ended = (
+        resource.get("abatementDateTime")
+        or status in ("inactive", "remission", "resolved")
+        or certainty == STATE_AFTER
+    )
     active = not ended and status in ACTIVE
     try:
         moment = _moment_of(resource, ("onsetDateTime", "onsetPeriod", "recordedDate"), as_of)
@@ -376,7 +403,33 @@ def _read_condition(
         # So now, since nobody knows when: any record with a time is newer.
         written = datetime.fromtimestamp(as_of.now, UTC).isoformat()
         moment = Moment(-math.inf, as_of.now, written)
-    return Reading("no" if ended else "yes", moment, resource, still_so=active)
+    so = not ended or spec.ever
+    return Reading("yes" if so else "no", moment, resource, still_so=active)
+
+
+def _certainty_of(content: Content, spec: FactSpec, resource: Resource) -> str | None:
+    """How certain a diagnosis is by German rules, of its codes for this fact; ``None`` if unsaid.
+
+    Of several codes, one that is confirmed decides, then one that is suspected, and so on.
+    """
+    written = resource.get("code")
+    if isinstance(written, msgspec.Raw) and _ITS_NAME not in bytes(written):
+        return None  # as nearly always
+    concept = member_of(resource, "code")
+    if not isinstance(concept, dict):
+        return None
+    of_the_fact = (
+        coding
+        for coding in islice(concept.get("coding") or (), MOST_CODINGS)
+        if spec in content.facts_of_concept({"coding": [coding]}, "Condition")
+    )
+    said = {
+        (extension.get("valueCoding") or {}).get("code", extension.get("valueCode"))
+        for part in (concept, *of_the_fact)
+        for extension in part.get("extension") or ()
+        if extension.get("url") == CERTAINTY
+    }
+    return next((code for code in CERTAINTIES if code in said), None)
 
 
 def _read_procedure(
@@ -525,6 +578,8 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     if type(number) is not float and type(number) is not int:
         raise Unusable("its value is not a number")
     unit = quantity.code or quantity.unit
+    if spec.unit is not None and not unit:
+        raise Unusable("its number has no unit, and none is guessed")
     converted = content.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")
@@ -550,6 +605,12 @@ def _yes_or_no(content: Content, spec: FactSpec, part: Resource) -> str:
 
 
 def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
+    said = part.get("valueBoolean")
+    if isinstance(said, bool):
+        for name, meant in spec.answers.items():
+            if meant.boolean is said:
+                return name
+        raise Unusable(f"its value is only {'yes' if said else 'no'}, which is no answer to this")
     concept = part.get("valueCodeableConcept")
     if not isinstance(concept, dict):
         raise _without_value(part)
@@ -567,6 +628,8 @@ def _answer_in(content: Content, spec: FactSpec, concept: Any) -> str:
 
 
 def _without_value(part: Resource) -> Unusable:
+    if "valueString" in part:
+        return Unusable("its value is plain text, which is not read")
     return Unusable("its value is of another kind" if _has_value(part) else "it has no value")
 
 
@@ -576,6 +639,15 @@ _VALUES: dict[str, Callable[[Content, FactSpec, Resource], float | str]] = {
     "yes-no": _yes_or_no,
     "coded": _answer,
 }
+
+
+def _codes_of(concept: Any) -> set[str]:
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    return {
+        coding["code"]
+        for coding in islice(codings or (), MOST_CODINGS)
+        if isinstance(coding, dict) and isinstance(coding.get("code"), str)
+    }
 
 
 def _code_of(concept: Any) -> str | None:

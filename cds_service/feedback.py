@@ -16,10 +16,19 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .content import Content
-from .protocol import Refusal, read_object, refusal_of
+from .protocol import MEMBERS, Refusal, read_object, refusal_of
 
 MOST_ITEMS = 1000
 LONGEST_COMMENT = 1000  # characters that are kept; the rest is cut
@@ -94,15 +103,18 @@ class Feedback(_Lenient):
     outcome: Literal["accepted", "overridden"]
     occurred: Annotated[datetime, BeforeValidator(_instant)] = Field(alias="outcomeTimestamp")
     accepted_suggestions: list[AcceptedSuggestion] = Field(
-        default_factory=list, alias="acceptedSuggestions", max_length=100
+        default_factory=list, alias="acceptedSuggestions", max_length=100, validate_default=True
     )
     override_reason: OverrideReason | None = Field(default=None, alias="overrideReason")
 
-    @model_validator(mode="after")
-    def _names_what_was_accepted(self) -> Feedback:
-        if self.outcome == "accepted" and not self.accepted_suggestions:
+    @field_validator("accepted_suggestions")
+    @classmethod
+    def _names_what_was_accepted(
+        cls, taken: list[AcceptedSuggestion], info: ValidationInfo
+    ) -> list[AcceptedSuggestion]:
+        if info.data.get("outcome") == "accepted" and not taken:
             raise ValueError("accepted needs acceptedSuggestions")
-        return self
+        return taken
 
     def row(
         self, client: str, tenant: str, service: str, content: Content, keep_comment: bool
@@ -136,7 +148,7 @@ def read_feedback(body: bytes) -> list[Feedback]:
     document = read_object(body)
     items = document.get("feedback")
     if not isinstance(items, list) or not items:
-        raise Refusal(400, "feedback must be a list of at least one item.", "value", ["feedback"])
+        raise Refusal(400, f"feedback must be {MEMBERS['feedback']}.", "value", ["feedback"])
     if len(items) > MOST_ITEMS:
         raise Refusal(413, f"There are more than {MOST_ITEMS} items of feedback.", "too-long")
     read = []
@@ -144,7 +156,7 @@ def read_feedback(body: bytes) -> list[Feedback]:
         try:
             read.append(Feedback.model_validate(item))
         except ValidationError as error:
-            raise refusal_of(error, f"feedback[{number}]") from None
+            raise refusal_of(error, "feedback", number) from None
     return read
 
 

@@ -111,7 +111,7 @@ class Ledger:
 
     def quiet(self, audience: Audience, now: float) -> Quiet:
         """The overrides that count for an audience, at ``now`` in seconds since 1970."""
-        self._see_to_it()
+        self.start()
         said = self._said.get(audience.patient)
         if not said or self._digests is None:
             return NOTHING_SAID
@@ -126,7 +126,7 @@ class Ledger:
         now: datetime,
     ) -> None:
         """Note cards that were shown. They are written soon; too many to wait are only counted."""
-        self._see_to_it()
+        self.start()
         same = {
             "client": audience.client,
             "tenant": audience.tenant,
@@ -147,13 +147,19 @@ class Ledger:
                 self._waiting.append(_Batch())
             self._waiting[-1].add(rows)
 
-    def _see_to_it(self) -> None:
-        if self._process != os.getpid():
-            with self._lock:
-                if self._process != os.getpid():  # a thread does not live on in a fork
-                    self._process = os.getpid()
-                    threading.Thread(target=self._go_on, daemon=True, name="ledger").start()
-                    atexit.register(self.write)
+    def start(self) -> None:
+        """Hear what was said until now, and go on to write and read, in this process.
+
+        To be called in each worker before its first call; at the latest, that call does it.
+        """
+        if self._process == os.getpid():
+            return
+        with self._lock:
+            if self._process != os.getpid():  # a thread does not live on in a fork
+                self._well = not self._be_quiet or self._read()
+                self._process = os.getpid()
+                threading.Thread(target=self._go_on, daemon=True, name="ledger").start()
+                atexit.register(self.write)
 
     def _go_on(self) -> None:
         while True:

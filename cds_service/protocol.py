@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.alias_generators import to_camel
 
 from .chart import Sent, decoder_of
 from .content import Content
@@ -72,6 +73,49 @@ USAGE = (
     "Needs the key milkExpression or leave to read it (patient/Observation.read). Content is under "
     "clinical review; this is not a medical device."
 )
+
+
+# What each member must be, by its name as it is sent; a refusal says it.
+MEMBERS = {
+    "hook": "the name of a hook",
+    "hookInstance": "a UUID",
+    "fhirServer": "an address of http or https, and be there where fhirAuthorization is",
+    "fhirAuthorization": ("an object with access_token, token_type, expires_in, scope and subject"),
+    "access_token": "a text that is not empty",
+    "token_type": "Bearer",
+    "expires_in": "a number of seconds",
+    "scope": "a text that is not empty",
+    "subject": "a text that is not empty",
+    "patient": "the id of the patient of the context",
+    "prefetch": "an object with an answer, or null, for each key",
+    "context": "an object with the members of its hook",
+    "userId": (
+        "Practitioner/[id] or PractitionerRole/[id], or in patient-view also Patient/[id] or "
+        "RelatedPerson/[id], of at most 255 characters"
+    ),
+    "patientId": "an id without a type, of 1 to 255 characters",
+    "encounterId": "an id without a type, of 1 to 255 characters",
+    "draftOrders": "a Bundle, as an object",
+    "selections": "a list of at least one reference, each a text",
+    "feedback": (
+        "a list of at least one item, each an object with card, outcome and outcomeTimestamp"
+    ),
+    "card": "the uuid of a card, a text of 1 to 255 characters",
+    "outcome": "accepted or overridden",
+    "outcomeTimestamp": (
+        "a date and time with an offset (RFC 3339), as 2026-01-15T12:00:00Z or "
+        "2026-01-15T13:00:00+01:00"
+    ),
+    "acceptedSuggestions": (
+        "a list of objects with an id, at most 100, and of at least one if the outcome is accepted"
+    ),
+    "id": "the uuid of a suggestion, a text of 1 to 255 characters",
+    "overrideReason": "an object with a reason, a userComment, or both",
+    "reason": "an object with a code, and its system if there is one",
+    "code": "a text of 1 to 255 characters",
+    "system": "a text of 1 to 255 characters",
+    "userComment": "a text",
+}
 
 
 class Refusal(Exception):
@@ -318,9 +362,12 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
         request = HookRequest.model_validate(document)
         if request.hook != hook:
             raise Refusal(400, f"This service answers the hook {hook} only.", "value", ["hook"])
-        context = CONTEXTS[hook].model_validate(request.context)
     except ValidationError as error:
         raise refusal_of(error) from None
+    try:
+        context = CONTEXTS[hook].model_validate(request.context)
+    except ValidationError as error:
+        raise refusal_of(error, "context") from None
     authorization = request.fhir_authorization
     if authorization and authorization.patient not in (None, context.patient_id):
         where = ["fhirAuthorization.patient"]
@@ -328,15 +375,27 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
     return request, context
 
 
-def refusal_of(error: ValidationError, within: str = "") -> Refusal:
-    """The refusal (400) that names the first member that is not right, ``within`` another."""
+def refusal_of(error: ValidationError, *within: str | int) -> Refusal:
+    """The refusal (400) that names the first member that is not right, and what it must be.
+
+    It is ``within`` others: names and numbers, from the outside.
+    """
     first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(step) for step in ((within, *first["loc"]) if within else first["loc"]))
-    what = "is missing" if first["type"] == "missing" else "is not what it must be"
-    if first["type"] == "value_error" and not where:
-        return Refusal(400, "fhirServer is required with fhirAuthorization.", "required")
-    code = "required" if first["type"] == "missing" else "value"
-    return Refusal(400, f"{where} {what}.", code, [where])
+    where, name = "", ""
+    for step in (*within, *first["loc"]):
+        if isinstance(step, int):
+            where += f"[{step}]"
+            continue
+        step = step if step in MEMBERS else to_camel(step)  # a default goes by our own name
+        if step in MEMBERS:  # else it is a kind that it could be, of several
+            where, name = f"{where}.{step}" if where else step, step
+    if not where:
+        where = name = "fhirServer"  # it is missing beside fhirAuthorization
+    missing = first["type"] == "missing"
+    what = "is missing. It must be" if missing else "must be"
+    return Refusal(
+        400, f"{where} {what} {MEMBERS[name]}.", "required" if missing else "value", [where]
+    )
 
 
 def discovery(content: Content) -> dict[str, Any]:

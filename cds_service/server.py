@@ -32,6 +32,7 @@ from gunicorn.http import errors
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
+from .app import AT_WORKER_START
 from .caller import ClientsError
 from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
@@ -60,6 +61,7 @@ class Options:
     threads: int
     json_logs: bool = False
     pid_file: Path | None = None
+    ready: Callable[[], None] = lambda: None  # called once it listens
 
 
 def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
@@ -160,6 +162,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "sendfile": False,  # it would wait for the caller
             "graceful_timeout": GRACE_SECONDS,
             "control_socket_disable": True,
+            "when_ready": lambda _: options.ready(),
             "child_exit": lambda _, worker: self.connections.note(worker.age, None),
             "pidfile": str(options.pid_file) if options.pid_file else None,
         }.items():
@@ -229,6 +232,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def run(self) -> None:
+        self.wsgi.extensions[AT_WORKER_START]()
         self.waiting = WaitingConnections(self.poller, self._end)
         super().run()
 

@@ -14,7 +14,6 @@ import os
 import random
 import re
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -26,6 +25,8 @@ from typing import Any
 import orjson
 import structlog
 from flask import Flask, Response, g, request
+
+from .aside import folder_aside
 
 REQUEST_ID = "X-Request-ID"
 NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
@@ -40,6 +41,7 @@ FIELDS = (
     *("timestamp", "level", "logger", "event", "request_id"),
     *("method", "service", "client", "status", "ms"),
     *("cards", "faults", "sent", "fetched", "missing", "left_out", "feedback"),
+    *("refused", "member"),
 )
 # How the lines of gunicorn begin that are about processes and addresses of its own.
 GUNICORN_LINES = (
@@ -47,6 +49,7 @@ GUNICORN_LINES = (
     *("Worker exiting (pid: ", "Worker (pid:", "WORKER TIMEOUT (pid:", "Handling signal: "),
     *("Shutting down: ", "Hang up: ", "Exception in worker process", "Connection in use: "),
     *("Invalid address: ", "Unhandled exception in main loop", "graceful stop of workers"),
+    *("connection to (", "Can't connect to ", "Quick shutdown requested"),
 )
 # The libraries through which requests and answers go, by the first word of their loggers.
 LIBRARIES = (
@@ -238,7 +241,7 @@ class _Metrics:
     def __init__(self) -> None:
         # Must be set before the library is imported: workers write their counts there.
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="cds-metrics-")
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder_aside("cds-metrics-")
         import prometheus_client
         from prometheus_client import multiprocess
 

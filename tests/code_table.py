@@ -1,26 +1,121 @@
-"""What is read from which codes, as a table made from the content.
+"""What the page for those who connect says of the content: codes, prefetch keys, and a sample.
 
-``python -m tests.code_table`` writes it into ``docs/connect.md``, between its two marks.
+``python -m tests.code_table`` writes each into ``docs/connect.md``, between its two marks.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from pydantic import SecretStr
+
+from cds_service.app import create_app
 from cds_service.codes import CodeSet
 from cds_service.content import VALUE_SET, Content
 from cds_service.content_loader import load_content
+from cds_service.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "connect.md"
-BEGIN, END = "<!-- codes: made by `make docs` -->\n", "<!-- end of codes -->\n"
+WIDTH = 110  # of a line of the sample
+SAMPLE_NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+VIEW = "/cds-services/lactation-patient-view"
 MOST = 6  # codes of one system that are listed
 
 
 def write_page(page: str, content: Content) -> str:
-    """The page with the table of today's content."""
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    return before + BEGIN + table(content) + END + after
+    """The page with what is so of today's content."""
+    sample = f"```json\n{_compact(answer_to(sample_request(content), content))}\n```\n"
+    asked = f"```json\n{_compact(sample_request(content))}\n```\n"
+    pieces = {
+        "codes": table(content),
+        "keys": key_table(content),
+        "sample request": asked,
+        "sample response": sample,
+    }
+    for name, made in pieces.items():
+        begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->\n"
+        before, rest = page.split(begin)
+        page = before + begin + made + end + rest.split(end)[1]
+    return page
+
+
+def key_table(content: Content) -> str:
+    """The prefetch keys: what comes under each, the facts that can, and whether it is needed."""
+    lines = ["| key | what is read | facts | needed |", "|---|---|---|---|"]
+    for key in content.prefetch.values():
+        facts = [f"`{fact.id}`" for fact in content.facts.values() if key.id in fact.keys]
+        needed = "yes, else 412" if key.needed else "no" if key.asked else "not asked for"
+        what = f"{key.resource}: {key.label}"
+        lines.append(f"| `{key.id}` | {what} | {', '.join(facts)} | {needed} |")
+    return "\n".join([*lines, ""])
+
+
+def sample_request(content: Content) -> dict[str, Any]:
+    """A call for a mother who nurses and smokes, three days after the birth."""
+
+    def observed(name: str, fact: str, **value: Any) -> dict[str, Any]:
+        coding = {"system": "urn:lactation-cds:fact", "code": fact}
+        told = {"resourceType": "Observation", "id": name, "status": "final"}
+        told |= {"code": {"coding": [coding]}, "subject": {"reference": "Patient/1"}}
+        return {"resource": told | {"effectiveDateTime": "2026-01-15T11:00:00Z"} | value}
+
+    smokes = {"coding": [{"system": "http://snomed.info/sct", "code": "77176002"}]}
+    nurses = {"coding": [{"system": "urn:lactation-cds:answer", "code": "nurse"}]}
+    records = [
+        observed("plan", "feeding-plan", valueCodeableConcept=nurses),
+        observed("birth", "delivery-time", valueDateTime="2026-01-12T12:00:00Z"),
+        observed("smoking", "smoking-status", valueCodeableConcept=smokes),
+    ]
+    nothing = dict.fromkeys(content.prefetch_templates)
+    return {
+        "hook": "patient-view",
+        "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+        "context": {"userId": "Practitioner/2", "patientId": "1"},
+        "prefetch": nothing
+        | {"motherObservations": {"resourceType": "Bundle", "type": "searchset", "entry": records}},
+    }
+
+
+def answer_to(request: Any, content: Content) -> Any:
+    """What the service answers, with ids and a version that are always the same."""
+    with TemporaryDirectory() as aside:
+        settings = Settings(
+            auth="open",
+            clients=None,
+            database_url=f"sqlite:///{aside}/sample.sqlite3",
+            patient_key=SecretStr(""),
+            explain=False,
+            jurisdiction="US",
+            time_zone=None,
+        )
+        client = create_app(settings, content, lambda: SAMPLE_NOW).test_client()
+        text = client.post(VIEW, json=request).get_data(as_text=True)
+    uuids = dict.fromkeys(re.findall(r'"uuid":"([^"]+)"', text))
+    for number, uuid in enumerate(uuids, 1):
+        text = text.replace(uuid, f"00000000-0000-7000-8000-{number:012}")
+    return json.loads(text.replace(content.version, "0123456789ab"))
+
+
+def _compact(value: Any, indent: int = 0, before: int = 0) -> str:
+    """JSON of which each part stands on one line, if it has room there."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if indent + before + len(flat) < WIDTH or not isinstance(value, dict | list) or not value:
+        return flat
+    inner = " " * (indent + 2)
+    if isinstance(value, dict):
+        names = {name: f"{json.dumps(name)}: " for name in value}
+        parts = [names[n] + _compact(v, indent + 2, len(names[n])) for n, v in value.items()]
+        opened, closed = "{}"
+    else:
+        parts = [_compact(each, indent + 2) for each in value]
+        opened, closed = "[]"
+    lines = ",\n".join(inner + part for part in parts)
+    return f"{opened}\n{lines}\n{' ' * indent}{closed}"
 
 
 def table(content: Content) -> str:

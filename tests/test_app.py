@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from cds_service import protocol
 from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.settings import Settings
@@ -206,7 +207,24 @@ def test_a_wrong_member_is_400_by_name(client: FlaskClient, content: Content, ki
     request = hook_request(content, *average()) | members
     request = {name: value for name, value in request.items() if value is not None}
     issue = outcome(client.post(VIEW, json=request), 400)
-    assert named in issue["details"]["text"] + str(issue.get("expression"))
+    (where,) = issue["expression"]
+    assert named in where + issue["details"]["text"]
+    assert where.partition(".")[0] in issue["details"]["text"]
+    assert "not what it must be" not in issue["details"]["text"]
+
+
+def test_of_each_member_it_can_be_said_what_it_must_be(client: FlaskClient) -> None:
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+    answers = {"Discovery", "Cards", "Nothing", "OperationOutcome"}
+    members = {
+        member
+        for name, schema in schemas.items()
+        if name not in answers
+        for member in schema.get("properties", ())
+    }
+    assert "draftOrders" in members
+    assert "acceptedSuggestions" in members
+    assert members <= set(protocol.MEMBERS)
 
 
 @pytest.mark.rule("call-context")

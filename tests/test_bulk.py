@@ -8,16 +8,21 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dask
 import pytest
 from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
+from flask.testing import FlaskClient
 
 from cds_service.bulk import ExportError, Summary, evaluate_on_dask
 from cds_service.command import main
 from cds_service.content import Content
 from cds_service.vignettes import NOW, Vignette, vignettes
+
+from .mothers import average, hook_request, inhibited, observation
+from .test_app import VIEW
 
 MOTHERS = [
     mother
@@ -221,3 +226,113 @@ def test_partitions_on_dask_come_to_the_same(
 def test_dask_is_told_if_there_is_no_export(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no NDJSON file"):
         on_dask(tmp_path, tmp_path / "parts", "synchronous")
+
+
+# --- as a hook reads it -------------------------------------------------------------------------
+
+HER, BABY = "mother-1", "baby-1"
+MRN = [{"system": "urn:mrn", "value": "M-1"}]
+STAY = {
+    "resourceType": "Encounter",
+    "id": "her-stay",
+    "status": "in-progress",
+    "subject": {"reference": f"Patient/{HER}"},
+}
+WITHIN = STAY | {
+    "id": "its-stay",
+    "subject": {"reference": f"Patient/{BABY}"},
+    "partOf": {"reference": "https://ehr.example.org/fhir/Encounter/her-stay"},
+}
+RELATED = {
+    "resourceType": "RelatedPerson",
+    "id": "rp",
+    "patient": {"reference": f"Patient/{BABY}"},
+    "relationship": [{"coding": [{"code": "MTH"}]}],
+}
+SHE: dict[str, Any] = {"resourceType": "Patient", "id": HER}
+BORN = {"resourceType": "Patient", "id": BABY, "birthDate": "2026-01-08"}
+LINK = {"other": {"reference": "RelatedPerson/rp"}, "type": "seealso"}
+PACIFIER = observation("pacifier-use", True, subject={"reference": f"Patient/{BABY}"})
+FAMILIES: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "an Encounter within hers": ([SHE, BORN, STAY, WITHIN], True),
+    "her identifier": ([SHE | {"identifier": MRN}, BORN, RELATED | {"identifier": MRN}], True),
+    "her link": ([SHE | {"link": [LINK]}, BORN, RELATED], True),
+    "an Encounter within another's": (
+        [SHE, BORN, STAY | {"subject": {"reference": "Patient/other"}}, WITHIN],
+        False,
+    ),
+    "another's identifier": ([SHE, BORN, RELATED | {"identifier": MRN}], False),
+    "a father": (
+        [SHE | {"link": [LINK]}, BORN, RELATED | {"relationship": [{"coding": [{"code": "FTH"}]}]}],
+        False,
+    ),
+}
+
+
+def evaluated(export: Path, output: Path, engine: str, **more: Any) -> dict[str, list[str]]:
+    """The cards of an export by patient: by processes, or by Dask in three partitions."""
+    if engine == "processes":
+        result = evaluate(export, output)
+        assert result.exit_code == 0, result.output
+        return cards_in(output)
+    on_dask(export, output, "synchronous", partitions=3, block="1 KiB", **more)
+    found = [cards_in(part) for part in output.iterdir()]
+    return {patient: cards for part in found for patient, cards in part.items()}
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+@pytest.mark.parametrize(("family", "linked"), FAMILIES.values(), ids=FAMILIES)
+def test_an_infant_is_hers_by_what_links_it_in_a_hook(
+    content: Content,
+    client: FlaskClient,
+    tmp_path: Path,
+    family: list[dict[str, Any]],
+    linked: bool,
+    engine: str,
+) -> None:
+    hers = [*average(7), PACIFIER]
+    write_export(tmp_path / "export", [*family, *hers], content)
+    cards = evaluated(tmp_path / "export", tmp_path / "out", engine)
+    assert cards.get(HER) == (["supply-risk-factors"] if linked else None)
+    request = hook_request(content, *hers)
+    request["prefetch"]["patient"] = family[0]
+    request["prefetch"]["conditions"] = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": each} for each in family[1:]],
+    }
+    answered = client.post(VIEW, json=request).get_json()["cards"]
+    assert [card["source"]["topic"]["code"] for card in answered] == cards.get(HER, [])
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_a_child_and_one_who_has_died_get_no_card(
+    content: Content, tmp_path: Path, engine: str
+) -> None:
+    persons = {
+        "grown": {"birthDate": "1990-01-01"},
+        "child": {"birthDate": "2020-01-01"},
+        "dead": {"birthDate": "1990-01-01", "deceasedBoolean": True},
+    }
+    records = []
+    for name, members in persons.items():
+        records.append({"resourceType": "Patient", "id": name, **members})
+        her = {"reference": f"Patient/{name}"}
+        records += [
+            each | {"subject": her, "id": f"{name}-{n}"} for n, each in enumerate(inhibited())
+        ]
+    write_export(tmp_path / "export", records, content)
+    assert list(evaluated(tmp_path / "export", tmp_path / "out", engine)) == ["grown"]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_times_without_an_offset_are_in_the_zone_that_is_set(
+    content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, zone: str | None
+) -> None:
+    records = json.loads(json.dumps(inhibited()).replace("+00:00", ""))
+    write_export(tmp_path / "export", records, content)
+    if zone is not None:
+        monkeypatch.setenv("CDS_TIME_ZONE", zone)
+    more = {"time_zone": ZoneInfo(zone)} if zone and engine == "dask" else {}
+    cards = evaluated(tmp_path / "export", tmp_path / "out", engine, **more)
+    assert ("inhibited-letdown" in cards[HER]) is (zone is not None)

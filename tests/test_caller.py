@@ -340,6 +340,7 @@ class KeyServer:
 
     def __init__(self, *keys: Any) -> None:
         self.keys = list(keys)
+        self.odd: list[dict[str, Any]] = []  # that stand beside them
         self.asked = 0
         self.status = 200
         self.location: str | None = None
@@ -347,7 +348,7 @@ class KeyServer:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         Request(environ)
         self.asked += 1
-        jwks = {"keys": [key.as_dict(private=False) for key in self.keys]}
+        jwks = {"keys": [*self.odd, *(key.as_dict(private=False) for key in self.keys)]}
         response = Response(json.dumps(jwks), self.status, mimetype="application/json")
         if self.location is not None:
             response = Response(status=302, headers={"Location": self.location})
@@ -376,6 +377,32 @@ def test_keys_can_come_from_the_clients_jku(content: Content, tmp_path: Path) ->
             client.post(VIEW, json=request, headers=signed(key=RSA, alg="RS384")).status_code == 401
         )
         assert server.asked == 1  # an unknown key is asked for at most every half minute
+
+
+ODD_KEYS: dict[str, dict[str, Any]] = {
+    "Ed25519": {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "kid": "k9",
+        "x": "uyh8LhVsuJBQsLEvYLC-nq-OKTPVzmLpARz3ARg7fYQ",
+    },
+    "an unknown type": {"kty": "LATTICE", "kid": "k9"},
+    "for encryption": {**RSA.as_dict(private=False), "kid": "k9", "use": "enc"},
+    "another type by the same name": {"kty": "LATTICE", "kid": "ec-1"},
+}
+
+
+@pytest.mark.rule("token-keys")
+@pytest.mark.parametrize("odd", ODD_KEYS.values(), ids=ODD_KEYS)
+def test_a_key_that_cannot_be_used_beside_a_good_one_is_passed_over(
+    content: Content, tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    server = KeyServer(EC)
+    server.odd = [odd]
+    with running(server) as address:
+        client = client_by_jku(content, tmp_path / "c.yaml", f"{address}/jwks")
+        answer = client.post(VIEW, json=hook_request(content), headers=signed())
+    assert answer.status_code == 200
 
 
 @pytest.mark.rule("token-issuer")

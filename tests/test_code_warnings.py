@@ -71,7 +71,7 @@ def test_a_medicine_with_a_code_of_an_unknown_system_is_warned_of(tmp_path: Path
     code = "{system: 'urn:hospital:drugs', code: '7', kind: product, verified: ours}"
     (tmp_path / "own.yaml").write_text(f"medicines: [{{id: domperidone, codes: [{code}]}}]")
     (warning,) = code_warnings(load_content(tmp_path))
-    assert warning.startswith("medicines: domperidone: urn:hospital:drugs is in no entry")
+    assert warning.text.startswith("medicines: domperidone: urn:hospital:drugs is in no entry")
 
 
 def test_a_system_that_the_hospital_describes_is_known(tmp_path: Path) -> None:

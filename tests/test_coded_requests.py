@@ -19,6 +19,7 @@ from .mothers import facts_of, observation
 REQUESTS = Path(__file__).parent / "requests"
 MARCH, JANUARY = "2026-03-10T12:00:00+00:00", "2026-01-15T12:00:00+00:00"
 SNOMED, LOINC = "http://snomed.info/sct", "http://loinc.org"
+HCPCS = b"https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
 CM, GM = "http://hl7.org/fhir/sid/icd-10-cm", "http://fhir.de/CodeSystem/bfarm/icd-10-gm"
 
 Cards = dict[str, dict[str, Any]]  # by topic
@@ -87,6 +88,10 @@ def test_what_was_ordered_by_standard_codes_is_not_asked_for_again(post: Post) -
     asked = post(body, "lactation-encounter-discharge", MARCH)["discharge-plan"]["summary"]
     assert "pump" not in asked
     assert "consultant" not in asked
+    electric = body.replace(b"E0604", b"272201008").replace(HCPCS, SNOMED.encode())
+    assert electric.count(b"272201008") == 1
+    cards = post(electric, "lactation-encounter-discharge", MARCH)
+    assert "pump" not in cards["discharge-plan"]["summary"]
     for ordered, other, missing in (
         (b"E0604", b"E0601", "pump"),
         (b"408883002", b"439738000", "outpatient consultant"),  # weaning is the opposite
@@ -149,6 +154,7 @@ def test_the_code_of_an_observation_is_never_its_answer(content: Content) -> Non
         (SNOMED, "199004", {"low-lactation-diagnosis"}),
         (CM, "O92.5", {"suppressed-lactation"}),
         (SNOMED, "237355007", {"breast-engorgement"}),
+        (SNOMED, "1287638006", {"mastitis"}),
         (CM, "O92.70", set()),
         (CM, "O92.29", set()),
         (GM, "O92.70", set()),

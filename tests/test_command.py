@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -64,9 +65,11 @@ def test_evaluate_can_show_how_letdown_was_assessed() -> None:
 
 def test_the_first_curl_of_the_readme_gives_her_cards() -> None:
     text = Path("README.md").read_text()
-    command = text[text.index(".venv/bin/cds-service example") :].partition("```")[0]
+    command = text[text.index("cds-service example inhibited-letdown |") :].partition("```")[0]
     port = free_port()
-    command = command.replace(".venv/bin/cds-service", f"{sys.executable} -m cds_service.command")
+    command = command.replace(
+        "cds-service example", f"{sys.executable} -m cds_service.command example"
+    )
     with started("demo", port=port):
         answer = subprocess.run(
             ["sh", "-c", command.replace(":8000", f":{port}")], capture_output=True, check=True
@@ -135,8 +138,84 @@ def test_an_open_service_stays_on_this_machine_unless_more_is_meant() -> None:
     assert "CDS_OPEN_BEYOND_LOOPBACK=true" in told
 
 
+def apart(*arguments: str, width: int = 80) -> tuple[str, str]:
+    """What a command prints on stdout, and beside it."""
+    result = CliRunner().invoke(main, arguments, env={"COLUMNS": str(width)})
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("group", [(), ("content",), ("lactmed",)], ids=str)
+def test_the_help_says_each_command_whole(group: tuple[str, ...]) -> None:
+    assert "...\n" not in run(*group, "--help", COLUMNS="80").partition("Commands:")[2]
+
+
+def test_what_machines_read_is_alone_on_stdout_and_what_to_do_next_beside_it(
+    tmp_path: Path,
+) -> None:
+    printed, beside = apart("example", "average-letdown")
+    request = tmp_path / "request.json"
+    request.write_text(printed)
+    assert json.loads(printed)["hook"] == "patient-view"
+    assert "cds-service evaluate FILE" in beside
+    assert json.loads(apart("evaluate", str(request), "--json")[0]) == {"cards": []}
+    assert json.loads(apart("report", "--fhir")[0])["resourceType"] == "MeasureReport"
+
+
+def test_a_mother_who_is_not_there_is_told_by_whom_is_meant() -> None:
+    told = run("example", "inhibited-letdwn", code=1)
+    assert "Is it inhibited-letdown" in told
+    assert "cds-service example --list" in told
+    names = apart("example", "--list")[0].splitlines()
+    assert sorted(path.parent.name for path in SHIPPED.glob("*/expected.yaml")) == names
+
+
+def test_evaluate_ends_with_what_it_came_to() -> None:
+    printed, beside = apart("evaluate", REQUEST, "--now", NOW)
+    end = " ".join(printed.split("╯")[-1].split())
+    assert end == (
+        "2 cards as of 2026-01-15T12:00+00:00: inhibited-letdown (warning), "
+        "lactation-consult (info)."
+    )
+    assert "--json" in beside
+    version = re.search(r"content (\w+)", printed)
+    assert version is not None
+    assert len(version[1]) == 12  # whole, also in a narrow terminal
+
+
+def test_an_empty_report_says_so() -> None:
+    printed, beside = apart("report")
+    assert printed == "No card was shown in the last 90 days.\n"
+    assert "CDS_DATABASE_URL" in beside
+
+
+def test_content_check_is_short_and_its_result_last() -> None:
+    printed, beside = apart("content", "check")
+    *_, last = lines = printed.splitlines()
+    assert len(lines) < 12
+    assert max(map(len, lines)) <= 80
+    assert re.fullmatch(r"Content \w{12} is valid\. No warnings\.", last)
+    assert "--all" in beside
+    assert "cds-service content test" in beside
+
+
+def test_content_check_counts_warnings_by_kind(tmp_path: Path) -> None:
+    codes = [{"system": "urn:hospital:drugs", "code": "7", "kind": "product", "verified": "ours"}]
+    for number in range(5):
+        codes = [codes[0] | {"system": f"urn:hospital:{number}"}, *codes]
+    own = {"medicines": [{"id": "domperidone", "codes": codes}]}
+    (tmp_path / "own.yaml").write_text(json.dumps(own))
+    printed, beside = apart("content", "check", "--directory", str(tmp_path))
+    assert "Warning: 6 systems that are in no entry of 'systems'" in printed
+    assert printed.count("urn:hospital:") == 3
+    assert "3 more warnings" in beside
+    assert printed.splitlines()[-1].endswith("is valid. 6 warnings.")
+    printed, _ = apart("content", "check", "--directory", str(tmp_path), "--all")
+    assert printed.count("urn:hospital:") == 6
+
+
 def test_content_check_prints_what_it_holds() -> None:
-    output = run("content", "check")
+    output = run("content", "check", "--all")
     assert "is valid" in output
     for word in ("facts", "findings", "interventions", "cards", "R01", "S10", "not yet"):
         assert word in output
@@ -214,6 +293,103 @@ def test_content_test_says_which_vignette_cannot_be_read(
 
 def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:
     assert "there is no vignette" in run("content", "test", str(tmp_path), code=1)
+
+
+# --- at start and at the end --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_a_port_that_is_in_use_is_said_in_a_line_and_another_named(
+    command: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = subprocess.run(
+            [sys.executable, "-m", "cds_service.command", command, "--port", str(port)],
+            env={**os.environ, "CDS_AUTH": "open", "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    start = f"Error: Port {port} is in use. Choose another: cds-service {command} --port "
+    assert line.startswith(start)
+    free = int(line.removeprefix(start))
+    with socket.create_server(("127.0.0.1", free)):
+        pass  # it can be had
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_has_the_port_first_is_seen_in_gunicorns_own_lines() -> None:
+    """Where another takes it between the look and the start."""
+    program = (
+        "from cds_service.telemetry import write_logs_as_json; write_logs_as_json()\n"
+        "from cds_service.server import Options, run_under_gunicorn\n"
+        "from cds_service.app import create_app\n"
+        "import sys; run_under_gunicorn("
+        "create_app, Options('127.0.0.1', int(sys.argv[1]), 1, 4, json_logs=True))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, str(other.getsockname()[1])],
+            env={**os.environ, "CDS_AUTH": "open"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    lines = [json.loads(line)["event"] for line in ended.stderr.splitlines()]
+    assert sum("Address already in use" in line for line in lines) == 5
+    assert not any("left out" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_nothing_stays_in_the_temporary_folder(
+    command: str, how: signal.Signals, tmp_path: Path
+) -> None:
+    port = free_port()
+    aside = tmp_path / "temporary"
+    aside.mkdir()
+    own = {"CDS_AUTH": "open", "CDS_METRICS": "true", "TMPDIR": str(aside)}
+    service = subprocess.Popen(
+        [sys.executable, "-m", "cds_service.command", command, "--port", str(port)],
+        env={**os.environ, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        if command == "demo":
+            assert service.stdout is not None
+            assert service.stdout.readline().startswith("Open ")
+            # Whoever follows the invitation at once is answered.
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
+        else:
+            soon(lambda: answers(port), within=20)
+        assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
+        assert any(aside.iterdir())
+        service.send_signal(how)
+        service.communicate(timeout=20)
+        assert service.returncode == 0
+        assert list(aside.iterdir()) == []
+    finally:
+        service.kill()  # if it has not ended
+        service.wait(10)
+
+
+def answers(port: int) -> bool:
+    with suppress(requests.ConnectionError):
+        return requests.get(f"http://127.0.0.1:{port}/health/live", timeout=5).ok
+    return False
+
+
+def soon(holds: Callable[[], bool], within: float) -> None:
+    until = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 # --- under gunicorn -----------------------------------------------------------------------------

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from flask.testing import FlaskClient
 
 from benchmarks.requests import CARDS, SERVICE, build_request
 from cds_service.app import create_app
-from cds_service.caller import Client
 from cds_service.command import main
 from cds_service.content import SECTIONS, Content
 from cds_service.content_loader import load_content
 from cds_service.settings import Settings
 
+from .code_table import answer_to
 from .mothers import NOW
 from .test_bulk import MOTHERS, resources_of, write_export
 
@@ -51,15 +52,6 @@ def test_every_link_in_the_repository_leads_somewhere(page: str) -> None:
             assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
-def test_the_commands_of_the_readme_run() -> None:
-    lines = [line for block in blocks(README) for line in block.splitlines()]
-    commands = [line for line in lines if line.startswith("cds-service ")]
-    assert len(commands) == 2
-    for command in commands:
-        result = CliRunner().invoke(main, shlex.split(command)[1:])
-        assert result.exit_code == 0, result.output
-
-
 def test_every_setting_is_documented_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     table = dict(re.findall(r"^\| `CDS_(\w+)` \| (?:`([^`]*)`)? ?\|", CONNECT, re.M))
     assert set(table) == {name.upper() for name in Settings.model_fields}
@@ -67,16 +59,36 @@ def test_every_setting_is_documented_with_its_default(monkeypatch: pytest.Monkey
         assert table[name.upper()] == ("" if field.default is None else str(field.default))
 
 
+def test_the_sample_call_of_the_page_is_answered_as_it_says(content: Content) -> None:
+    asked, answered = map(json.loads, blocks(CONNECT, "json"))
+    assert [card["source"]["topic"]["code"] for card in answered["cards"]] == [
+        "supply-risk-factors"
+    ]
+    assert answer_to(asked, content) == answered
+
+
+def test_the_table_of_keys_has_all_that_discovery_asks_for(client: FlaskClient) -> None:
+    rows = dict(re.findall(r"^\| `([a-z]\w+)` \| [A-Z]\w+: .* \| ([\w, ]+) \|$", CONNECT, re.M))
+    (service, *_) = client.get("/cds-services").get_json()["services"]
+    asked = {re.sub(r"\d+$", "", key) for key in service["prefetch"]}
+    assert {key for key, needed in rows.items() if needed != "not asked for"} == asked
+    assert [key for key, needed in rows.items() if needed.startswith("yes")] == ["milkExpression"]
+
+
 def test_every_section_of_the_content_is_documented() -> None:
     for section in SECTIONS:
         assert f"`{section}`" in CONTENT
 
 
-@pytest.mark.parametrize("page", [CONNECT, SANDBOX], ids=["connect", "sandbox"])
-def test_the_clients_file_of_the_example_is_one(page: str) -> None:
+@pytest.mark.parametrize("page", [README, CONNECT, SANDBOX], ids=["readme", "connect", "sandbox"])
+def test_a_service_starts_with_the_clients_file_of_the_example(
+    page: str, content: Content, settings: Settings, tmp_path: Path
+) -> None:
     (example,) = blocks(page, "yaml")
-    for client in yaml.safe_load(example)["clients"]:
-        Client.model_validate(client)
+    (tmp_path / "clients.yaml").write_text(example)
+    own = settings.model_copy(update={"auth": "required", "clients": tmp_path / "clients.yaml"})
+    answer = create_app(own, content).test_client().get("/cds-services")
+    assert answer.status_code == 401  # it has started, and knows who may call
 
 
 def test_the_commands_of_the_sandbox_are_some_and_its_mother_is_there() -> None:

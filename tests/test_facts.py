@@ -115,15 +115,18 @@ def test_only_the_first_page_gives_no_total(content: Content) -> None:
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a comparator": ({"valueQuantity": {"value": 5, "code": "mL", "comparator": "<"}}, "a limit"),
-    "text": ({"valueString": "a few drops", "valueQuantity": None}, "of another kind"),
-    "only text": ({"valueString": "60 mL"}, "of another kind"),
+    "text": ({"valueString": "a few drops", "valueQuantity": None}, "plain text"),
+    "only text": ({"valueString": "60 mL"}, "plain text"),
     "no value": ({}, "it has no value"),
     "an absent value": (
         {"dataAbsentReason": {"coding": [{"code": "unknown"}]}},
         "said to be absent",
     ),
     "a unit of another kind": ({"valueQuantity": {"value": 5, "code": "h"}}, "of another kind"),
-    "no unit": ({"valueQuantity": {"value": 5}}, "of another kind"),
+    "no unit": ({"valueQuantity": {"value": 5}}, "has no unit"),
+    "an integer": ({"valueInteger": 5}, "has no unit"),
+    "an empty unit": ({"valueQuantity": {"value": 5, "unit": ""}}, "has no unit"),
+    "yes": ({"valueBoolean": True}, "of another kind"),
     "too large": ({"valueQuantity": {"value": 1e6, "code": "mL"}}, "too large"),
     "a number of 400 digits": (
         {"valueQuantity": {"value": 10**400, "code": "mL"}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.content import Content
+from cds_service.protocol import MEMBERS
 from cds_service.settings import Settings
 
 from .mothers import NOW, hook_request, inhibited
 from .test_app import VIEW, outcome
 from .test_caller import BASE, clients_file, guarded, signed
+from .test_quiet import SMOKER, Ward, soon, stays, ward
 
-__all__ = ["guarded"]  # a fixture
+__all__ = ["guarded", "ward"]  # fixtures
 
 FEEDBACK = f"{VIEW}/feedback"
 REASONS = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
@@ -153,7 +157,34 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"feedback": [overridden(outcomeTimestamp="0001-01-01T00:00:00+14:00")]},
         "outcomeTimestamp",
     ),
-    "accepted nothing": ({"feedback": [accepted(acceptedSuggestions=[])]}, "feedback[0]"),
+    "accepted nothing": (
+        {"feedback": [accepted(acceptedSuggestions=[])]},
+        "feedback[0].acceptedSuggestions",
+    ),
+    "accepted, and not what": (
+        {"feedback": [accepted(acceptedSuggestions=None)]},
+        "feedback[0].acceptedSuggestions",
+    ),
+    "accepted a text": (
+        {"feedback": [accepted(acceptedSuggestions=["x"])]},
+        "feedback[0].acceptedSuggestions[0]",
+    ),
+    "accepted something without an id": (
+        {"feedback": [accepted(acceptedSuggestions=[{"uuid": TAKEN}])]},
+        "feedback[0].acceptedSuggestions[0].id",
+    ),
+    "accepted too much": (
+        {"feedback": [accepted(acceptedSuggestions=[{"id": TAKEN}] * 101)]},
+        "feedback[0].acceptedSuggestions",
+    ),
+    "a reason that is text": (
+        {"feedback": [overridden(overrideReason="no")]},
+        "feedback[0].overrideReason",
+    ),
+    "a comment that is a number": (
+        {"feedback": [overridden(overrideReason={"userComment": 7})]},
+        "feedback[0].overrideReason.userComment",
+    ),
     "an empty override": ({"feedback": [overridden(overrideReason={})]}, "overrideReason"),
     "a reason without a code": (
         {"feedback": [overridden(overrideReason={"reason": {"system": "urn:x"}})]},
@@ -172,8 +203,43 @@ def test_a_call_with_anything_wrong_keeps_nothing(
     if isinstance(body.get("feedback"), list):
         body = {"feedback": [without_null(item) for item in body["feedback"]]}
     issue = outcome(client.post(FEEDBACK, json=body), 400)
-    assert any(named in where for where in issue["expression"])
+    (where,) = issue["expression"]
+    assert named in where
+    said = issue["details"]["text"]
+    name = re.split(r"[.\[]", re.sub(r"(\[\d+\])+$", "", where))[-1]
+    assert said.startswith(where)
+    assert said.endswith(f"ust be {MEMBERS[name]}.")
     assert kept(database) == []
+
+
+def test_accepted_without_suggestions_is_told_what_is_wanted(client: FlaskClient) -> None:
+    told = accepted()
+    del told["acceptedSuggestions"]
+    issue = outcome(send(client, told), 400)
+    assert issue["details"]["text"] == (
+        "feedback[0].acceptedSuggestions must be a list of objects with an id, at most 100, and "
+        "of at least one if the outcome is accepted."
+    )
+
+
+@pytest.mark.parametrize(("year", "held_back"), [("2025", False), ("2126", True)])
+def test_a_time_that_is_odd_is_taken_and_counts_from_when_it_came_at_the_latest(
+    ward: Ward, year: str, held_back: bool
+) -> None:
+    card = ward.cards(SMOKER)["supply-risk-factors"]
+    soon(lambda: any(row.uuid == card["uuid"] for row in ward.rows("shown")))
+    told = overridden(card=card["uuid"], outcomeTimestamp=f"{year}-01-15T12:00:00Z")
+    # Of another service than that which showed it.
+    answer = ward.client.post(
+        "/cds-services/lactation-order-sign/feedback", json={"feedback": [told]}
+    )
+    assert answer.status_code == 200
+    (row,) = ward.rows("feedback")
+    assert row.service == "lactation-order-sign"
+    if held_back:
+        soon(lambda: "supply-risk-factors" not in ward.cards(SMOKER))
+        ward.now = NOW + timedelta(hours=8.1)  # as for one of now
+    stays(lambda: "supply-risk-factors" in ward.cards(SMOKER), for_=2.2)
 
 
 def without_null(item: Any) -> Any:

@@ -1,30 +1,32 @@
-"""Work grows with what is sent, and no faster: each list of a request is made four times as long.
+"""Work grows with what is sent, and no faster: each list of a request is doubled.
 
-What is compared is the processor time of one evaluation, from bytes to bytes, the least of several:
-lists are long enough for a list that is searched linearly to take sixteen times as long.
+The lists are found, not named: every list of every example request, in each hook, is made longer
+alone. What is compared is instructions (``growth.count``), of elements that are alike and of such
+as differ in all that tells them apart.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import pytest
-
-from cds_service.cards import Setting
 from cds_service.content import Content
-from cds_service.evaluation import Evaluation
-from cds_service.prefetch import gather
-from cds_service.protocol import read_request
+from cds_service.demo.ehr import example_request
+from cds_service.vignettes import vignettes
 
-from .fhir_servers import bundle
-from .mothers import HER, NOW, allergy, birth, hook_request, medicine, milk, observation
+from .growth import Place, count, grown, lists_in
+from .mothers import HER, allergy, birth, hook_request, medicine, milk, observation
+from .processes import needed
 from .test_orders import draft, order_request
 
-FEW, TIMES = 2000, 4
-AT_MOST = 8.0  # times as long; linear work takes four times, quadratic sixteen
+REQUESTS = Path(__file__).parent / "requests"
+FEW, TIMES = 500, 2
+AT_MOST = 2.3  # times as much; linear work takes twice, quadratic four times
+LEAST = 200_000  # instructions, below which doubling shows nothing
 OWN = "urn:lactation-cds:fact"
 
 
@@ -103,30 +105,51 @@ LISTS: dict[str, Callable[[int], Callable[[Content], Any]]] = {
 }
 
 
-def seconds_of(content: Content, evaluation: Evaluation, request: dict[str, Any]) -> float:
-    """The least processor time of three evaluations."""
-    body, took = json.dumps(request).encode(), []
-    for _ in range(3):
-        began = time.thread_time()
-        hook, context = read_request(body, request["hook"])
-        chart = gather(content, hook, context, None, 0, now=NOW)
-        setting = Setting.of(hook.hook, context)
-        evaluation.answer(chart, setting, NOW, context.judged_orders)
-        took.append(time.thread_time() - began)
-    return min(took)
+def example_requests(content: Content) -> dict[str, dict[str, Any]]:
+    """The requests of the shipped mothers, those of the tests, and one of each kind above."""
+    requests = {mother.name: example_request(content, mother) for mother in vignettes()}
+    requests |= {
+        path.name: json.loads(path.read_bytes()) for path in sorted(REQUESTS.glob("*.json"))
+    }
+    return requests | {name: make(2)(content) for name, make in LISTS.items()}
 
 
-@pytest.mark.parametrize("name", LISTS)
-def test_work_is_linear_in_what_is_sent(content: Content, name: str) -> None:
-    evaluation = Evaluation(content)
-    little, much = (
-        seconds_of(content, evaluation, LISTS[name](count)(content)) for count in (FEW, FEW * TIMES)
-    )
-    assert much < AT_MOST * max(little, 0.004)
+@dataclass(frozen=True)
+class Case:
+    """A list of a request that can be made longer, and the request as it is."""
+
+    request: str  # its name
+    make: Callable[[int], dict[str, Any]]
 
 
-def test_a_bundle_of_everything_that_means_nothing_is_no_longer(content: Content) -> None:
-    junk = [{"resourceType": "Observation", "id": str(n)} for n in range(FEW * TIMES)]
-    request = hook_request(content, birth(123))
-    request["prefetch"]["conditions"] = bundle(*junk)
-    assert seconds_of(content, Evaluation(content), request) < 2
+def cases_of(content: Content, requests: dict[str, dict[str, Any]]) -> dict[str, Case]:
+    """Every list that a request has, by its name."""
+    cases: dict[str, Case] = {}
+    for sender, request in requests.items():
+        for name, place in lists_in(request):
+            for kind, alike in (("alike", True), ("differing", False)):
+                make = partial(longer, request, place, alike)
+                cases.setdefault(f"{name}, {kind}", Case(sender, make))
+    return cases | {name: Case(name, lambda n, m=m: m(n)(content)) for name, m in LISTS.items()}
+
+
+def longer(request: dict[str, Any], place: Place, alike: bool, length: int) -> dict[str, Any]:
+    return grown(request, place, length, alike=alike)
+
+
+def test_work_is_linear_in_what_is_sent(content: Content, tmp_path: Path) -> None:
+    needed("valgrind", "valgrind")
+    requests = example_requests(content)
+    cases = cases_of(content, requests)
+    assert {".context.selections, alike", "Observation.component, differing"} <= cases.keys()
+    bodies = {f"{case.request} as it is": requests[case.request] for case in cases.values()}
+    for name, case in cases.items():
+        bodies |= {f"{name}: {length}": case.make(length) for length in (FEW, FEW * TIMES)}
+    counted = count({name: json.dumps(body).encode() for name, body in bodies.items()}, tmp_path)
+    growth = {}
+    for name, case in cases.items():
+        as_it_is = counted[f"{case.request} as it is"]
+        few, many = (counted[f"{name}: {length}"] - as_it_is for length in (FEW, FEW * TIMES))
+        growth[name] = many / max(few, LEAST)
+    print(json.dumps(dict(sorted(growth.items(), key=lambda each: -each[1])), indent=1))
+    assert {name: times for name, times in growth.items() if times > AT_MOST} == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from typing import Any
 import pytest
 import requests
 import sqlalchemy
+from pydantic import SecretStr
 
 from cds_service.content import Content
 from cds_service.database import Database
+from cds_service.settings import Settings
 
 from .processes import free_port, started
 from .test_caller import BASE, VIEW, clients_file, signed
-from .test_quiet import soon, stays
+from .test_quiet import SMOKER, Ward, soon, stays
 from .test_telemetry import present
 
 RISK = "supply-risk-factors"
@@ -77,8 +80,8 @@ class Hospital:
 
 
 @contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[tuple[str, str]]:
-    """A service with two workers that knows one client; its address and its database."""
+def serving(folder: Path, workers: int = 2, **settings: str) -> Iterator[tuple[str, str]]:
+    """A service that knows one client; its address and its database."""
     database = f"sqlite:///{folder}/overrides.sqlite3"
     own = {
         "CDS_BASE_URL": BASE,
@@ -86,7 +89,7 @@ def serving(folder: Path, **settings: str) -> Iterator[tuple[str, str]]:
         "CDS_DATABASE_URL": database,
         "CDS_PATIENT_KEY": "a secret of the tests",
     }
-    arguments = ("serve", "--workers", "2")
+    arguments = ("serve", "--workers", str(workers))
     with started(*arguments, port=free_port(), **own | settings) as service:
         yield service.address, database
 
@@ -173,6 +176,27 @@ def test_overrides_of_clinicians_can_count_for_everyone(tmp_path: Path, content:
         stays(lambda: RISK in hospital.open_chart(NURSE))
         hospital.override(hospital.open_chart(NURSE)[RISK])
         soon(lambda: RISK not in hospital.open_chart(HER_PARTNER))
+
+
+def test_workers_that_were_never_called_know_of_an_override(
+    tmp_path: Path, content: Content
+) -> None:
+    with serving(tmp_path, workers=4) as service:
+        hospital = hospital_of(service, content)
+        hospital.override(hospital.open_chart()[RISK])
+        time.sleep(2.2)  # it is known to all within two seconds
+        assert not any(RISK in hospital.open_chart() for _ in range(40))
+
+
+def test_under_another_server_a_worker_knows_of_it_at_its_first_call(
+    content: Content, settings: Settings
+) -> None:
+    known = settings.model_copy(update={"patient_key": SecretStr("a secret of the tests")})
+    ward = Ward(content, known, settings.database_url)
+    later = ward.another_worker()
+    ward.override(ward.cards(SMOKER)[RISK])
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    assert RISK not in ward.cards(SMOKER, client=later)
 
 
 def test_what_was_overridden_before_tenants_were_told_apart_counts_no_more(tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ RIGHT: dict[str, tuple[str, dict[str, str]]] = {
         "2026-11-26T11:44:59Z",
         {"inhibited-letdown": "62 mL recorded in 24 h", "data-needed": "Could not be read"},
     ),
+    "warning-in-searchset": ("2026-01-15T12:00:00Z", {}),  # the search was done: nothing there
+    "expires-in-text": (
+        "2026-11-26T11:44:59Z",
+        {"inhibited-letdown": "62 mL recorded in 24 h", "lactation-consult": "62 mL"},
+    ),
+    "selections-bare": ("2026-11-26T11:14:59Z", {"order-lowers-supply": "Pseudoephedrine"}),
+    "long-id": ("2026-11-26T11:14:59Z", {"order-lowers-supply": "Pseudoephedrine"}),
     "a-man-of-70": ("2026-01-15T12:00:00Z", {}),
     "preterm-formula": ("2026-01-15T12:00:00Z", {}),  # the medical reason is seen
 }
@@ -75,6 +82,23 @@ def test_records_as_they_are_sent(content: Content, settings: Settings, case: st
     assert list(cards) == list(right)
     for card, words in right.items():
         assert words in cards[card]
+
+
+def test_an_order_with_a_long_id_can_be_taken_back(content: Content, settings: Settings) -> None:
+    moment, _ = RIGHT["long-id"]
+    body = (REQUESTS / "long-id.json").read_bytes()
+    (order,) = json.loads(body)["context"]["draftOrders"]["entry"]
+    assert len(order["resource"]["id"]) > 64
+    client = at(content, settings, moment)
+    answer = client.post(SERVICES["order-sign"], data=body, content_type="application/json")
+    (card,) = answer.get_json()["cards"]
+    taken_back = [
+        action["resourceId"]
+        for suggestion in card["suggestions"]
+        for action in suggestion["actions"]
+        if action["type"] == "delete"
+    ]
+    assert taken_back == [f"MedicationRequest/{order['resource']['id']}"]
 
 
 # --- references ---------------------------------------------------------------------------------

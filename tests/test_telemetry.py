@@ -86,6 +86,43 @@ def test_each_call_is_a_line_of_json_with_its_request_id(
     assert (line["sent"], line["fetched"]) == (len(content.prefetch_templates), 0)
 
 
+def test_a_line_tells_feedback_that_was_refused_and_why(service: Running) -> None:
+    """And nothing of what was sent."""
+    told = {"card": str(uuid.uuid4()), "outcome": CANARY}
+    told["outcomeTimestamp"] = datetime.now(UTC).isoformat()
+    lines = []
+    for outcome in (CANARY, "overridden"):
+        body, request_id = {"feedback": [told | {"outcome": outcome}]}, str(uuid.uuid4())
+        requests.post(
+            f"{service.address}{VIEW}/feedback",
+            json=body,
+            headers={"X-Request-ID": request_id},
+            timeout=5,
+        )
+        lines += [line for line in service.lines() if line.get("request_id") == request_id]
+    refused, taken = lines
+    assert (refused["status"], refused["feedback"]) == (400, 0)
+    assert (refused["refused"], refused["member"]) == ("value", "feedback[0].outcome")
+    assert (taken["status"], taken["feedback"]) == (200, 1)
+    assert "refused" not in taken
+    assert CANARY not in service.log.read_text()
+
+
+def test_that_no_override_can_count_is_said_at_the_start(service: Running, tmp_path: Path) -> None:
+    def said(log: Path) -> list[str]:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        return [line["event"] for line in lines if "CDS_PATIENT_KEY" in line["event"]]
+
+    (line,) = said(service.log)
+    assert "overridden is shown again" in line
+    for number, own in enumerate(({"CDS_PATIENT_KEY": "a secret"}, {"CDS_QUIET": "false"})):
+        log = tmp_path / f"{number}.log"
+        with started("serve", port=free_port(), log=log, CDS_AUTH="open", **own):
+            pass
+        assert log.read_text()
+        assert said(log) == []
+
+
 @pytest.mark.parametrize(
     "sent",
     ["", "a b", "b" * 65, "{evil}", "\xe4", "Jane-Doe", "1990-01-31", "e3b0c44298fc1c14.eyJh"],

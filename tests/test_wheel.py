@@ -33,6 +33,8 @@ from cds_service.content import Content
 from cds_service.vignettes import vignettes
 
 from .processes import free_port, running
+from .test_bulk import MOTHERS, resources_of, write_export
+from .test_documentation import blocks
 from .test_quiet import soon
 
 ROOT = Path(__file__).parent.parent
@@ -116,6 +118,7 @@ def test_the_source_distribution_has_the_whole_repository(built: Built) -> None:
         }
     del held["PKG-INFO"]
     assert held == in_the_repository()
+    assert "NOTICE" in held
 
 
 def test_the_wheel_says_what_it_is(built: Built) -> None:
@@ -126,7 +129,9 @@ def test_the_wheel_says_what_it_is(built: Built) -> None:
     assert "License-Expression: Apache-2.0" in lines
     assert any(line.startswith("Project-URL: ") for line in lines)
     assert "# lactation-cds" in lines  # the README
-    assert held[f"{metadata}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
+    for name in ("LICENSE", "NOTICE"):
+        assert held[f"{metadata}/licenses/{name}"] == (ROOT / name).read_bytes()
+        assert f"License-File: {name}" in lines
 
 
 def test_the_version_stands_once() -> None:
@@ -329,6 +334,67 @@ def test_its_demo_starts_answers_and_stops(command: str) -> None:
         answer = call(address)
     assert page.status_code == styled.status_code == answer.status_code == 200
     assert "Inhibited letdown likely" in page.text
+
+
+INLINE = re.compile(r"`(cds-service [^`\[]+)`")
+SERVES = re.compile(r"cds-service (serve|demo)\b")
+
+
+def printed_commands() -> list[str]:
+    """What the README and the page for those who connect print to be run, in their order."""
+    commands: list[str] = []
+    for page in ("README.md", "docs/connect.md"):
+        text = (ROOT / page).read_text()
+        for block in blocks(text):
+            lines = block.replace("\\\n", " ").splitlines()
+            commands += [line for line in lines if "cds-service" in line]
+        commands += INLINE.findall(text)
+    return list(dict.fromkeys(commands))
+
+
+def test_every_command_that_is_printed_runs_as_printed_in_any_folder(
+    command: str, content: Content, tmp_path: Path
+) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CDS_")}
+    own |= {"PATH": f"{Path(command).parent}:{own['PATH']}", "CDS_PID_FILE": "service.pid"}
+    (example,) = blocks((ROOT / "README.md").read_text(), "yaml")
+    (tmp_path / "clients.yaml").write_text(example)
+    write_export(tmp_path / "EXPORT", resources_of(MOTHERS[:3]), content)
+    commands = printed_commands()
+    servers = [line for line in commands if SERVES.search(line)]
+    assert len(servers) == 2
+    assert len(commands) >= 9
+
+    def start(line: str) -> tuple[subprocess.Popen[bytes], str]:
+        port = free_port()
+        started = subprocess.Popen(
+            ["sh", "-c", f"exec env {line} --port {port}"],
+            cwd=tmp_path,
+            env=own,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        address = f"http://127.0.0.1:{port}"
+        soon(lambda: answers(address) or started.poll() is not None, within=20)
+        assert started.poll() is None, line
+        return started, address
+
+    running_ones = []
+    try:
+        addresses = {}
+        for line in servers:
+            process, address = start(line)
+            running_ones.append(process)
+            addresses["demo" if "demo" in line else "serve"] = address
+        for line in commands:
+            if line not in servers:
+                here = line.replace("http://127.0.0.1:8000", addresses["demo"])
+                said = succeed(["sh", "-ec", here], cwd=tmp_path, env=own)
+                assert "OperationOutcome" not in said, line
+    finally:
+        for process in running_ones:
+            process.terminate()
+            process.wait(10)
 
 
 def call(address: str) -> requests.Response:

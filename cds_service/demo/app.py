@@ -7,9 +7,8 @@ what is written lives in memory until it is reset or the process ends.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -20,6 +19,7 @@ from markupsafe import Markup
 from pydantic import SecretStr
 
 from ..app import create_app
+from ..aside import folder_aside
 from ..cards import EXTENSION
 from ..chart import Chart, read_answer
 from ..content import Content
@@ -54,7 +54,7 @@ PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-
 def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
     """The demo as a WSGI application, known to its callers as ``base_url``."""
     content = load_content()
-    aside = tempfile.mkdtemp(prefix="lactation-cds-demo-")  # what the demo stores is not kept
+    aside = folder_aside("lactation-cds-demo-")  # what the demo stores is not kept
     database = f"sqlite:///{aside}/demo.sqlite3"
     settings = Settings(
         base_url=base_url,
@@ -69,7 +69,8 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     app = create_app(settings, content, clock)
     store = FhirStore(vignettes(), clock())
     app.register_blueprint(fhir_endpoint(store, f"{settings.base_url}/fhir"))
-    app.register_blueprint(_pages(content, store, settings.base_url, settings.jurisdiction, clock))
+    evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
+    app.register_blueprint(_pages(store, settings.base_url, evaluation, clock))
 
     @app.before_request
     def keep_fresh() -> None:
@@ -79,10 +80,9 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
 
 
 def _pages(
-    content: Content,
     store: FhirStore,
     base_url: str,
-    jurisdiction: str,
+    evaluation: Evaluation,
     clock: Callable[[], datetime],
 ) -> Blueprint:
     pages = Blueprint(
@@ -93,7 +93,7 @@ def _pages(
         static_url_path="/demo/static",
     )
     mothers = {mother.name: mother for mother in vignettes()}
-    evaluation = Evaluation(content, jurisdiction)
+    content = evaluation.content
     fhir = f"{base_url}/fhir"
     displays = {f"{r.system}|{r.id}": r.display for r in content.override_reasons.values()}
     dismissed: dict[str, dict[str, str]] = {name: {} for name in mothers}
@@ -149,12 +149,12 @@ def _pages(
         return render_template(
             "chart.html",
             mother=mother,
-            jurisdiction=jurisdiction,
+            jurisdiction=evaluation.jurisdiction,
             patient=store.read("Patient", mother.patient_id),
             facts=_known_facts(case),
             medicines=case.medicines,
             orders=_written(case),
-            plot=_plot(content, case),
+            plot=_plot(content, case, evaluation.time_zone),
             assessments=[
                 (assessment, say_conclusions(conclusions), conclusions)
                 for assessment in content.assessments.values()
@@ -280,11 +280,11 @@ def _written(case: MotherCase) -> list[str]:
     ]
 
 
-def _plot(content: Content, case: MotherCase) -> Plot | None:
+def _plot(content: Content, case: MotherCase, time_zone: tzinfo | None) -> Plot | None:
     birth = case.facts["delivery-time"].moment
     if birth is None:
         return None
-    readings, _ = collect_readings(content, case.chart, case.now)
+    readings, _ = collect_readings(content, case.chart, case.now, time_zone)
     return plot_volumes(
         content, readings.get("expressed-milk-volume", ()), birth.earliest, case.now
     )
