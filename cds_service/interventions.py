@@ -48,10 +48,10 @@ def _choose(intervention: Intervention, case: MotherCase) -> Choice:
         if case.finding(finding) is True:
             return Choice(intervention, "held-back", case.content.findings[finding].label)
     if needed is None:
+        if not intervention.ask_if_unknown:
+            return Choice(intervention, "not-needed")
         missing = list(dict.fromkeys(intervention.when.missing(case)))
-        return Choice(
-            intervention, "ask" if intervention.ask_if_unknown else "not-needed", missing=missing
-        )
+        return Choice(intervention, "ask", missing=missing)
     if not intervention.guards:
         return Choice(intervention, "open")
     guards = check_guards(intervention, case)
