@@ -1,4 +1,4 @@
-"""After a loss, and where no milk is wanted, every card on every hook is silent or has its own words.
+"""After a loss, and where no milk is wanted, each card is silent or has its own words, everywhere.
 
 The tests go through all cards of the content, those of a later version too: each shipped mother
 gets a loss, or a plan of no milk, on top of what she has.
