@@ -65,6 +65,11 @@ def birth(hours: float) -> Resource:
     return observation("delivery-time", None, 0.5, valueDateTime=ago(hours))
 
 
+def plan(answer: str, hours: float = 24) -> Resource:
+    """How she plans to feed: to nurse, pump, both, or none."""
+    return observation("feeding-plan", answer, hours)
+
+
 def medicine(kind: str = "MedicationRequest", **members: Any) -> Resource:
     """An active medicine; give ``medicationCodeableConcept`` or ``medicationReference``."""
     return {

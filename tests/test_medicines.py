@@ -11,7 +11,7 @@ import pytest
 from cds_service.content import Content
 from cds_service.content_loader import load_content
 
-from .mothers import birth, cards_of, medicine, why
+from .mothers import birth, cards_of, medicine, plan, why
 
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 SHIPPED = {
@@ -39,7 +39,7 @@ def concept(*codes: str, text: str | None = None, system: str = RXNORM) -> dict[
 
 
 def card_for(content: Content, *medicines: dict[str, Any]) -> dict[str, Any] | None:
-    return cards_of(content, birth(12 * 24), *medicines).get("medicines-and-milk")
+    return cards_of(content, birth(12 * 24), plan("nurse"), *medicines).get("medicines-and-milk")
 
 
 def listed(content: Content, *medicines: dict[str, Any]) -> list[tuple[str, str]]:
