@@ -236,7 +236,7 @@ def _settle_parameters(content: Content, files: ContentFiles) -> None:
                     files.fault(section, entry.id, f"there is no parameter '{part.parameter}'")
                     continue
                 spec = content.facts.get(part.fact)
-                if spec is not None:
+                if spec is not None and content.conversions.get(spec.id, True):
                     part.limit = _limit_of(parameter, spec, part.measure, content)
                     if part.limit is None:
                         reason = f"{parameter.id} has another unit than {part.fact}.{part.measure}"

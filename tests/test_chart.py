@@ -233,7 +233,7 @@ OTHERS = {
     "facts": {"extension", "text"},
     "feeds": {"text"},
     "medicines": {"text"},
-    "protocol": {"description", "severity", "text"},
+    "protocol": {"context", "description", "outcome", "severity", "text"},
 }
 
 

@@ -21,6 +21,7 @@ from .mothers import (
     medicine,
     milk,
     observation,
+    plan,
     why,
 )
 
@@ -39,6 +40,7 @@ CLEAR: dict[str, Any] = {
     "depression-history": False,
     "depression-score": 4,
     "parkinson-disease": False,
+    "psychosis-or-mania": False,
 }
 OPEN: dict[str, Any] = {
     "qtc-interval": (460, "ms"),
@@ -53,6 +55,7 @@ OF_METOCLOPRAMIDE = [
     "epilepsy",
     "depression-history",
     "parkinson-disease",
+    "psychosis-or-mania",
 ]
 
 
@@ -64,6 +67,7 @@ def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
     in_use = ("massage-while-pumping", "hands-on-pumping")
     records = [
         birth(8 * 24 + 2),
+        plan("pump"),
         *(milk(25, 2 + 3 * n) for n in range(9)),
         observation("pump-mode", "double"),
         *(observation(fact, True, ago) for fact in in_use for ago in (hours, 2)),

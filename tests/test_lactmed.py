@@ -23,7 +23,13 @@ from cds_service.content import Content
 from cds_service.content_loader import load_content
 from cds_service.lactmed import ATC, FILE, UNII, ArchiveError, first_sentence, read_archive
 
-from .mothers import birth, cards_of, medicine, why
+from .mothers import (
+    birth,
+    cards_of,
+    medicine,
+    plan,
+    why,
+)
 
 DOCTYPE = (
     '<!DOCTYPE book-part-wrapper PUBLIC "-//NLM//DTD BITS Book Interchange DTD v2.0 20151225//EN"'
@@ -274,11 +280,11 @@ def test_an_import_lays_the_records_beside_the_shipped_ones(
     assert (ibuprofen.note, ibuprofen.codes) == (shipped.note, shipped.codes)
 
     atc = {"coding": [{"system": ATC, "code": "N02BE99"}]}
-    by_code = cards_of(loaded, birth(200), medicine(medicationCodeableConcept=atc))
+    by_code = cards_of(loaded, birth(200), plan("nurse"), medicine(medicationCodeableConcept=atc))
     card = by_code["medicines-and-milk"]
     assert "| Synthetin | Low in b milk . | [LM9001, revised 2026-09-15](" in card["detail"]
     by_name = medicine(medicationCodeableConcept={"text": "Sharedin 5 mg"})
-    card = cards_of(loaded, birth(200), by_name)["medicines-and-milk"]
+    card = cards_of(loaded, birth(200), plan("nurse"), by_name)["medicines-and-milk"]
     assert "Newtin (by name, one of 2 records that match)" in card["detail"]
     assert {e["value"] for e in why(card)["because"]} == {"lactmed-new-one", "lactmed-lm9004"}
 

@@ -22,6 +22,7 @@ from .mothers import (
     hook_request,
     inhibited,
     observation,
+    plan,
     why,
 )
 
@@ -258,7 +259,9 @@ def test_a_context_that_is_not_the_hooks_is_refused(
 
 
 def test_a_herb_comes_after_technique(client: FlaskClient, content: Content, valid: Valid) -> None:
-    request = order_request(content, draft("Fenugreek 610 mg"), records=[birth(8 * 24)])
+    request = order_request(
+        content, draft("Fenugreek 610 mg"), records=[birth(8 * 24), plan("pump")]
+    )
     (card,) = fire(client, request, valid)
     assert "R26" in why(card)["rows"]
 
@@ -266,7 +269,7 @@ def test_a_herb_comes_after_technique(client: FlaskClient, content: Content, val
 def test_a_guarded_order_says_what_is_open_and_what_was_not_checked(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
-    records = [birth(8 * 24), observation("epilepsy", True)]
+    records = [birth(8 * 24), plan("pump"), observation("epilepsy", True)]
     request = order_request(content, draft("metoclopramide 10 mg"), records=records)
     guarded, technique = fire(client, request, valid)
     assert told([guarded, technique]) == [
@@ -275,7 +278,7 @@ def test_a_guarded_order_says_what_is_open_and_what_was_not_checked(
     ]
     assert why(guarded)["guards"]["metoclopramide"]["open"] == ["epilepsy"]
     assert "- Against it: epilepsy." in guarded["detail"]
-    assert "- Not known: tardive dyskinesia" in guarded["detail"]
+    assert "- Not known: psychosis, tardive dyskinesia" in guarded["detail"]
 
 
 def test_without_a_birth_or_milk_in_her_record_orders_are_left_alone(

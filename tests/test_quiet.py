@@ -21,7 +21,15 @@ from cds_service.ledger import BATCH, MOST_WAITING, Ledger
 from cds_service.quiet import Audience, Shown
 from cds_service.settings import Settings
 
-from .mothers import HER, NOW, average, hook_request, medicine, observation
+from .mothers import (
+    HER,
+    NOW,
+    average,
+    hook_request,
+    medicine,
+    observation,
+    plan,
+)
 from .test_app import VIEW
 from .test_command import run
 from .test_orders import draft, order_request
@@ -55,7 +63,7 @@ class Ward:
         return create_app(self.settings, self.content, lambda: self.now).test_client()
 
     def cards(self, *records: Any, client: FlaskClient | None = None) -> dict[str, dict[str, Any]]:
-        request = hook_request(self.content, *average(), *records)
+        request = hook_request(self.content, *average(), plan("nurse"), *records)
         answer = (client or self.client).post(VIEW, json=request).get_json()
         return {card["source"]["topic"]["code"]: card for card in answer["cards"]}
 
@@ -163,10 +171,11 @@ def test_only_this_card_of_this_patient_is_quiet(ward: Ward) -> None:
     request["context"]["patientId"] = "another"
     request["prefetch"]["deliveries"] = None
     born = observation("delivery-time", None, 0.5, valueDateTime=NOW.isoformat())
-    born["subject"] = {"reference": "Patient/another"}
+    nurses = plan("nurse")
+    born["subject"] = nurses["subject"] = {"reference": "Patient/another"}
     request["prefetch"]["milkExpression"] = {
         "resourceType": "Bundle",
-        "entry": [{"resource": record} for record in (text, born)],
+        "entry": [{"resource": record} for record in (text, born, nurses)],
     }
     cards = ward.client.post(VIEW, json=request).get_json()["cards"]
     assert RISK in [card["source"]["topic"]["code"] for card in cards]
