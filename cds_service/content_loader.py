@@ -311,6 +311,8 @@ def _index(content: Content) -> None:
         for kind in ("Observation", *(source.resource for source in spec.also_from)):
             by_code = content.facts_by_code.setdefault(kind, CodeIndex(content.addresses))
             by_code.add(CodeSet({(OWN_FACT, spec.id): True}), spec)
+            if kind == "Observation" and spec.before_birth and spec.type == "yes-no":
+                continue  # its codes are diagnoses; an Observation with one asks something else
             by_code.add(content.codes.get(f"{VALUE_SET}{spec.id}", CodeSet()), spec)
             if spec.type == "coded" and kind in ("Condition", "Procedure"):
                 for answer in spec.answers:  # its code is the answer

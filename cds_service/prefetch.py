@@ -81,6 +81,8 @@ def gather(
         )
 
     for name, answer in read(wanted).items():
+        if answer.state is State.FAILED and content.prefetch[name].new:
+            continue  # the client does not know it yet, and may not allow it either
         answers[name] = _join(answers[name], answer)
     chart = make()
     _must_have_what_is_needed(content, chart, now)

@@ -154,6 +154,18 @@ def hook_request(content: Content, *resources: Resource, **members: Any) -> dict
     }
 
 
+def with_a_letdown(body: bytes) -> bytes:
+    """A recorded request of a mother of whom a letdown is recorded too: so she gives milk."""
+    request = json.loads(body)
+    felt = observation("letdown-sensation", True)
+    felt["subject"] = {"reference": f"Patient/{request['context']['patientId']}"}
+    felt["effectiveDateTime"] = "2026-03-10T10:00:00Z"
+    sent = request["prefetch"]["milkExpression"] or {"resourceType": "Bundle", "type": "searchset"}
+    sent["entry"] = [*sent.get("entry", []), {"resource": felt}]
+    request["prefetch"]["milkExpression"] = sent
+    return json.dumps(request).encode()
+
+
 def answer_of(value: Any) -> Answer:
     """What comes for a prefetch key of a value, through JSON and the decoder as in a call."""
     return read_answer(decode(json.dumps(value).encode()))

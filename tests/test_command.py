@@ -231,9 +231,12 @@ def test_content_check_tells_what_is_wrong(tmp_path: Path) -> None:
     assert "there is no finding 'nope'" in output
 
 
+PUMPS = "  - {fact: feeding-plan, is: pump, ago: 2 h}\n"
+
+
 def vignette(directory: Path, expected: str, mother: str = "") -> Path:
     (directory / "her").mkdir()
-    records = mother or "records:\n  - {fact: delivery-time, ago: 4 h}\n"
+    records = mother or "records:\n  - {fact: delivery-time, ago: 4 h}\n" + PUMPS
     text = f"mother: {{given: Mother, born: 1995-03-02}}\n{records}"
     (directory / "her" / "mother.yaml").write_text(text)
     (directory / "her" / "expected.yaml").write_text(expected)

@@ -25,7 +25,18 @@ from cds_service.references import Target, normal_base, read_reference
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir
-from .mothers import HER, NOW, average, birth, hook_request, medicine, milk, observation
+from .mothers import (
+    HER,
+    NOW,
+    average,
+    birth,
+    hook_request,
+    medicine,
+    milk,
+    observation,
+    plan,
+    with_a_letdown,
+)
 from .processes import running
 from .test_app import VIEW, outcome
 from .test_caller import BASE, clients_file, signed
@@ -74,6 +85,8 @@ def at(content: Content, settings: Settings, moment: str) -> FlaskClient:
 def test_records_as_they_are_sent(content: Content, settings: Settings, case: str) -> None:
     moment, right = RIGHT[case]
     body = (REQUESTS / f"{case}.json").read_bytes()
+    if case == "newborn-chart":
+        body = with_a_letdown(body)
     service = SERVICES[json.loads(body)["hook"]]
     client = at(content, settings, moment)
     answer = client.post(service, data=body, content_type="application/json")
@@ -146,7 +159,7 @@ def on(base: str, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_another_base_is_hers_where_the_client_lists_it(content: Content, tmp_path: Path) -> None:
-    sent = [birth(123), *(on(PROXY, each) for each in SESSIONS)]
+    sent = [birth(123), plan("pump"), *(on(PROXY, each) for each in SESSIONS)]
     request = hook_request(content, *sent, fhirServer="https://fhir.example.org/r4")
     for bases, known in (([], False), ([PROXY], True)):
         clients = clients_file(tmp_path / "c.yaml", fhir_bases=bases)
@@ -164,12 +177,13 @@ def test_milk_that_was_sent_and_not_used_is_not_no_milk(
     early = "early-expression"
     born = birth(12)
     server = {"fhirServer": BASE_OF_HERS}
-    none = client.post(VIEW, json=hook_request(content, born, **server)).get_json()["cards"]
+    pumps = plan("pump", 2)
+    none = client.post(VIEW, json=hook_request(content, born, pumps, **server)).get_json()["cards"]
     assert early in told(none)
     elsewhere = {"subject": {"reference": "Patient/another"}}
     for lost in (on(PROXY, milk(5, 2)), milk(5, 2) | elsewhere, milk(5, 2, subject={})):
         request = hook_request(content, lost, **server)
-        request["prefetch"]["infantFeeding"] = bundle(born)
+        request["prefetch"]["infantFeeding"] = bundle(born, pumps)
         cards = told(client.post(VIEW, json=request).get_json()["cards"])
         assert early not in cards
         assert "milk expression and letdown (1 " in cards["data-needed"]

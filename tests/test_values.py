@@ -22,7 +22,17 @@ from cds_service.prefetch import gather
 from cds_service.protocol import read_request
 from cds_service.settings import Settings
 
-from .mothers import HER, NOW, ago, chart_of, facts_of, hook_request, milk, observation
+from .mothers import (
+    HER,
+    NOW,
+    ago,
+    chart_of,
+    facts_of,
+    hook_request,
+    milk,
+    observation,
+    with_a_letdown,
+)
 from .test_app import VIEW
 
 REQUESTS = Path(__file__).parent / "requests"
@@ -31,11 +41,19 @@ ZONE = ZoneInfo("America/New_York")
 
 
 def cards_of_request(
-    content: Content, settings: Settings, name: str, now: str = "2026-03-10T12:00:00+00:00"
+    content: Content,
+    settings: Settings,
+    name: str,
+    now: str = "2026-03-10T12:00:00+00:00",
+    letdown: bool = False,
 ) -> dict[str, str]:
-    """The cards that a request from ``requests/`` gets over HTTP: summary and detail by topic."""
+    """The cards that a request from ``requests/`` gets over HTTP: summary and detail by topic.
+
+    With ``letdown`` one is recorded too.
+    """
     client = create_app(settings, content, lambda: datetime.fromisoformat(now)).test_client()
     body = (REQUESTS / f"{name}.json").read_bytes()
+    body = with_a_letdown(body) if letdown else body
     answer = client.post(VIEW, data=body, content_type="application/json")
     assert answer.status_code == 200, answer.text
     return {
@@ -60,12 +78,15 @@ def test_a_total_of_the_day_does_not_add_to_its_sessions(
 
 @pytest.mark.parametrize("name", ["smoking-answer-la", "period-without-end", "birth-codes"])
 def test_smoking_and_birth_are_read(content: Content, settings: Settings, name: str) -> None:
-    assert "smoking" in cards_of_request(content, settings, name)["supply-risk-factors"]
+    cards = cards_of_request(content, settings, name, letdown=True)
+    assert "smoking" in cards["supply-risk-factors"]
 
 
-@pytest.mark.parametrize("name", ["fever-as-sent", "active-for-weeks"])
-def test_an_infection_is_seen(content: Content, settings: Settings, name: str) -> None:
-    assert "breast-infection" in cards_of_request(content, settings, name)
+@pytest.mark.parametrize(
+    ("name", "card"), [("fever-as-sent", "fever-source"), ("active-for-weeks", "breast-infection")]
+)
+def test_an_infection_is_seen(content: Content, settings: Settings, name: str, card: str) -> None:
+    assert card in cards_of_request(content, settings, name)
 
 
 def test_an_active_condition_needs_no_date(content: Content, settings: Settings) -> None:
