@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any
 
 from .conditions import Condition, FactCompares
-from .content import WITH_CONDITIONS, Content, conditions_of
+from .content import WITH_CONDITIONS, Content, Parameter, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
+WHOLE_UNITS = ("Cel", "min", "/min", "ms", "mmol/L", "mg/dL", "%", "wk", "/mL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ def mutations(content: Content) -> Iterator[Mutation]:
             for name in names:
                 rest = [other for other in names if other != name]
                 yield _of_member(entry, member, rest, f"{where}: without {name}")
+    for parameter in content.parameters.values():
+        yield from _of_parameter(content, parameter)
     for gate in content.gates.values():
         yield _without(content.gates, gate.id, f"gate {gate.id}: always open")
     for card_id, gate_id in content.cards_under:
@@ -57,7 +60,7 @@ def mutations(content: Content) -> Iterator[Mutation]:
 
 def _of_thresholds(condition: Condition, where: str) -> Iterator[Mutation]:
     for part in condition.parts_within():
-        if isinstance(part, FactCompares) and part.limit is not None:
+        if isinstance(part, FactCompares) and part.limit is not None and part.parameter is None:
             step = part.limit * STEP if part.in_duration else max(1.0, part.limit * STEP)
             for limit in (part.limit - step, part.limit + step):
                 name = f"{where}: {part.fact}.{part.measure} {part.limit:g} -> {limit:g}"
@@ -72,6 +75,30 @@ def _without(entries: dict[str, Any], name: str, called: str) -> Mutation:
         entries.update(all_of_them)
 
     return Mutation(called, partial(entries.pop, name), take_back)
+
+
+def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:
+    """A parameter a little lower and higher, wherever a condition uses it."""
+    parts = [
+        part
+        for _, entry in content.entries_of(WITH_CONDITIONS)
+        for condition in conditions_of(entry)
+        for part in condition.parts_within()
+        if isinstance(part, FactCompares) and part.parameter == parameter.id
+    ]
+    step = parameter.value * STEP
+    if parameter.unit in ("1", *WHOLE_UNITS):
+        step = max(1.0, step)
+    for value in (parameter.value - step, parameter.value + step) if parts else ():
+        name = f"parameter {parameter.id}: {parameter.value:g} -> {value:g}"
+        factor = value / parameter.value
+        limits = [part.limit for part in parts]
+
+        def make(factor: float = factor, limits: list[float | None] = limits) -> None:
+            for part, limit in zip(parts, limits, strict=True):
+                part.limit = None if limit is None else limit * factor
+
+        yield Mutation(name, make, partial(make, 1.0))
 
 
 def _of_member(owner: Any, member: str, value: Any, name: str) -> Mutation:
