@@ -184,6 +184,8 @@ def with_infants_records(mother: Vignette) -> list[dict[str, Any]]:
     infant = {"reference": f"Patient/infant-of-{mother.patient_id}"}
     resources = json.loads(json.dumps(resources_of([mother])))
     for resource in resources:
+        if resource.get("focus") == [{"reference": "Patient/the-other-infant"}]:
+            continue
         if resource.pop("focus", None):
             resource["subject"] = infant
     naming = {
