@@ -794,7 +794,17 @@ def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]
     lost = [outcome for outcome in outcomes if outcome in (STILLBORN, DIED)]
     fact.status = "known"
     fact.value = lost[-1] if len(lost) == len(outcomes) else LIVING
-    fact.measures["lost"] = float(len(lost))
+    fact.measures["lost"] = float(len(lost) + _is_of_another(unnamed, by_infant))
+
+
+def _is_of_another(unnamed: list[Reading], by_infant: dict[str, list[Reading]]) -> bool:
+    """Whether a death that names no infant is later than that of the only one who is named.
+
+    Of one of several infants it is then the death of another.
+    """
+    named = [r.moment.latest for own in by_infant.values() for r in own if r.value != LIVING]
+    deaths = [reading.moment.earliest for reading in unnamed if reading.value == DIED]
+    return bool(named and deaths) and max(deaths) > max(named)
 
 
 def _outcome_of(records: list[Reading]) -> str | None:

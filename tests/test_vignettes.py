@@ -107,6 +107,7 @@ SILENCING = {
     "tuberculosis",
     "suicide-risk-assessed",
     "bottle-feeding",
+    "infant-weight-loss-percent",
 }
 OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
 
