@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -158,13 +159,17 @@ class Ledger:
             if self._process != os.getpid():  # a thread does not live on in a fork
                 self._well = not self._be_quiet or self._read()
                 self._process = os.getpid()
-                threading.Thread(target=self._go_on, daemon=True, name="ledger").start()
-                atexit.register(self.write)
+                itself = weakref.ref(self)
+                going_on = threading.Thread(
+                    target=_go_on, args=(itself,), daemon=True, name="ledger"
+                )
+                going_on.start()
+                atexit.register(_write_rest, itself)
 
-    def _go_on(self) -> None:
-        while True:
-            time.sleep(EVERY if self._well else AGAIN_AFTER)
-            self._well = self.write() and (not self._be_quiet or self._read())
+    def go_on(self) -> float:
+        """Write and read once; in how many seconds it is to be done again."""
+        self._well = self.write() and (not self._be_quiet or self._read())
+        return EVERY if self._well else AGAIN_AFTER
 
     def write(self) -> bool:
         """Write what waits. What cannot be written waits on; whether all was."""
@@ -231,3 +236,21 @@ class Ledger:
         self._said = {patient: cards for patient, cards in said.items() if cards}
         self._read_until = now
         return True
+
+
+def _go_on(ledger: weakref.ref[Ledger]) -> None:
+    """Write and read again and again, as long as anything has the ledger."""
+    wait = EVERY
+    while True:
+        time.sleep(wait)
+        there = ledger()
+        if there is None:
+            return
+        wait = there.go_on()
+        del there
+
+
+def _write_rest(ledger: weakref.ref[Ledger]) -> None:
+    there = ledger()
+    if there is not None:
+        there.write()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.content import Content
@@ -28,6 +29,9 @@ SERVICES = {hook: service for service, hook in HOOKS.items()}
 # What nobody says to a mother after a loss, wherever it stands in a word.
 UNSPOKEN = re.compile(r"nurs|feed|pump|infant|baby|supply|start|lactation", re.IGNORECASE)
 NO_PERSUASION = re.compile(r"supply|pump|start express|formula|latch", re.IGNORECASE)
+
+
+CLIENTS: dict[Any, FlaskClient] = {}
 
 
 def plus(content: Content, mother: Any, *records: dict[str, Any]) -> dict[str, Any]:
@@ -70,8 +74,10 @@ def fired(
     content: Content, settings: Settings, request: dict[str, Any], now: datetime
 ) -> list[Any]:
     """The cards of a request on its hook, over HTTP."""
-    client = create_app(settings, content, lambda: now).test_client()
-    answer = client.post(f"/cds-services/{SERVICES[request['hook']]}", json=request)
+    key = (content.version, now)
+    if key not in CLIENTS:
+        CLIENTS[key] = create_app(settings, content, lambda: now).test_client()
+    answer = CLIENTS[key].post(f"/cds-services/{SERVICES[request['hook']]}", json=request)
     assert answer.status_code == 200, answer.text
     return list(answer.get_json()["cards"])
 

@@ -27,11 +27,18 @@ MOTHERS = vignettes()
 EACH = pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
 
 
+CLIENTS: dict[Any, FlaskClient] = {}
+
+
 def client_of(
     content: Content, settings: Settings, mother: Vignette, now: datetime | None = None
 ) -> FlaskClient:
-    there = settings.model_copy(update={"jurisdiction": mother.expected.jurisdiction})
-    return create_app(there, content, lambda: now or mother.now).test_client()
+    """The service where she is, at her time or at ``now``: one for all who are there then."""
+    key = (content.version, settings.auth, mother.expected.jurisdiction, now or mother.now)
+    if key not in CLIENTS:
+        there = settings.model_copy(update={"jurisdiction": mother.expected.jurisdiction})
+        CLIENTS[key] = create_app(there, content, lambda: key[-1]).test_client()
+    return CLIENTS[key]
 
 
 def fire(client: FlaskClient, request: dict[str, Any]) -> list[dict[str, Any]]:
