@@ -108,9 +108,10 @@ def test_a_record_of_many_pages_is_read_to_its_end(
         for n in range(1, SESSIONS + 1)
     ]
     birth = {"fact": "delivery-time", "ago": "6 d"}
+    plan = {"fact": "feeding-plan", "is": "pump", "ago": "5 d"}
     written = {
         "mother": {"given": "Mother of many pages", "born": "1995-03-02"},
-        "records": [birth, *sessions],
+        "records": [birth, plan, *sessions],
     }
     mother = Vignette(tmp_path / "many-pages")
     mother.path.mkdir()
