@@ -9,7 +9,7 @@ suggestion: the rest was built and validated when the content was loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -141,10 +141,17 @@ class Printed:
             for intervention in content.interventions.values()
             if intervention.id in content.suggested
         }
-        self.backing = lru_cache(MOST_BACKINGS)(self._backing)
+        self._backing_of = lru_cache(MOST_BACKINGS)(self._make_backing)
 
-    def _backing(self, card_id: str, *interventions: str) -> Backing:
-        """What stands behind a card that offers these interventions, by id."""
+    def backing(self, card: Card, *interventions: str) -> Backing:
+        """What stands behind a card that offers these interventions, by id.
+
+        Of one that does not cite, nothing of it is on its face.
+        """
+        backing = self._backing_of(card.id, *interventions)
+        return backing if card.cites else replace(backing, cited="", links={})
+
+    def _make_backing(self, card_id: str, *interventions: str) -> Backing:
         card = self._content.cards[card_id]
         offered = [self._content.interventions[name] for name in interventions]
         names = [*card.evidence, *(name for each in offered for name in each.evidence)]
@@ -316,7 +323,7 @@ def _make_interventions(
     for choice in todo:
         choice.intervention.when.support(case, because)
     shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
-    backing = printed.backing(card.id, *[choice.intervention.id for choice in shown])
+    backing = printed.backing(card, *[choice.intervention.id for choice in shown])
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         _table(card, case),
@@ -324,7 +331,7 @@ def _make_interventions(
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
-        backing.cited if card.cites else "",
+        backing.cited,
     ]
     summary = card.summary.say(case)
     if card.summary_names:
@@ -342,7 +349,7 @@ def _make_interventions(
         ]
         made["selectionBehavior"] = "any"
         case.offered[made["uuid"]] = offered
-    _add_links(made, card, printed, backing.links if card.cites else {})
+    _add_links(made, card, printed, backing.links)
     rows = set(backing.rows)
     for finding in because.values():
         if finding is not None:
@@ -580,7 +587,7 @@ def _make_order(
         guards = check_guards(guarded, case)
         if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
-    backing = printed.backing(card.id)
+    backing = printed.backing(card)
     paragraphs = [
         card.opening.say(case) if card.opening else "",
         f"**{order.name}**: {medicine.note}" if medicine and medicine.note else "",
@@ -589,7 +596,7 @@ def _make_order(
         _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
-        backing.cited if card.cites else "",
+        backing.cited,
     ]
     summary = f"{order.name}: {card.summary.say(case)}"
     if card.summary_names and guards:
@@ -602,7 +609,7 @@ def _make_order(
         made["suggestions"] = [_take_back(order.name, draft, case) for draft in drafts]
         made["selectionBehavior"] = "any"
     links = {medicine.lactmed.url: printed.lactmed[medicine.lactmed.url]} if medicine else {}
-    _add_links(made, card, printed, links | backing.links if card.cites else {})
+    _add_links(made, card, printed, links | backing.links)
     entry = {
         "fact": "orders",
         "value": order.key,
@@ -662,7 +669,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         for taken in medicines
     ]
     rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
-    _add_extension(made, case, [], rows, because, printed.backing(card.id).evidence)
+    _add_extension(made, case, [], rows, because, printed.backing(card).evidence)
     return made
 
 
@@ -695,8 +702,7 @@ def _make_data_needed(
     unread: list[str] = []
     if concerns is True:
         for ask in case.content.asks.values():
-            gates_allow = all(gate in ask.under for gate in case.closed_gates)
-            wanted = _wanted_by(ask, case) if gates_allow else []
+            wanted = _wanted_by(ask, case)
             if wanted:
                 rows += ask.rows
             # What another line of the card asks for already is not asked for again.
@@ -759,6 +765,8 @@ def _make_data_needed(
 
 def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     """The facts that one ask wants and that are not known."""
+    if not case.gates_let_through(ask.under):
+        return []
     if case.holds("ask", ask.why, ask.when, ask.unless) is not True:
         return []
     if ask.finding is not None and case.finding(ask.finding) is not None:

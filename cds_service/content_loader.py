@@ -57,10 +57,16 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     files.read_directory(shipped, overlay=False)
     if overlay is not None:
         files.read_directory(overlay, overlay=True)
-    _fill_parameters(files)
+    # These two first: what they say is put into the texts of all others.
+    first = {section: files.build(section) for section in ("units", "parameters")}
+    spoken_units = _spoken_units(first["units"].values())
+    files.fill_parameters(
+        {name: _say_parameter(each, spoken_units) for name, each in first["parameters"].items()}
+    )
     files.fill_assessments()
     sections: dict[str, Any] = {
-        section.replace("-", "_"): files.build(section) for section in SECTIONS
+        section.replace("-", "_"): first[section] if section in first else files.build(section)
+        for section in SECTIONS
     }
     addresses = _addresses(sections["systems"], files)
     content = Content(
@@ -68,6 +74,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
         codes=_code_sets(addresses, files),
         addresses=addresses,
         value_set_files=files.value_sets,
+        spoken_units=spoken_units,
         **sections,
     )
     _settle_units_and_answers(content, files)
@@ -86,20 +93,9 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     return content
 
 
-def _fill_parameters(files: ContentFiles) -> None:
-    """Put the parameters into the texts that name them."""
-    known_faults = files.faults.copy()  # those of these sections are told when all are built
-    units: dict[str, SpokenUnit] = {}
-    for kind in files.build("units").values():
-        units.update(_spoken_units(kind))
-    said = {
-        name: say_quantity(
-            each.value, None if each.unit == "1" else each.unit, each.decimals, units
-        )
-        for name, each in files.build("parameters").items()
-    }
-    files.faults = known_faults
-    files.fill_parameters(said)
+def _say_parameter(parameter: Parameter, units: dict[str, SpokenUnit]) -> str:
+    unit = None if parameter.unit == "1" else parameter.unit
+    return say_quantity(parameter.value, unit, parameter.decimals, units)
 
 
 def _make_templates(content: Content) -> None:
@@ -200,8 +196,6 @@ def _included_and_taken_out(
 
 
 def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
-    for kind in content.units.values():
-        content.spoken_units.update(_spoken_units(kind))
     yes_no = {"yes": AnswerSpec(label="yes"), "no": AnswerSpec(label="no")}
     for spec in content.facts.values():
         if spec.type in ("quantity", "number"):
@@ -280,22 +274,21 @@ def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, flo
     return {}
 
 
-def _spoken_units(kind: UnitKind) -> dict[str, SpokenUnit]:
-    """The units of a kind that have a label, with the unit beside each."""
-    spoken = {
-        unit: SpokenUnit(label, kind.decimals.get(unit)) for unit, label in kind.labels.items()
-    }
-    for unit, other in kind.beside.items():
-        (factor, offset), (others, others_offset) = (
-            _pair(kind.units[unit]),
-            _pair(kind.units[other]),
-        )
-        spoken[unit] = replace(
-            spoken[unit],
-            beside=spoken[other],
-            factor=factor / others,
-            offset=(offset - others_offset) / others,
-        )
+def _spoken_units(kinds: Iterable[UnitKind]) -> dict[str, SpokenUnit]:
+    """The units that have a label, with the unit beside each."""
+    spoken: dict[str, SpokenUnit] = {}
+    for kind in kinds:
+        for unit, label in kind.labels.items():
+            spoken[unit] = SpokenUnit(label, kind.decimals.get(unit))
+        for unit, other in kind.beside.items():
+            factor, offset = _pair(kind.units[unit])
+            others, others_offset = _pair(kind.units[other])
+            spoken[unit] = replace(
+                spoken[unit],
+                beside=spoken[other],
+                factor=factor / others,
+                offset=(offset - others_offset) / others,
+            )
     return spoken
 
 

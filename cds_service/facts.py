@@ -208,21 +208,23 @@ def read_facts(
     """
     at = now.timestamp()
     readings, problems = collect_readings(content, chart, now, time_zone)
-    _leave_out_other_births(content, readings, chart, at)
     recorded = readings.keys() | problems.keys()
     facts = content.not_recorded.copy()
     if not chart.is_whole:
         for spec in content.facts.values():
             if _is_unread(spec, chart):
                 facts[spec.id] = FactValue(spec, "not-available")
-    for fact_id in recorded:
-        facts[fact_id] = _combine(
-            content.facts[fact_id],
-            readings.get(fact_id, ()),
-            problems.get(fact_id, []),
-            chart,
-            at,
-        )
+
+    def combine(fact_id: str) -> None:
+        found, unusable = readings.get(fact_id, ()), problems.get(fact_id, [])
+        facts[fact_id] = _combine(content.facts[fact_id], found, unusable, chart, at)
+
+    if BIRTH in recorded:
+        combine(BIRTH)
+    born = facts.get(BIRTH)
+    _leave_out_other_births(content, readings, born.moment if born is not None else None)
+    for fact_id in recorded - {BIRTH}:
+        combine(fact_id)
     for spec in content.counting_facts:
         assert spec.counts is not None
         if spec.id in recorded or spec.counts in recorded:
@@ -231,14 +233,12 @@ def read_facts(
 
 
 def _leave_out_other_births(
-    content: Content, readings: dict[str, list[Reading]], chart: Chart, now: float
+    content: Content, readings: dict[str, list[Reading]], born: Moment | None
 ) -> None:
     """Of facts that are of this birth, leave out what was recorded of an earlier one."""
-    of_this = [spec for spec in content.facts_of_birth if spec.id in readings]
-    if not of_this:
-        return
-    born = _combine(content.facts[BIRTH], readings.get(BIRTH, ()), [], chart, now).moment
-    for spec in of_this:
+    for spec in content.facts_of_birth:
+        if spec.id not in readings:
+            continue
         for reading in readings[spec.id]:
             reading.still_so = False  # an old one that nobody has closed is not of this birth
         if born is not None:

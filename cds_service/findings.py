@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -102,17 +102,17 @@ class MotherCase:
         gates = self.content.gates.values()
         return [gate.id for gate in gates if self.finding(gate.finding) is True]
 
-    def as_gates_allow(self, card: Card) -> Card | None:
-        """A card as it is for her: with the words of the first closed gate; ``None`` for silence.
+    def gates_let_through(self, under: Container[str]) -> bool:
+        """Whether every gate that is closed for her is one of ``under``."""
+        return all(gate in under for gate in self.closed_gates)
 
-        Every gate that is closed must let it through.
-        """
-        gates = self.closed_gates
-        if not gates:
+    def as_gates_allow(self, card: Card) -> Card | None:
+        """A card with the words of the first gate that is closed for her; ``None`` for silence."""
+        if not self.closed_gates:
             return card
-        if not all(gate in card.under for gate in gates):
+        if not self.gates_let_through(card.under):
             return None
-        return self.content.cards_under[card.id, gates[0]]
+        return self.content.cards_under[card.id, self.closed_gates[0]]
 
     def assess(self, assessment: Assessment) -> list[Conclusion]:
         """Every line of an assessment. It is not assessable if none holds and some are unknown."""

@@ -2,8 +2,8 @@
 
 Each is one small change for the worse: a threshold or a curve a little lower or higher, a guard, an
 ``unless``, a ``held-back-by`` or a ``withheld-by`` gone, a gate always open, a card silent under a
-gate that lets it through. A vignette must notice. What none notices
-is a survivor: content that could be changed by mistake and nobody would see it.
+gate that lets it through. A vignette must notice. What none notices is a survivor: content that
+could be changed by mistake and nobody would see it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .conditions import Condition, FactCompares
 from .content import WITH_CONDITIONS, Content, Parameter, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
-WHOLE_UNITS = ("Cel", "min", "/min", "ms", "mmol/L", "mg/dL", "%", "wk", "/mL")
+DURATIONS = ("h", "d")  # of which a part of one counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:
         if isinstance(part, FactCompares) and part.parameter == parameter.id
     ]
     step = parameter.value * STEP
-    if parameter.unit in ("1", *WHOLE_UNITS):
+    if parameter.unit not in DURATIONS:
         step = max(1.0, step)
     for value in (parameter.value - step, parameter.value + step) if parts else ():
         name = f"parameter {parameter.id}: {parameter.value:g} -> {value:g}"

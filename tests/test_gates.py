@@ -7,12 +7,10 @@ gets a loss, or a plan of no milk, on top of what she has.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
-from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.content import Content
@@ -20,66 +18,28 @@ from cds_service.content_loader import load_content
 from cds_service.demo.ehr import example_request
 from cds_service.protocol import HOOKS
 from cds_service.settings import Settings
-from cds_service.vignettes import vignettes
+from cds_service.vignettes import Vignette
 
-from .mothers import NOW, birth, hook_request, observation
+from .fhir_servers import bundle
+from .mothers import NOW, Resource, birth, hook_request, observation, plan
+from .test_vignettes import EACH, client_of, fire, topics
 
-MOTHERS = vignettes()
-SERVICES = {hook: service for service, hook in HOOKS.items()}
 # What nobody says to a mother after a loss, wherever it stands in a word.
 UNSPOKEN = re.compile(r"nurs|feed|pump|infant|baby|supply|start|lactation", re.IGNORECASE)
 NO_PERSUASION = re.compile(r"supply|pump|start express|formula|latch", re.IGNORECASE)
 
 
-CLIENTS: dict[Any, FlaskClient] = {}
-
-
-def plus(content: Content, mother: Any, *records: dict[str, Any]) -> dict[str, Any]:
-    """A shipped mother's request, with records of hers behind all others."""
+def plus(content: Content, mother: Vignette, record: Resource) -> dict[str, Any]:
+    """A shipped mother's request, with a newest record behind all others."""
     request = example_request(content, mother)
-    patient = request["context"]["patientId"]
-    at = (mother.now - timedelta(minutes=5)).isoformat()
-    added = [
-        {
-            "resource": {
-                **record,
-                "id": f"added-{number}",
-                "status": "final",
-                "subject": {"reference": f"Patient/{patient}"},
-                "effectiveDateTime": at,
-            }
-        }
-        for number, record in enumerate(records)
-    ]
-    sent = request["prefetch"].get("motherObservations") or {"entry": []}
-    request["prefetch"]["motherObservations"] = {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "entry": [*sent.get("entry", []), *added],
+    added = {
+        **record,
+        "subject": {"reference": f"Patient/{mother.patient_id}"},
+        "effectiveDateTime": (mother.now - timedelta(minutes=5)).isoformat(),
     }
+    sent = (request["prefetch"]["motherObservations"] or {}).get("entry", [])
+    request["prefetch"]["motherObservations"] = bundle(*(e["resource"] for e in sent), added)
     return request
-
-
-def fact(name: str, answer: str) -> dict[str, Any]:
-    return {
-        "resourceType": "Observation",
-        "code": {"coding": [{"system": "urn:lactation-cds:fact", "code": name}]},
-        "valueCodeableConcept": {
-            "coding": [{"system": "urn:lactation-cds:answer", "code": answer}]
-        },
-    }
-
-
-def fired(
-    content: Content, settings: Settings, request: dict[str, Any], now: datetime
-) -> list[Any]:
-    """The cards of a request on its hook, over HTTP."""
-    key = (content.version, now)
-    if key not in CLIENTS:
-        CLIENTS[key] = create_app(settings, content, lambda: now).test_client()
-    answer = CLIENTS[key].post(f"/cds-services/{SERVICES[request['hook']]}", json=request)
-    assert answer.status_code == 200, answer.text
-    return list(answer.get_json()["cards"])
 
 
 def face_of(card: dict[str, Any]) -> str:
@@ -95,49 +55,43 @@ def face_of(card: dict[str, Any]) -> str:
     return "\n".join(read)
 
 
-def on_every_hook(request: dict[str, Any], mother: Any) -> list[dict[str, Any]]:
-    """The same chart on the hooks that look at a chart; those of orders as she has them."""
-    chart = [hook for hook in SERVICES if not hook.startswith("order")]
-    hooks = [mother.expected.hook] if mother.expected.hook.startswith("order") else chart
-    if mother.expected.hook.startswith("order"):
-        hooks = ["order-sign", "order-select"]
-    requests = []
-    for hook in hooks:
-        context = {**request["context"]}
+def cards_on_every_hook(
+    content: Content, settings: Settings, mother: Vignette, record: Resource
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Her cards with one record more, each with its hook and id: of orders, if she has some."""
+    request = plus(content, mother, record)
+    client = client_of(content, settings, mother)
+    for hook in HOOKS.values():
+        if hook.startswith("order") != mother.expected.hook.startswith("order"):
+            continue
+        context = {k: v for k, v in request["context"].items() if k != "selections"}
         if hook == "order-select":
             drafts = [e["resource"] for e in context["draftOrders"]["entry"]]
             context["selections"] = [f"{d['resourceType']}/{d['id']}" for d in drafts]
-        elif hook == "order-sign":
-            context.pop("selections", None)
-        requests.append({**request, "hook": hook, "context": context})
-    return requests
+        for card in fire(client, {**request, "hook": hook, "context": context}):
+            yield hook, card["source"]["topic"]["code"], card
 
 
-@pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
+@EACH
 def test_after_a_loss_every_card_is_silent_or_has_its_own_words(
-    content: Content, settings: Settings, mother: Any
+    content: Content, settings: Settings, mother: Vignette
 ) -> None:
-    request = plus(content, mother, fact("infant-outcome", "died"))
-    for each in on_every_hook(request, mother):
-        for card in fired(content, settings, each, mother.now):
-            name = card["source"]["topic"]["code"]
-            assert "loss" in content.cards[name].under, name
-            assert UNSPOKEN.findall(face_of(card).replace("lactation-cds", "")) == [], name
-            if name == "after-loss":
-                assert card["indicator"] == "info"
-                assert not each["hook"].startswith("order")
+    died = observation("infant-outcome", "died")
+    for hook, name, card in cards_on_every_hook(content, settings, mother, died):
+        assert "loss" in content.cards[name].under, name
+        assert UNSPOKEN.findall(face_of(card).replace("lactation-cds", "")) == [], name
+        if name == "after-loss":
+            assert card["indicator"] == "info"
+            assert not hook.startswith("order")
 
 
-@pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
+@EACH
 def test_with_a_plan_of_no_milk_nobody_persuades(
-    content: Content, settings: Settings, mother: Any
+    content: Content, settings: Settings, mother: Vignette
 ) -> None:
-    request = plus(content, mother, fact("feeding-plan", "none"))
-    for each in on_every_hook(request, mother):
-        for card in fired(content, settings, each, mother.now):
-            name = card["source"]["topic"]["code"]
-            assert "no-milk-wanted" in content.cards[name].under, name
-            assert NO_PERSUASION.findall(face_of(card)) == [], name
+    for _, name, card in cards_on_every_hook(content, settings, mother, plan("none")):
+        assert "no-milk-wanted" in content.cards[name].under, name
+        assert NO_PERSUASION.findall(face_of(card)) == [], name
 
 
 def test_a_card_that_is_added_later_is_silent_after_a_loss(
@@ -159,8 +113,7 @@ cards:
     )
     content = load_content(tmp_path)
     born = birth(hours=9)
-    living = fired(content, settings, hook_request(content, born), NOW)
-    assert "brand-new" in [card["source"]["topic"]["code"] for card in living]
+    client = create_app(settings, content, lambda: NOW).test_client()
+    assert "brand-new" in topics(fire(client, hook_request(content, born)))
     lost = observation("infant-outcome", "stillborn", 9)
-    bereaved = fired(content, settings, hook_request(content, born, lost), NOW)
-    assert [card["source"]["topic"]["code"] for card in bereaved] == ["after-loss"]
+    assert topics(fire(client, hook_request(content, born, lost))) == ["after-loss"]
