@@ -388,9 +388,11 @@ class Chart:
         """Let the draft orders refer to each other: to a Medication that was sent with them."""
         for entry in drafts:
             resource = entry.get("resource") if isinstance(entry, dict) else None
-            if not isinstance(resource, dict) or resource.get("resourceType") not in REFERRED_TO:
+            if not isinstance(resource, dict):
                 continue
-            kind = resource["resourceType"]
+            kind = resource.get("resourceType")
+            if not isinstance(kind, str) or kind not in REFERRED_TO:
+                continue
             if isinstance(entry.get("fullUrl"), str):
                 self._by_url[entry["fullUrl"]] = resource
             if isinstance(resource.get("id"), str):

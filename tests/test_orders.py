@@ -226,7 +226,15 @@ def test_an_order_need_not_be_a_draft(
 
 
 @pytest.mark.rule("call-orders")
-@pytest.mark.parametrize("bundle", [{}, {"entry": None}, {"entry": [3, {}, {"resource": []}]}])
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        {},
+        {"entry": None},
+        {"entry": [3, {}, {"resource": []}]},
+        {"entry": [{"resource": {"resourceType": kind, "id": "1"}} for kind in ([], {}, 3, None)]},
+    ],
+)
 def test_a_strange_bundle_of_orders_has_no_orders(
     client: FlaskClient, content: Content, valid: Valid, bundle: dict[str, Any]
 ) -> None:
