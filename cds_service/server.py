@@ -232,7 +232,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def run(self) -> None:
-        self.wsgi.extensions[AT_WORKER_START]()
+        if at_start := self.wsgi.extensions.get(AT_WORKER_START):
+            at_start()
         self.waiting = WaitingConnections(self.poller, self._end)
         super().run()
 

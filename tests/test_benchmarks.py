@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from requests import Session
@@ -31,6 +32,16 @@ def test_a_variant_shows_the_cards_of_the_service(name: str) -> None:
         )
     assert answer.status_code == 200
     assert [card["source"]["topic"]["code"] for card in answer.json()["cards"]] == CARDS
+
+
+def test_the_floor_answers_with_the_bytes_that_it_was_given(tmp_path: Path) -> None:
+    fixed = tmp_path / "answer.json"
+    fixed.write_bytes(b'{"cards": []}')
+    port, starting = free_port(), Retry(connect=10, backoff_factor=0.05)
+    with serving("benchmarks.floor", str(port), str(fixed), "1", "2"), Session() as session:
+        session.mount("http://", HTTPAdapter(max_retries=starting))
+        answer = session.post(f"http://127.0.0.1:{port}{SERVICE}", json={}, timeout=10)
+    assert (answer.status_code, answer.content) == (200, b'{"cards": []}')
 
 
 def test_an_answer_counts_if_it_has_all_cards_in_their_order_and_no_other() -> None:
