@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -135,7 +136,8 @@ class Reading(msgspec.Struct, gc=False):
     value: float | str
     moment: Moment
     record: Resource
-    site: str = ""  # what tells it from another at the same time
+    part: Resource | None = None  # of the record, where it is: the record, or a component
+    site: str = ""  # the infant that it is of, if it is one that is told apart
     still_so: bool = False  # it counts now, whenever it began
     spans: float = 0.0  # seconds that it is the total of
     rank: int = 0  # of what says it, such as when a birth was: the lower, the better
@@ -363,7 +365,7 @@ def _read_observation(
         elif spec.type in ("yes-no", "coded"):
             reading.still_so = "end" not in period
     if spec.combine == "sum":
-        reading.site = _side_of(resource, part)
+        reading.part = part
     return reading
 
 
@@ -468,10 +470,10 @@ _READERS: dict[str, _Reader] = {
 }
 
 
-def _side_of(resource: Resource, part: Resource) -> str:
+def _side_of(reading: Reading) -> str:
     """Which breast a record or its component is of, as far as it is said: to tell two apart."""
-    site = resource.get("bodySite")
-    code = member_of(part, "code")
+    site = reading.record.get("bodySite")
+    code = member_of(reading.part or {}, "code")
     text = code.get("text") if isinstance(code, dict) else None
     said = (_code_of(site), site.get("text") if isinstance(site, dict) else None, text)
     return "|".join(each for each in said if isinstance(each, str))
@@ -886,27 +888,13 @@ def _add_sessions(
     fact: FactValue, counted: list[Reading], before: list[Reading], now: float
 ) -> None:
     """What single sessions come to."""
-    seen: set[tuple[float, float | str, str, int]] = set()
-    parts: dict[tuple[int, float | str, str], int] = {}  # that are alike in one record
     total = latest = 0.0
     sessions: list[float] = []
     fact.references = _references_to(counted)
-    for reading in counted:
-        time = reading.moment.earliest
-        part = (id(reading.record), reading.value, reading.site)
-        parts[part] = parts.get(part, 0) + 1
-        key = (time, reading.value, reading.site, parts[part])
-        if key in seen:
-            fact.problems.append(Problem("it repeats another record", reading.reference, True))
-            continue
-        seen.add(key)
-        assert isinstance(reading.value, float)
-        total += reading.value
-        if sessions and sessions[-1] == time:
-            latest += reading.value
-        else:
-            latest = reading.value
-            sessions.append(time)
+    for time, together in groupby(counted, _earliest):
+        latest = sum(_amounts(list(together), fact.problems))
+        total += latest
+        sessions.append(time)
     fact.status = "known"
     measures = fact.measures
     fact.value = measures["latest"] = latest
@@ -927,6 +915,24 @@ def _add_sessions(
         if len(times) > 1:
             pairs = pairwise(times)
             measures["longest-gap"] = max(later - sooner for sooner, later in pairs)
+
+
+def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float]:
+    """The amounts of one time, without those of a record that is sent twice."""
+    seen: set[tuple[float, str, int]] = set()
+    alike: Counter[tuple[int, float, str]] = Counter()  # parts of one record
+    for reading in together:
+        amount = reading.value
+        assert isinstance(amount, float)
+        if len(together) > 1:  # seldom
+            part = (id(reading.record), amount, _side_of(reading))
+            alike[part] += 1
+            key = (amount, part[2], alike[part])
+            if key in seen:
+                problems.append(Problem("it repeats another record", reading.reference, True))
+                continue
+            seen.add(key)
+        yield amount
 
 
 def _close_the_day(fact: FactValue) -> None:
