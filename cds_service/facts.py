@@ -9,7 +9,8 @@ Which facts there are, the codes that mean them, their units and windows is data
   One that is refuted, or ruled out by the German certainty of a diagnosis, says nothing.
 - What is entered in error, cancelled, in the future, older than the fact's window, of another
   unit kind, a comparator such as ``<5 mL`` or plain text is not a value. It is kept as a
-  ``Problem``, so that a card can say why a record did not count.
+  ``Problem``, so that a card can say why a record did not count. An older record never stands in
+  for a newer one that could not be read, and a sum without all its records is no day's total.
 - The newest value wins. Two that differ within the fact's ``contradicts-within`` of each other
   make the fact ``conflicting``, which is not a value.
 - Of a birth, the most exact record wins: a time of delivery, a Procedure, a Condition; an Encounter
@@ -42,7 +43,7 @@ Status = Literal[
     "known",  # there is a value
     "not-recorded",  # the chart was read and holds nothing about it
     "stale",  # only values older than the window
-    "unusable",  # only records that are not a value
+    "unusable",  # records that are not a value, the newest or all of them
     "conflicting",  # values that contradict each other
     "not-available",  # the chart could not be read
 ]
@@ -50,6 +51,8 @@ Status = Literal[
 Resource = dict[str, Any]
 Specs = tuple["FactSpec", ...]
 
+OBSERVED_AT = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
+FARTHEST_OFFSET = 14 * HOUR  # that a time without one may be from UTC
 COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
@@ -86,6 +89,8 @@ class Problem:
     reason: str
     reference: str
     withdrawn: bool = False
+    moment: Moment | None = None  # when it may be of, as far as that can be read
+    has_value: bool = False  # an Observation that says something, and cannot be read
 
 
 class FactValue(msgspec.Struct):
@@ -105,6 +110,7 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+    unread: int = 0  # records of a sum that lie in its window and could not be read
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -272,10 +278,10 @@ def collect_readings(
                 withdrawn = (
                     isinstance(unusable, Withdrawn) or _status_of(resource) in WITHDRAWN_STATUSES
                 )
-                problem = Problem(str(unusable), reference_to(resource), withdrawn)
+                problem = _problem(str(unusable), resource, part, as_of, withdrawn)
                 problems.setdefault(spec.id, []).append(problem)
             except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError):
-                problem = Problem("could not be read", reference_to(resource))
+                problem = _problem("could not be read", resource, part, as_of)
                 problems.setdefault(spec.id, []).append(problem)
             else:
                 if spec.by_infant:
@@ -292,7 +298,7 @@ def collect_readings(
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
                 of_her = hers and not of_another
                 if "component" in resource:
-                    parts = _parts_of(content, kind, resource)
+                    parts = _parts_of(content, kind, resource, specs)
                     for part, its in parts:
                         read(read_record, of_her, resource, part, its)
                     # A panel has no value of its own; where nothing in it is known, that is said.
@@ -306,6 +312,37 @@ def collect_readings(
             if told is not None:
                 readings.setdefault(fact_id, []).append(told)
     return readings, problems
+
+
+def _problem(
+    reason: str, resource: Resource, part: Resource, as_of: AsOf, withdrawn: bool = False
+) -> Problem:
+    """Why a record does not count, and what it could hide if it is left out."""
+    moment = None if withdrawn else _about_when(resource, as_of)
+    says_something = (
+        resource["resourceType"] == "Observation"
+        and _has_value(part)
+        and not part.get("dataAbsentReason")
+        and _status_of(resource) in COUNTED_STATUSES
+    )
+    return Problem(reason, reference_to(resource), withdrawn, moment, says_something)
+
+
+def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
+    """When a record is of, also where its time has no offset: then within those that there are."""
+    for name in OBSERVED_AT:
+        written = resource.get(name)
+        if isinstance(written, dict):
+            written = written.get("end") or written.get("start")
+        moment = as_of.moment(written)
+        if moment is None and lacks_offset(written):
+            moment = parse_moment(written, UTC, UTC)
+            assert moment is not None
+            farthest = FARTHEST_OFFSET
+            return Moment(moment.earliest - farthest, moment.latest + farthest, moment.text)
+        if moment is not None:
+            return moment
+    return None
 
 
 def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes, Specs]) -> Specs:
@@ -323,15 +360,31 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
     return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
 
 
-def _parts_of(content: Content, kind: str, resource: Resource) -> list[tuple[Resource, Specs]]:
-    """The components that code for facts of their own."""
-    components = resource["component"]
-    return [
-        (component, specs)
-        for component in (components if isinstance(components, list) else ())
-        if isinstance(component, dict)
-        and (specs := content.facts_of_concept(component.get("code"), kind))
+def _parts_of(
+    content: Content, kind: str, resource: Resource, specs: Specs = ()
+) -> list[tuple[Resource, Specs]]:
+    """The components that code for facts of their own, or are left and right of one that adds up.
+
+    ``specs`` are the facts of the whole: where it has no value, each component with one is a part.
+    """
+    written = resource["component"]
+    components = [
+        each for each in (written if isinstance(written, list) else ()) if isinstance(each, dict)
     ]
+    parts = [
+        (component, its)
+        for component in components
+        if (its := content.facts_of_concept(component.get("code"), kind))
+    ]
+    adding = tuple(spec for spec in specs if spec.combine == "sum")
+    if parts or not adding or _has_value(resource):
+        return parts
+    return [(component, adding) for component in components if _is_told(component)]
+
+
+def _is_told(part: Resource) -> bool:
+    """Whether a component has a value, or says why it has none."""
+    return _has_value(part) or "dataAbsentReason" in part
 
 
 def _has_value(part: Resource) -> bool:
@@ -353,9 +406,7 @@ def _read_observation(
         raise Unusable("the value is said to be absent")
     if spec.type == "time":
         return _read_time(part, resource, as_of)
-    moment = _moment_of(
-        resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), as_of
-    )
+    moment = _moment_of(resource, OBSERVED_AT, as_of)
     reading = Reading(_VALUES[spec.type](content, spec, part), moment, resource)
     if "effectivePeriod" in resource:
         period = resource["effectivePeriod"]
@@ -684,7 +735,8 @@ def _combine(
             before.append(reading)
         else:
             vague = True
-            problems.append(Problem("its time is too vague for this", reading.reference))
+            reason = "its time is too vague for this"
+            problems.append(Problem(reason, reading.reference, moment=moment, has_value=True))
     if len(counted) > 1:
         counted.sort(key=_earliest)
     if len(before) > 1:
@@ -699,11 +751,15 @@ def _combine(
             fact.status = "not-available"
         return fact
     newest = counted[-1]
-    if spec.type == "time":
+    if spec.type != "time" and spec.combine != "sum" and _hides_a_newer(newest, problems, now):
+        fact.status = "unusable"
+        fact.references = _references_to([newest])
+    elif spec.type == "time":
         _settle_time(fact, counted, now)
     elif spec.by_infant:
         _settle_outcomes(fact, counted, chart.newborn_ids)
     elif spec.combine == "sum":
+        fact.unread = _unread_within(problems, oldest, now) if problems else 0
         _settle_sum(fact, counted, before, now)
     else:
         rivals = [
@@ -720,6 +776,35 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _hides_a_newer(
+    newest: Reading, problems: list[Problem], now: float, at_once: bool = False
+) -> bool:
+    """Whether what could not be read may be newer than the newest that could.
+
+    ``at_once`` also asks for what is of the same time, and for what has no value: a side of it.
+    """
+    since = newest.moment.latest
+    return any(
+        (problem.has_value or at_once)
+        and not problem.withdrawn
+        and problem.moment is not None
+        and (problem.moment.latest > since or (at_once and problem.moment.latest == since))
+        and problem.moment.earliest <= now + CLOCK_TOLERANCE
+        for problem in problems
+    )
+
+
+def _unread_within(problems: list[Problem], start: float, now: float) -> int:
+    """How many records that could not be read may be of this time."""
+    return sum(
+        not problem.withdrawn
+        and problem.moment is not None
+        and problem.moment.latest > start
+        and problem.moment.earliest <= now + CLOCK_TOLERANCE
+        for problem in problems
+    )
 
 
 def _earliest(reading: Reading) -> float:
@@ -840,9 +925,9 @@ def _vagueness(reading: Reading) -> tuple[int, int, float]:
 def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], now: float) -> None:
     """Sessions and their total.
 
-    Two records of one time are one session: their amounts add (left and right) unless they are
-    the same in amount and site, which is one record sent twice. A total of 12 h or more is no
-    session and never adds to them: the larger of it and of their sum is more complete.
+    Two records of one time are one session: their amounts add (left and right). A total of 12 h
+    or more is no session and never adds to them: the larger of it and of their sum is more
+    complete.
     """
     totals = [reading for reading in counted if reading.spans >= A_TOTAL_SPANS]
     if totals:
@@ -906,8 +991,12 @@ def _add_sessions(
     chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
     start = max(chain[0], now - fact.spec.window)
     measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)
-    if not fact.partly_read and measures["covered"] >= fact.spec.covered:
-        _close_the_day(fact)  # a partial day is not a low day
+    if fact.unread and _hides_a_newer(counted[-1], fact.problems, now, at_once=True):
+        del measures["latest"]  # it is not the latest, or not all of it
+    if fact.partly_read or fact.unread:
+        return  # a partial day is not a low day, and its gaps may be none
+    if measures["covered"] >= fact.spec.covered:
+        _close_the_day(fact)
     if all(reading.moment.exact for reading in counted):
         inside = [time for time in chain if time > now - fact.spec.window]
         preceding = chain[-len(inside) - 1 : -len(inside)]
@@ -918,8 +1007,14 @@ def _add_sessions(
 
 
 def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float]:
-    """The amounts of one time, without those of a record that is sent twice."""
-    seen: set[tuple[float, str, int]] = set()
+    """The amounts of one time, without those of a record that is sent twice.
+
+    Two records with ids of their own are left and right, also if they are alike: of one id there is
+    one record in a chart. Without an id, or with both sides in each, those that are alike count
+    once.
+    """
+    seen: set[tuple[str, float, str, int]] = set()
+    parts = Counter(id(reading.record) for reading in together)
     alike: Counter[tuple[int, float, str]] = Counter()  # parts of one record
     for reading in together:
         amount = reading.value
@@ -927,7 +1022,8 @@ def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float
         if len(together) > 1:  # seldom
             part = (id(reading.record), amount, _side_of(reading))
             alike[part] += 1
-            key = (amount, part[2], alike[part])
+            one_side = reading.reference if parts[id(reading.record)] == 1 else ""
+            key = (one_side, amount, part[2], alike[part])
             if key in seen:
                 problems.append(Problem("it repeats another record", reading.reference, True))
                 continue
@@ -962,7 +1058,9 @@ def _newer_count(reported: FactValue, recorded: FactValue) -> FactValue:
         and recorded.moment is not None
         and reported.moment.earliest >= recorded.moment.earliest
     ):
-        if reported.value == recorded.measure("count-so-far") and not recorded.partly_read:
+        if reported.value == recorded.measure("count-so-far") and not (
+            recorded.partly_read or recorded.unread
+        ):
             _close_the_day(recorded)
         return reported
     count = recorded.measure("count")

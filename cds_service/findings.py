@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
-from .facts import Facts
+from .facts import Facts, FactValue
 from .times import parse_moment
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class MotherCase:
     @cached_property
     def unread(self) -> list[str]:
         """What the record system did not give, of all that can change a card, in words."""
-        names: list[str] = []
+        names = [_say_unread(fact) for fact in self.facts.values() if fact.unread]
         chart = self.chart
         if chart.is_whole:
             return names
@@ -269,6 +269,15 @@ class MotherCase:
             for coding in codings if isinstance(codings, list) else ():
                 activities.update(self.content.activities.find(coding))
         return activities
+
+
+def _say_unread(fact: FactValue) -> str:
+    """How many records of a sum could not be read, and why."""
+    reasons = dict.fromkeys(
+        problem.reason for problem in fact.problems if not problem.withdrawn and problem.moment
+    )
+    many = "records" if fact.unread > 1 else "record"
+    return f"{fact.unread} {many} of {fact.spec.label} ({' and '.join(reasons)})"
 
 
 def _start_of_uuids(now: datetime) -> str:

@@ -74,6 +74,9 @@ class Figures(Protocol):
     def curve(self, curve_id: str, line: str) -> float | None: ...
 
 
+SO_FAR = "sum-so-far"  # the measure that is more if what could not be read is
+AT_LEAST = "at least "
+
 Say = Callable[[Figures], str]
 
 
@@ -122,9 +125,12 @@ def _sayer(name: str, content: Content) -> Say:
     kind = MEASURES[spec.measures_like][measure]
 
     def say_measure(figures: Figures) -> str:
-        number = figures.facts[fact_id].measure(measure)
+        fact = figures.facts[fact_id]
+        number = fact.measure(measure)
         if number is None:
             return NOT_RECORDED
+        if fact.unread and measure == SO_FAR:
+            return AT_LEAST + say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
         if kind == "duration":
             return say_duration(number)
         if kind == "number":
@@ -191,6 +197,8 @@ def _longest(name: str, content: Content) -> int:
         if kind is None:
             raise ValueError(f"the fact {fact_id} has no measure '{measure}'")
         longest = {"duration": LONGEST_DURATION, "number": LONGEST_NUMBER}
+        if measure == SO_FAR:
+            unit += len(AT_LEAST)
         return max(len(NOT_RECORDED), longest.get(kind, LONGEST_NUMBER + unit))
     labels = [len(answer.label) for answer in spec.answers.values()]
     return max(len(NOT_RECORDED), LONGEST_NUMBER + unit, *labels)
