@@ -134,6 +134,8 @@ def test_the_keyboard_is_enough(browser: webdriver.Chrome, demo: str) -> None:
         "/mothers/inhibited-letdown-smoker",
         "/mothers/inhibited-letdown-smoker/encounter",
         "/mothers/medicines/encounter",
+        "/handouts/",
+        "/handouts/hands-on-pumping+skin-to-skin-watched",
     ],
 )
 def test_nothing_sticks_out_at_390_pixels(browser: webdriver.Chrome, demo: str, path: str) -> None:
@@ -144,7 +146,10 @@ def test_nothing_sticks_out_at_390_pixels(browser: webdriver.Chrome, demo: str, 
     show(browser, 1000, 1000, "wide" + path.replace("/", "-"))
 
 
-def test_no_error_reaches_the_console(browser: webdriver.Chrome, demo: str) -> None:
-    browser.get(f"{demo}/mothers/inhibited-letdown-smoker/encounter")
+@pytest.mark.parametrize(
+    "path", ["/mothers/inhibited-letdown-smoker/encounter", "/handouts/relaxation"]
+)
+def test_no_error_reaches_the_console(browser: webdriver.Chrome, demo: str, path: str) -> None:
+    browser.get(demo + path)
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
