@@ -141,6 +141,7 @@ def test_the_keyboard_is_enough(browser: webdriver.Chrome, demo: str) -> None:
 def test_nothing_sticks_out_at_390_pixels(browser: webdriver.Chrome, demo: str, path: str) -> None:
     browser.get(demo + path)
     show(browser, 390, 1600, "narrow" + path.replace("/", "-"))
+    assert browser.find_element(By.TAG_NAME, "h1").text
     width = browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= 390
     show(browser, 1000, 1000, "wide" + path.replace("/", "-"))
