@@ -194,6 +194,17 @@ def all_too_old(facts: Facts) -> bool:
     return statuses - {"not-recorded", "not-available"} == {"stale"}
 
 
+def values_left_out(facts: Facts) -> Counter[str]:
+    """How many records say something that could not be read, by reason, as a log line writes it."""
+    told = {
+        (problem.reference, problem.reason)
+        for fact in facts.values()
+        for problem in fact.problems
+        if problem.has_value
+    }
+    return Counter(reason.replace(" ", "-").replace(",", "") for _, reason in told)
+
+
 def is_read(content: Content, resource: Resource) -> bool:
     """Whether anything could be read of a record: an Observation or Procedure, by its codes."""
     kind = resource["resourceType"]

@@ -129,7 +129,7 @@ def _sayer(name: str, content: Content) -> Say:
         number = fact.measure(measure)
         if number is None:
             return NOT_RECORDED
-        if fact.unread and measure == SO_FAR:
+        if (fact.unread or fact.partly_read) and measure == SO_FAR:
             return AT_LEAST + say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
         if kind == "duration":
             return say_duration(number)

@@ -86,6 +86,34 @@ def test_each_call_is_a_line_of_json_with_its_request_id(
     assert (line["sent"], line["fetched"]) == (len(content.prefetch_templates), 0)
 
 
+def test_values_that_could_not_be_read_are_counted_by_reason(
+    service: Running, content: Content
+) -> None:
+    """In the line and as a metric: an operator sees that a whole feed lacks offsets."""
+    request = present(content)
+    milk = [
+        entry["resource"]
+        for entry in request["prefetch"]["milkExpression"]["entry"]
+        if entry["resource"]["code"]["coding"][0]["code"] == "expressed-milk-volume"
+    ]
+    for record in milk[:3]:
+        record["effectiveDateTime"] = record["effectiveDateTime"][:19]
+    milk[3]["valueQuantity"] = {"value": 40, "unit": CANARY}
+    milk[4]["valueString"] = f"{CANARY} mL"
+    del milk[4]["valueQuantity"]
+    request_id = str(uuid.uuid4())
+    post(service, request, **{"X-Request-ID": request_id})
+    (line,) = [line for line in service.lines() if line.get("request_id") == request_id]
+    assert line["left_out"] == {
+        "its-time-has-no-offset": 3,
+        "its-unit-is-of-another-kind": 1,
+        "its-value-is-plain-text-which-is-not-read": 1,
+    }
+    text = requests.get(f"{service.address}/metrics", timeout=5).text
+    assert 'cds_records_left_out_total{reason="its-time-has-no-offset"} 3.0' in text
+    assert CANARY not in text + service.log.read_text()
+
+
 def test_a_line_tells_feedback_that_was_refused_and_why(service: Running) -> None:
     """And nothing of what was sent."""
     told = {"card": str(uuid.uuid4()), "outcome": CANARY}
