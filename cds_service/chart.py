@@ -36,7 +36,7 @@ READ = (
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
     *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
     *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
-    *("relationship", "partOf", "issue"),
+    *("relationship", "active", "partOf", "issue"),
 )
 
 
@@ -494,6 +494,12 @@ class Chart:
         """The ids of her infants, as far as anything links them to her."""
         return self._infant_ids
 
+    def leave_out_children(self, ids: set[str]) -> None:
+        """Take children that are linked to her, and are no infants, for others from now on."""
+        self._infant_ids -= ids
+        for kind, resources in self._infants.items():
+            self._infants[kind] = [each for each in resources if self._subject(each) not in ids]
+
     def infant_of(self, resource: Resource) -> str:
         """The id of the infant that a record is about, by its subject or focus; else empty."""
         subject = self._subject(resource)
@@ -585,6 +591,8 @@ def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
 
 def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
     """What names the mother in a RelatedPerson of a newborn; nothing, if it is not its mother."""
+    if related.get("active") is False:
+        return
     if MOTHERS & _codes_in(related.get("relationship")):
         yield from _identifiers_of(related)
         yield "", f"RelatedPerson/{related.get('id')}"

@@ -16,7 +16,7 @@ What can be written::
     {recorded: delivery-time}                     there is a value within the fact's window
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
-    {conflicting: infant-outcome}                 records of it contradict each other
+    {unclear: infant-outcome}                     records of it contradict each other, or cannot be read
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
     {ordered: lactation-consult}                  asked for already, or done
@@ -246,11 +246,14 @@ class Mentioned(OfFact):
 
 
 @dataclass(slots=True)
-class Conflicting(OfFact):
-    """Whether records of a fact contradict each other; never itself unknown."""
+class Unclear(OfFact):
+    """Whether the newest records of a fact contradict each other, or cannot be read.
+
+    Never itself unknown.
+    """
 
     def test(self, case: Case) -> Truth:
-        return case.facts[self.fact].status == "conflicting"
+        return case.facts[self.fact].status in ("conflicting", "unusable")
 
 
 @dataclass(slots=True)
@@ -343,7 +346,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "finding": FindingHolds,
     "recorded": Recorded,
     "mentioned": Mentioned,
-    "conflicting": Conflicting,
+    "unclear": Unclear,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,

@@ -60,6 +60,7 @@ BIRTHS_AGREE_WITHIN = 6 * HOUR
 BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
 TO_THE_HOUR = 2 * HOUR  # a birth that is known to lie within this is known to the hour
 BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, where there is only the date of its being recorded
+INFANT_FOR = 365 * DAY  # a linked child who was born before is an older one
 A_TOTAL_SPANS = 12 * HOUR  # an Observation over this or more is no session
 A_TOTAL_ENDS_WITHIN = 2 * HOUR  # more than its window, as a ward's day is counted
 BIRTH = "delivery-time"  # the facts that a newborn's own record tells too
@@ -132,7 +133,8 @@ MEASURES: dict[str, dict[str, str]] = {
         "covered": "duration",  # seconds of the window that records span
     },
     "time": {"hours": "number", "days": "number"},  # since then
-    "infants": {"lost": "number"},  # how many of them
+    # How many of them are lost, and how long ago the last was.
+    "infants": {"lost": "number", "held": "duration"},
 }
 
 
@@ -274,6 +276,8 @@ def collect_readings(
     as_of = AsOf(now.timestamp(), zone, time_zone)
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
+    older = _older_children(chart, as_of)
+    chart.leave_out_children(older)
 
     def read(
         read_record: _Reader, of_her: bool, resource: Resource, part: Resource, specs: Specs
@@ -308,6 +312,8 @@ def collect_readings(
                 # ``focus``, or for the infant; one about the mother never for an infant.
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
                 of_her = hers and not of_another
+                if of_another and older and chart.infant_of(resource) in older:
+                    continue
                 if "component" in resource:
                     parts = _parts_of(content, kind, resource, specs)
                     for part, its in parts:
@@ -323,6 +329,13 @@ def collect_readings(
             if told is not None:
                 readings.setdefault(fact_id, []).append(told)
     return readings, problems
+
+
+def _older_children(chart: Chart, as_of: AsOf) -> set[str]:
+    """The ids of linked children who were born too long ago to be of the birth that is judged."""
+    born = ((child["id"], birth_of_newborn(child, as_of)) for child in chart.newborns())
+    before = as_of.now - INFANT_FOR
+    return {child for child, birth in born if birth is not None and birth.moment.latest < before}
 
 
 def _problem(
@@ -465,8 +478,7 @@ def _read_condition(
         if not active:
             raise
         # So now, since nobody knows when: any record with a time is newer.
-        written = datetime.fromtimestamp(as_of.now, UTC).isoformat()
-        moment = Moment(-math.inf, as_of.now, written)
+        moment = Moment(-math.inf, as_of.now, "")
     so = not ended or spec.ever
     return Reading("yes" if so else "no", moment, resource, still_so=active)
 
@@ -768,7 +780,7 @@ def _combine(
     elif spec.type == "time":
         _settle_time(fact, counted, now)
     elif spec.by_infant:
-        _settle_outcomes(fact, counted, chart.newborn_ids)
+        _settle_outcomes(fact, counted, chart.newborn_ids, now)
     elif spec.combine == "sum":
         fact.unread = _unread_within(problems, oldest, now) if problems else 0
         _settle_sum(fact, counted, before, now)
@@ -866,7 +878,9 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
             fact.measures["hours"] = since / HOUR
 
 
-def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]) -> None:
+def _settle_outcomes(
+    fact: FactValue, counted: list[Reading], newborns: set[str], now: float
+) -> None:
     """How it went for each infant, and so for all: alive if one lives.
 
     Records that name no infant are of the only one; of several infants, a diagnosis (a stillbirth
@@ -893,6 +907,9 @@ def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]
     fact.status = "known"
     fact.value = lost[-1] if len(lost) == len(outcomes) else LIVING
     fact.measures["lost"] = float(len(lost) + _is_of_another(unnamed, by_infant))
+    if lost:
+        last = max(each.moment.latest for each in counted if each.value in (STILLBORN, DIED))
+        fact.measures["held"] = max(0.0, now - last)
 
 
 def _is_of_another(unnamed: list[Reading], by_infant: dict[str, list[Reading]]) -> bool:

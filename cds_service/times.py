@@ -98,8 +98,11 @@ def say_duration(seconds: float) -> str:
 def say_ago(moment: Moment, now: float) -> str:
     """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``3 d ago``.
 
-    It is the same wherever the record was written; one without a time of day gives its date.
+    It is the same wherever the record was written; one without a time of day gives its date, and
+    one without a date says so.
     """
+    if not moment.text:
+        return "no date"
     if not moment.exact:
         return say_time(moment.text)
     seconds = max(0.0, now - moment.earliest)

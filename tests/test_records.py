@@ -31,6 +31,7 @@ from .mothers import (
     average,
     birth,
     hook_request,
+    inhibited,
     medicine,
     milk,
     observation,
@@ -309,6 +310,7 @@ def stay(whole: str) -> dict[str, Any]:
     }
 
 
+OLDER = {"resourceType": "Patient", "id": BABY, "birthDate": "2022-01-10"}
 LINK = {"other": {"reference": "RelatedPerson/rp"}, "type": "seealso"}
 SAME = {"other": {"reference": f"Patient/{BABY}"}, "type": "seealso"}
 
@@ -321,6 +323,8 @@ SAME = {"other": {"reference": f"Patient/{BABY}"}, "type": "seealso"}
         ([SHE | {"link": [LINK]}, related("NMTH")], True),
         ([stay("Encounter/encounter-1")], True),  # hers, by the context of the hook
         ([SHE, related("FTH", identifier=MRN)], False),
+        ([SHE, related(identifier=MRN, active=False)], False),
+        ([SHE, related(identifier=MRN), OLDER], False),
         ([SHE, related(identifier=[{"value": "M-1"}])], False),  # a number without a system
         ([SHE, related()], False),
         ([SHE | {"link": [SAME]}], False),  # that says that both are one person
@@ -337,6 +341,21 @@ def test_records_of_a_newborn_count_when_something_links_it_to_her(
     request["prefetch"]["conditions"] = bundle(*sent)
     cards = told(client.post(VIEW, json=request).get_json()["cards"])
     assert ("pacifier" in cards.get("supply-risk-factors", "")) is linked
+
+
+@pytest.mark.parametrize(("born", "lost"), [("2022-01-10", False), ("2026-01-10", True)])
+def test_only_the_death_of_an_infant_of_this_birth_is_a_loss(
+    client: FlaskClient, content: Content, born: str, lost: bool
+) -> None:
+    """An older child may have died yesterday, and the newborn needs her milk."""
+    request = hook_request(content, *inhibited())
+    child = {"resourceType": "Patient", "id": BABY, "birthDate": born}
+    child["deceasedDateTime"] = "2026-01-14"
+    request["prefetch"]["patient"] = SHE
+    request["prefetch"]["conditions"] = bundle(related(identifier=MRN), child)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("inhibited-letdown" in cards) is not lost
+    assert ("after-loss" in cards) is lost
 
 
 def test_a_birth_is_known_by_the_newborns_own_record(content: Content) -> None:
