@@ -138,7 +138,7 @@ def create_app(
             )
             mark("evaluate")
             ledger.keep(answered.shown, audience, service_id, content.version, now)
-            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
+            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch.keys()))
             if chart.left_out:
                 note(left_out=dict(chart.left_out))
             return _json(answered.body)

@@ -128,7 +128,7 @@ class MedicineIndex:
         """The medicines that are being ordered for her, each once; other orders are passed over."""
         found: dict[str, TakenMedicine] = {}
         for order in orders:
-            if order.get("resourceType") != "MedicationRequest" or not chart.is_hers(order):
+            if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
                 continue
             reference = reference_to(order)
             for medicine in self._medicines_of(order, chart):

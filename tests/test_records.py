@@ -170,6 +170,26 @@ def test_another_base_is_hers_where_the_client_lists_it(content: Content, tmp_pa
         assert ("lactation-consult" in told(cards)) is known  # for little milk
 
 
+def test_without_a_server_the_first_base_of_hers_counts_and_no_other(
+    client: FlaskClient, content: Content
+) -> None:
+    """Two servers have two patients of one id."""
+    sent = [birth(123), plan("pump"), *SESSIONS]
+    one, two = "https://one.example.org/r4", "https://two.example.org/r4"
+    alone = hook_request(content, *sent[:2], *(on(one, each) for each in SESSIONS))
+    mixed = hook_request(
+        content, *sent[:2], *(on((one, two)[n % 2], each) for n, each in enumerate(SESSIONS))
+    )
+    assert "another FHIR server" not in client.post(VIEW, json=alone).text
+    said = client.post(VIEW, json=mixed).text
+    assert "milk expression and letdown (4 whose subject is on another FHIR server)" in said
+    # A reference to someone else says nothing of her server.
+    baby = milk(10, 1, id="0") | {"subject": {"reference": f"{two}/Patient/another"}}
+    others_first = hook_request(content, baby, *sent[:2], *(on(one, each) for each in SESSIONS))
+    said = client.post(VIEW, json=others_first).text
+    assert "milk expression and letdown (1 whose subject is on another FHIR server)" in said
+
+
 def test_milk_that_was_sent_and_not_used_is_not_no_milk(
     client: FlaskClient, content: Content
 ) -> None:
@@ -224,6 +244,8 @@ COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReferenc
         [by_reference("Medication/m1/_history/3"), KNOWN],
         [by_reference(f"{BASE_OF_HERS}/Medication/m1"), KNOWN],
         [by_reference(UUID), (UUID, KNOWN)],
+        [by_reference(UUID.upper()), (UUID, KNOWN)],
+        [by_reference(UUID), (UUID.replace("a", "A"), KNOWN)],
         [by_reference(OF_ANOTHER), (OF_ANOTHER, KNOWN)],
         [by_reference("#m1", contained=[KNOWN])],
         [by_reference("Medication/m1"), medication(ingredient=[INGREDIENT])],
