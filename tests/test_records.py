@@ -231,6 +231,56 @@ def by_reference(reference: str, **members: Any) -> dict[str, Any]:
     return medicine(medicationReference={"reference": reference}, **members)
 
 
+NDC = {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.69", "code": "00000-1111"}]}
+LOCAL = {"coding": [{"system": "https://x.example/drugs", "code": "M|7"}]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "called"),
+    [
+        (medicine(medicationCodeableConcept=NDC), "code 00000-1111 (ndc)"),
+        (medicine(medicationCodeableConcept=LOCAL), "code M 7 (https://x.example/drugs)"),
+        (by_reference("Medication/unsent"), "Medication/unsent"),
+        (by_reference("https://x.example/Medication/9"), "https://x.example/Medication/9"),
+        (medicine(medicationCodeableConcept={"coding": [3]}), "A medicine without a name"),
+    ],
+)
+def test_a_medicine_without_a_name_is_called_by_what_was_sent(
+    client: FlaskClient, content: Content, sent: dict[str, Any], called: str
+) -> None:
+    """No search for it is offered, and nothing soothing said."""
+    request = hook_request(content, *average(), sent, fhirServer=BASE_OF_HERS)
+    cards = client.post(VIEW, json=request).get_json()["cards"]
+    (card,) = [c for c in cards if c["source"]["topic"]["code"] == "medicines-and-milk"]
+    assert card["summary"] == f"LactMed on her medicines: {called}"
+    assert f"| {called} | Could not be looked up | no name was sent |" in card["detail"]
+    assert "term=" not in str(card)
+    assert "Most medicines are compatible" not in card["detail"]
+    request = order_request(content, sent)
+    (card,) = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
+    assert card["summary"].startswith(f"{called}: not identified")
+
+
+@pytest.mark.parametrize(
+    ("beside", "soothing"),
+    [
+        (None, True),
+        ({"text": "Paracetamol 500 mg"}, True),
+        ({"text": "Citalopram"}, False),  # known, and its record is not read yet
+        ({"text": "Somnolux forte"}, False),
+        (NDC, False),
+    ],
+)
+def test_nothing_soothing_stands_beside_a_medicine_that_is_not_read(
+    client: FlaskClient, content: Content, beside: Any, soothing: bool
+) -> None:
+    sent = [medicine(medicationCodeableConcept={"text": "Ibuprofen 400 mg"})]
+    sent += [] if beside is None else [medicine(medicationCodeableConcept=beside)]
+    request = hook_request(content, *average(), *sent)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("Most medicines are compatible" in cards["medicines-and-milk"]) is soothing
+
+
 OF_ANOTHER = "https://x.example/Medication/9"
 KNOWN = medication(code=PSEUDOEPHEDRINE)
 INGREDIENT, ITEM = {"itemCodeableConcept": PSEUDOEPHEDRINE}, {"reference": "Medication/m2"}
