@@ -141,7 +141,7 @@ def create_app(
             )
             mark("evaluate")
             ledger.keep(answered.shown, audience, service_id, content.version, now)
-            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
+            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch.keys()))
             if left_out := chart.left_out + values_left_out(answered.facts):
                 note(left_out=dict(left_out))
             return _json(answered.body)

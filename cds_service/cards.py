@@ -638,7 +638,9 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     lines = ["| Medicine | For milk and baby | LactMed |", "|---|---|---|"]
     for taken in medicines:
         name = taken.name + _how_matched(taken)
-        if taken.medicine is None:
+        if not taken.named:
+            lines.append(f"| {name} | Could not be looked up | no name was sent |")
+        elif taken.medicine is None:
             lines.append(f"| {name} | Not in our list | [search by name]({taken.url}) |")
         else:
             record = taken.medicine.lactmed
@@ -647,7 +649,8 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
             lines.append(f"| {name} | {said} | {link} |")
     lowering = [_lowering(m.medicine) for m in medicines if m.medicine and m.has("lowers-supply")]
     summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
-    opening = card.opening.say(case) if card.opening else ""
+    all_read = all(taken.is_read for taken in medicines)
+    opening = card.opening.say(case) if card.opening and all_read else ""
     if lowering:
         opening = f"May lower milk supply: {'; '.join(lowering)}."
     paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
@@ -657,6 +660,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     links = {
         taken.url: printed.lactmed.get(taken.url) or _link(f"LactMed: {taken.name}", taken.url)
         for taken in medicines
+        if taken.url is not None
     }
     _add_links(made, card, printed, links)
     because = [

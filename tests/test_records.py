@@ -171,6 +171,26 @@ def test_another_base_is_hers_where_the_client_lists_it(content: Content, tmp_pa
         assert ("lactation-consult" in told(cards)) is known  # for little milk
 
 
+def test_without_a_server_the_first_base_of_hers_counts_and_no_other(
+    client: FlaskClient, content: Content
+) -> None:
+    """Two servers have two patients of one id."""
+    sent = [birth(123), plan("pump"), *SESSIONS]
+    one, two = "https://one.example.org/r4", "https://two.example.org/r4"
+    alone = hook_request(content, *sent[:2], *(on(one, each) for each in SESSIONS))
+    mixed = hook_request(
+        content, *sent[:2], *(on((one, two)[n % 2], each) for n, each in enumerate(SESSIONS))
+    )
+    assert "another FHIR server" not in client.post(VIEW, json=alone).text
+    said = client.post(VIEW, json=mixed).text
+    assert "milk expression and letdown (4 whose subject is on another FHIR server)" in said
+    # A reference to someone else says nothing of her server.
+    baby = milk(10, 1, id="0") | {"subject": {"reference": f"{two}/Patient/another"}}
+    others_first = hook_request(content, baby, *sent[:2], *(on(one, each) for each in SESSIONS))
+    said = client.post(VIEW, json=others_first).text
+    assert "milk expression and letdown (1 whose subject is on another FHIR server)" in said
+
+
 def test_milk_that_was_sent_and_not_used_is_not_no_milk(
     client: FlaskClient, content: Content
 ) -> None:
@@ -212,6 +232,56 @@ def by_reference(reference: str, **members: Any) -> dict[str, Any]:
     return medicine(medicationReference={"reference": reference}, **members)
 
 
+NDC = {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.69", "code": "00000-1111"}]}
+LOCAL = {"coding": [{"system": "https://x.example/drugs", "code": "M|7"}]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "called"),
+    [
+        (medicine(medicationCodeableConcept=NDC), "code 00000-1111 (ndc)"),
+        (medicine(medicationCodeableConcept=LOCAL), "code M 7 (https://x.example/drugs)"),
+        (by_reference("Medication/unsent"), "Medication/unsent"),
+        (by_reference("https://x.example/Medication/9"), "https://x.example/Medication/9"),
+        (medicine(medicationCodeableConcept={"coding": [3]}), "A medicine without a name"),
+    ],
+)
+def test_a_medicine_without_a_name_is_called_by_what_was_sent(
+    client: FlaskClient, content: Content, sent: dict[str, Any], called: str
+) -> None:
+    """No search for it is offered, and nothing soothing said."""
+    request = hook_request(content, *average(), sent, fhirServer=BASE_OF_HERS)
+    cards = client.post(VIEW, json=request).get_json()["cards"]
+    (card,) = [c for c in cards if c["source"]["topic"]["code"] == "medicines-and-milk"]
+    assert card["summary"] == f"LactMed on her medicines: {called}"
+    assert f"| {called} | Could not be looked up | no name was sent |" in card["detail"]
+    assert "term=" not in str(card)
+    assert "Most medicines are compatible" not in card["detail"]
+    request = order_request(content, sent)
+    (card,) = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
+    assert card["summary"].startswith(f"{called}: not identified")
+
+
+@pytest.mark.parametrize(
+    ("beside", "soothing"),
+    [
+        (None, True),
+        ({"text": "Paracetamol 500 mg"}, True),
+        ({"text": "Citalopram"}, False),  # known, and its record is not read yet
+        ({"text": "Somnolux forte"}, False),
+        (NDC, False),
+    ],
+)
+def test_nothing_soothing_stands_beside_a_medicine_that_is_not_read(
+    client: FlaskClient, content: Content, beside: Any, soothing: bool
+) -> None:
+    sent = [medicine(medicationCodeableConcept={"text": "Ibuprofen 400 mg"})]
+    sent += [] if beside is None else [medicine(medicationCodeableConcept=beside)]
+    request = hook_request(content, *average(), *sent)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("Most medicines are compatible" in cards["medicines-and-milk"]) is soothing
+
+
 OF_ANOTHER = "https://x.example/Medication/9"
 KNOWN = medication(code=PSEUDOEPHEDRINE)
 INGREDIENT, ITEM = {"itemCodeableConcept": PSEUDOEPHEDRINE}, {"reference": "Medication/m2"}
@@ -225,6 +295,8 @@ COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReferenc
         [by_reference("Medication/m1/_history/3"), KNOWN],
         [by_reference(f"{BASE_OF_HERS}/Medication/m1"), KNOWN],
         [by_reference(UUID), (UUID, KNOWN)],
+        [by_reference(UUID.upper()), (UUID, KNOWN)],
+        [by_reference(UUID), (UUID.replace("a", "A"), KNOWN)],
         [by_reference(OF_ANOTHER), (OF_ANOTHER, KNOWN)],
         [by_reference("#m1", contained=[KNOWN])],
         [by_reference("Medication/m1"), medication(ingredient=[INGREDIENT])],

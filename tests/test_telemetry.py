@@ -32,6 +32,7 @@ from cds_service.vignettes import vignettes
 from .mothers import NOW, hook_request
 from .processes import connected, free_port, started
 from .test_caller import BASE, VIEW, clients_file
+from .test_orders import draft, order_request
 
 # Planted in requests; none of it may come out anywhere but in the cards.
 CANARY = "canary-7f3a"
@@ -112,6 +113,29 @@ def test_values_that_could_not_be_read_are_counted_by_reason(
     text = requests.get(f"{service.address}/metrics", timeout=5).text
     assert 'cds_records_left_out_total{reason="its-time-has-no-offset"} 3.0' in text
     assert CANARY not in text + service.log.read_text()
+
+
+def test_keys_that_are_not_listed_and_orders_of_others_are_counted(
+    service: Running, content: Content
+) -> None:
+    """By number: a name of a key is whatever was sent."""
+    request = order_request(content, draft("ibuprofen", subject={"reference": f"Patient/{CANARY}"}))
+    request["prefetch"] |= {CANARY: None, "pumping": {"resourceType": "Bundle"}}
+    request_id = str(uuid.uuid4())
+    answer = requests.post(
+        f"{service.address}/cds-services/lactation-order-sign",
+        json=request,
+        headers={"X-Request-ID": request_id},
+        timeout=5,
+    )
+    assert answer.status_code == 200
+    (line,) = [line for line in service.lines() if line.get("request_id") == request_id]
+    assert line["unknown"] == 2
+    assert line["left_out"] == {"another-patient": 1}
+    metrics = requests.get(f"{service.address}/metrics", timeout=5).text
+    assert 'cds_prefetch_keys_total{way="unknown"} 2.0' in metrics
+    assert 'cds_records_left_out_total{reason="another-patient"} 1.0' in metrics
+    assert CANARY not in service.log.read_text() + metrics
 
 
 def test_a_line_tells_feedback_that_was_refused_and_why(service: Running) -> None:
