@@ -22,6 +22,7 @@ What can be written::
     {ordered: lactation-consult}                  asked for already, or done
     {allergic: domperidone}                       by her list of allergies, if medicines are on it
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
+    {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one effect
                                                   (lowers-supply), or one medicine by its id
     {all: [...]}, {any: [...]}, {not: ...}
@@ -30,6 +31,7 @@ What can be written::
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,6 +46,8 @@ Because = dict[tuple[str, str], str | None]
 
 class Case(Protocol):
     """What a condition may ask about a mother."""
+
+    jurisdiction: str
 
     @property
     def facts(self) -> Mapping[str, FactValue]: ...
@@ -334,6 +338,16 @@ class Licensed(Condition):
         return case.licensed(self.medicine)
 
 
+@dataclass(slots=True)
+class Jurisdiction(Condition):
+    """Whether the service works in one of these countries (ISO 3166-1, two letters)."""
+
+    countries: frozenset[str]
+
+    def test(self, case: Case) -> Truth:
+        return case.jurisdiction in self.countries
+
+
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at-least": operator.ge,
     "above": operator.gt,
@@ -376,6 +390,13 @@ def compile_condition(written: Any) -> Condition:
     for kind, make in _OF_ONE_NAME.items():
         if keys == {kind}:
             return make(_text(written[kind]))
+    if keys == {"jurisdiction"}:
+        countries = written["jurisdiction"]
+        countries = countries if isinstance(countries, list) else [countries]
+        for country in countries:
+            if not re.fullmatch("[A-Z]{2}", _text(country)):
+                raise ValueError(f"a country has two letters, such as US, not {country!r}")
+        return Jurisdiction(frozenset(countries))
     if keys == {"known"}:
         fact, _, measure = _text(written["known"]).partition(".")
         return Known(fact, measure or "value")

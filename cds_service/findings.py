@@ -107,12 +107,20 @@ class MotherCase:
         return all(gate in under for gate in self.closed_gates)
 
     def as_gates_allow(self, card: Card) -> Card | None:
-        """A card with the words of the first gate that is closed for her; ``None`` for silence."""
-        if not self.closed_gates:
-            return card
-        if not self.gates_let_through(card.under):
-            return None
-        return self.content.cards_under[card.id, self.closed_gates[0]]
+        """A card as it is for her: its words, or those of the first gate that is closed.
+
+        ``None`` for silence.
+        """
+        gate = ""
+        if self.closed_gates:
+            if not self.gates_let_through(card.under):
+                return None
+            gate = self.closed_gates[0]
+            card = self.content.cards_under[card.id, gate]
+        for place, words in enumerate(card.worded):
+            if self.holds("words of", card.title, words.when, None) is True:
+                return self.content.cards_worded[card.id, gate, place]
+        return card
 
     def assess(self, assessment: Assessment) -> list[Conclusion]:
         """Every line of an assessment. It is not assessable if none holds and some are unknown."""

@@ -56,6 +56,8 @@ def test_not_all_is_any_not(truths: list[Truth]) -> None:
         "letdown-sensation",
         {"fact": "letdown-sensation"},
         {"fact": "letdown-sensation", "is": True},
+        {"jurisdiction": "us"},
+        {"jurisdiction": ["GB", "Ireland"]},
         {"fact": "pump-sessions-24h", "below": True},
         {"fact": "pump-sessions-24h", "under": 8},
         {"fact": "pump-sessions-24h", "below": 8, "above": 2},
