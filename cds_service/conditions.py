@@ -16,7 +16,7 @@ What can be written::
     {recorded: delivery-time}                     there is a value within the fact's window
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
-    {unclear: infant-outcome}                     records of it contradict each other, or cannot be read
+    {unclear: infant-outcome}                     records contradict each other, or cannot be read
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
     {ordered: lactation-consult}                  asked for already, or done
