@@ -19,6 +19,9 @@ What can be written::
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
+    {newest: stimulant-use, within: 14 d}         its newest record is no older
+    {began: varicella, around: delivery-time, before: 5 d, after: 2 d}   it may have begun so long
+                                                  before until so long after
     {ordered: lactation-consult}                  asked for already, or done
     {allergic: domperidone}                       by her list of allergies, if medicines are on it
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
@@ -34,6 +37,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from .facts import FactValue
@@ -48,6 +52,7 @@ class Case(Protocol):
     """What a condition may ask about a mother."""
 
     jurisdiction: str
+    now: datetime
 
     @property
     def facts(self) -> Mapping[str, FactValue]: ...
@@ -277,6 +282,49 @@ class Newer(OfFact):
 
 
 @dataclass(slots=True)
+class Newest(FactCompares):
+    """Whether the newest record of a fact is at most so old, however long it has been so."""
+
+    def test(self, case: Case) -> Truth:
+        fact = case.facts[self.fact]
+        if fact.value is None or fact.moment is None or self.limit is None:
+            return None
+        return case.now.timestamp() - fact.moment.latest <= self.limit
+
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        because.setdefault((self.fact, "value"), finding)
+
+
+@dataclass(slots=True)
+class Began(OfFact):
+    """Whether what a fact says can have begun around a time; ``False`` if that time is not known.
+
+    What has no time of day counts wherever in its day it can lie.
+    """
+
+    around: str
+    before: float
+    after: float
+
+    def test(self, case: Case) -> Truth:
+        fact, other = case.facts[self.fact], case.facts[self.around]
+        held = fact.measure("held")
+        if held is None or fact.moment is None:
+            return None
+        if other.value is None or other.moment is None:
+            return False
+        latest = case.now.timestamp() - held
+        earliest = latest - (fact.moment.latest - fact.moment.earliest)
+        return (
+            latest >= other.moment.earliest - self.before
+            and earliest <= other.moment.latest + self.after
+        )
+
+    def facts(self) -> set[str]:
+        return {self.fact, self.around}
+
+
+@dataclass(slots=True)
 class Known(OfFact):
     """Whether a measure of a fact is known; never itself unknown."""
 
@@ -400,6 +448,14 @@ def compile_condition(written: Any) -> Condition:
     if keys == {"known"}:
         fact, _, measure = _text(written["known"]).partition(".")
         return Known(fact, measure or "value")
+    if keys == {"newest", "within"}:
+        within = written["within"]
+        name = _text(within.get("parameter")) if isinstance(within, dict) else None
+        limit = None if name else duration(within)
+        return Newest(_text(written["newest"]), "held", operator.le, limit, None, True, name)
+    if keys == {"began", "around", "before", "after"}:
+        before, after = duration(written["before"]), duration(written["after"])
+        return Began(_text(written["began"]), _text(written["around"]), before, after)
     if keys == {"newer", "than"}:
         return Newer(_text(written["newer"]), _text(written["than"]))
     if "fact" in keys and len(keys) == 2:

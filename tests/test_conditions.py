@@ -57,6 +57,8 @@ def test_not_all_is_any_not(truths: list[Truth]) -> None:
         {"fact": "letdown-sensation"},
         {"fact": "letdown-sensation", "is": True},
         {"jurisdiction": "us"},
+        {"newest": "stimulant-use", "within": 14},
+        {"began": "varicella", "around": "delivery-time", "before": "5 d", "after": "two"},
         {"jurisdiction": ["GB", "Ireland"]},
         {"fact": "pump-sessions-24h", "below": True},
         {"fact": "pump-sessions-24h", "under": 8},

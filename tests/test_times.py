@@ -67,7 +67,19 @@ def test_what_is_no_duration_says_how_to_write_one(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(27600, "7 h 40 min"), (10800, "3 h"), (1500, "25 min"), (0, "0 min"), (3599, "1 h")],
+    [
+        (27600, "7 h 40 min"),
+        (10800, "3 h"),
+        (1500, "25 min"),
+        (0, "0 min"),
+        (3599, "1 h"),
+        (47.5 * 3600, "47 h 30 min"),
+        (2 * DAY, "2 d"),
+        (13.9 * DAY, "13 d"),
+        (35 * DAY, "5 weeks"),
+        (121.7 * DAY, "4 months"),
+        (833 * DAY, "27 months"),
+    ],
 )
 def test_a_length_of_time_is_said_as_a_clinician_does(seconds: float, said: str) -> None:
     assert say_duration(seconds) == said
@@ -96,6 +108,8 @@ def test_a_time_is_said_as_it_was_recorded(text: str | None, said: str) -> None:
         ("2026-01-15T06:00:00+02:00", "8 h ago"),
         ("2026-01-13T12:30:00Z", "47 h ago"),
         ("2026-01-13T11:00:00Z", "2 d ago"),
+        ("2025-12-11T11:00:00Z", "5 weeks ago"),
+        ("2023-10-05T11:00:00Z", "27 months ago"),
         ("2026-01-13", "13 Jan"),
         ("2025-12", "2025-12"),
     ],
