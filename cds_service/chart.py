@@ -618,11 +618,8 @@ class Chart:
     def _bases(self) -> frozenset[str]:
         """The base of her FHIR server, with its other names; none if no reference names any."""
         base = self._fhir_server or self._first_base()
-        return (
-            frozenset(map(normal_base, filter(None, (base, *self._other_bases))))
-            if base
-            else (frozenset())
-        )
+        named = [base, *self._other_bases] if base else []
+        return frozenset(normal_base(each) for each in named if each)
 
     def _first_base(self) -> str:
         """That of the first absolute reference to her in the order of the keys."""

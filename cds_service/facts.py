@@ -25,6 +25,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from itertools import groupby, islice, pairwise
@@ -111,7 +112,7 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
-    unread: int = 0  # records of a sum that lie in its window and could not be read
+    unread: list[Problem] = []  # of a sum: the records in its window that could not be read
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -354,18 +355,11 @@ def _problem(
 
 def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
     """When a record is of, also where its time has no offset: then within those that there are."""
-    for name in OBSERVED_AT:
-        written = resource.get(name)
-        if isinstance(written, dict):
-            written = written.get("end") or written.get("start")
-        moment = as_of.moment(written)
-        if moment is None and lacks_offset(written):
-            moment = parse_moment(written, UTC, UTC)
-            assert moment is not None
-            farthest = FARTHEST_OFFSET
-            return Moment(moment.earliest - farthest, moment.latest + farthest, moment.text)
-        if moment is not None:
-            return moment
+    with suppress(Unusable):
+        return _moment_of(resource, OBSERVED_AT, as_of)
+    with suppress(Unusable):
+        utc = _moment_of(resource, OBSERVED_AT, msgspec.structs.replace(as_of, times_in=UTC))
+        return Moment(utc.earliest - FARTHEST_OFFSET, utc.latest + FARTHEST_OFFSET, utc.text)
     return None
 
 
@@ -774,16 +768,16 @@ def _combine(
             fact.status = "not-available"
         return fact
     newest = counted[-1]
-    if spec.type != "time" and spec.combine != "sum" and _hides_a_newer(newest, problems, now):
+    if spec.type == "time":
+        _settle_time(fact, counted, now)
+    elif spec.combine == "sum":
+        fact.unread = _unread_after(oldest, problems, now)
+        _settle_sum(fact, counted, before, now)
+    elif any(each.has_value for each in _unread_after(newest.moment.latest, problems, now)):
         fact.status = "unusable"
         fact.references = _references_to([newest])
-    elif spec.type == "time":
-        _settle_time(fact, counted, now)
     elif spec.by_infant:
         _settle_outcomes(fact, counted, chart.newborn_ids, now)
-    elif spec.combine == "sum":
-        fact.unread = _unread_within(problems, oldest, now) if problems else 0
-        _settle_sum(fact, counted, before, now)
     else:
         rivals = [
             reading
@@ -801,33 +795,16 @@ def _combine(
     return fact
 
 
-def _hides_a_newer(
-    newest: Reading, problems: list[Problem], now: float, at_once: bool = False
-) -> bool:
-    """Whether what could not be read may be newer than the newest that could.
-
-    ``at_once`` also asks for what is of the same time, and for what has no value: a side of it.
-    """
-    since = newest.moment.latest
-    return any(
-        (problem.has_value or at_once)
-        and not problem.withdrawn
-        and problem.moment is not None
-        and (problem.moment.latest > since or (at_once and problem.moment.latest == since))
-        and problem.moment.earliest <= now + CLOCK_TOLERANCE
+def _unread_after(start: float, problems: list[Problem], now: float) -> list[Problem]:
+    """The records that could not be read, and may be of a time after ``start`` and until now."""
+    return [
+        problem
         for problem in problems
-    )
-
-
-def _unread_within(problems: list[Problem], start: float, now: float) -> int:
-    """How many records that could not be read may be of this time."""
-    return sum(
-        not problem.withdrawn
+        if not problem.withdrawn
         and problem.moment is not None
         and problem.moment.latest > start
         and problem.moment.earliest <= now + CLOCK_TOLERANCE
-        for problem in problems
-    )
+    ]
 
 
 def _earliest(reading: Reading) -> float:
@@ -1019,7 +996,8 @@ def _add_sessions(
     chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
     start = max(chain[0], now - fact.spec.window)
     measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)
-    if fact.unread and _hides_a_newer(counted[-1], fact.problems, now, at_once=True):
+    newest = counted[-1].moment.latest
+    if any(each.moment is not None and each.moment.latest >= newest for each in fact.unread):
         del measures["latest"]  # it is not the latest, or not all of it
     if fact.partly_read or fact.unread:
         return  # a partial day is not a low day, and its gaps may be none

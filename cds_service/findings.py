@@ -281,11 +281,9 @@ class MotherCase:
 
 def _say_unread(fact: FactValue) -> str:
     """How many records of a sum could not be read, and why."""
-    reasons = dict.fromkeys(
-        problem.reason for problem in fact.problems if not problem.withdrawn and problem.moment
-    )
-    many = "records" if fact.unread > 1 else "record"
-    return f"{fact.unread} {many} of {fact.spec.label} ({' and '.join(reasons)})"
+    reasons = dict.fromkeys(problem.reason for problem in fact.unread)
+    many = "records" if len(fact.unread) > 1 else "record"
+    return f"{len(fact.unread)} {many} of {fact.spec.label} ({' and '.join(reasons)})"
 
 
 def _start_of_uuids(now: datetime) -> str:

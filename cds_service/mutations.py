@@ -8,13 +8,13 @@ could be changed by mistake and nobody would see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from .conditions import Condition, FactCompares
-from .content import WITH_CONDITIONS, Card, Content, Parameter, conditions_of
+from .content import WITH_CONDITIONS, Card, Content, Entry, Parameter, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
 DURATIONS = ("h", "d")  # of which a part of one counts
@@ -35,13 +35,14 @@ def mutations(content: Content) -> Iterator[Mutation]:
         where = f"{section.removesuffix('s')} {entry.id}"
         for condition in conditions_of(entry):
             yield from _of_thresholds(condition, where)
+        owners = _in_all_words(content, entry)
         if getattr(entry, "unless", None) is not None:
-            yield _without_unless(content, entry, f"{where}: without its unless")
+            yield _of_members(owners, "unless", None, f"{where}: without its unless")
         for member in ("guards", "held_back_by", "withheld_by"):
             names = getattr(entry, member, [])
             for name in names:
                 rest = [other for other in names if other != name]
-                yield _of_member(entry, member, rest, f"{where}: without {name}")
+                yield _of_members(owners, member, rest, f"{where}: without {name}")
     for parameter in content.parameters.values():
         yield from _of_parameter(content, parameter)
     for gate in content.gates.values():
@@ -101,19 +102,23 @@ def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:
         yield Mutation(name, make, partial(make, 1.0))
 
 
-def _without_unless(content: Content, entry: Any, name: str) -> Mutation:
-    """An entry without its ``unless``: a card in all its words."""
-    worded = [*content.cards_under.items(), *content.cards_worded.items()]
-    copies = [card for key, card in worded if key[0] == entry.id and isinstance(entry, Card)]
-    unless = entry.unless
-
-    def put(condition: Condition | None) -> None:
-        for each in (entry, *copies):
-            each.unless = condition
-
-    return Mutation(name, partial(put, None), partial(put, unless))
+def _in_all_words(content: Content, entry: Entry) -> list[Entry]:
+    """An entry; a card with what it is behind a gate, and where it has other words."""
+    if not isinstance(entry, Card):
+        return [entry]
+    copies = [*content.cards_under.values(), *content.cards_worded.values()]
+    return [entry, *(copy for copy in copies if copy.id == entry.id)]
 
 
 def _of_member(owner: Any, member: str, value: Any, name: str) -> Mutation:
-    put = partial(setattr, owner, member)
-    return Mutation(name, partial(put, value), partial(put, getattr(owner, member)))
+    return _of_members([owner], member, value, name)
+
+
+def _of_members(owners: Sequence[Any], member: str, value: Any, name: str) -> Mutation:
+    before = getattr(owners[0], member)
+
+    def put(new: Any) -> None:
+        for owner in owners:
+            setattr(owner, member, new)
+
+    return Mutation(name, partial(put, value), partial(put, before))

@@ -129,13 +129,13 @@ def _sayer(name: str, content: Content) -> Say:
         number = fact.measure(measure)
         if number is None:
             return NOT_RECORDED
-        if (fact.unread or fact.partly_read) and measure == SO_FAR:
-            return AT_LEAST + say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
         if kind == "duration":
             return say_duration(number)
         if kind == "number":
             return str(int(number))
-        return say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
+        said = say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
+        is_more = measure == SO_FAR and (fact.unread or fact.partly_read)
+        return AT_LEAST + said if is_more else said
 
     return say_measure
 
