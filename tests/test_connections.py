@@ -169,6 +169,7 @@ def test_one_who_reads_too_slowly_is_cut(content: Content) -> None:
         with suppress(OSError):
             connection.settimeout(1)
             connection.sendall(LIST * 5000)
+        assert connection.recv(1)  # else the worker might not have taken the connection yet
         (worker,) = children(service.pid)
         soon(lambda: sockets_of(worker) <= LISTENER, SEND_SECONDS + 4)
         assert time.monotonic() - began > SEND_SECONDS - 1
