@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.demo.ehr import example_request
 from cds_service.settings import Settings
 from cds_service.vignettes import Vignette
 
+from .mothers import NOW, birth, hook_request, observation
 from .test_vignettes import MOTHERS, client_of, fire
 
 CHART_HOOKS = ("patient-view", "encounter-start", "encounter-discharge")
@@ -35,3 +37,22 @@ def test_what_is_critical_or_protects_her_comes_on_all_three_chart_hooks(
         }
     assert seen["encounter-start"] == seen["patient-view"]
     assert seen["encounter-discharge"] == seen["patient-view"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"), [(("died", "alive"), True), (("alive", "alive"), False)]
+)
+def test_who_lost_one_of_several_is_met_with_that_first(
+    content: Content, settings: Settings, outcomes: tuple[str, str], told: bool
+) -> None:
+    infants = [
+        observation(
+            "infant-outcome", outcome, 20, focus=[{"reference": f"Patient/infant-{number}"}]
+        )
+        for number, outcome in enumerate(outcomes)
+    ]
+    apart = observation("separated-from-infant", "yes", 3)
+    client = create_app(settings, content, lambda: NOW).test_client()
+    cards = fire(client, hook_request(content, birth(hours=30), apart, *infants))
+    assert (cards[0]["summary"] == "One of her infants died. Speak of it first.") is told
+    assert cards

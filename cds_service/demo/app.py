@@ -46,6 +46,7 @@ from .fhir_endpoint import fhir_endpoint
 from .fhir_store import FhirStore
 from .plot import Plot, plot_volumes
 
+JUDGED_FIRST = "before-milk"  # the assessment that is shown whatever gate is closed
 DASHBOARD_PASSWORD = "demo"
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
 PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'"
@@ -154,10 +155,12 @@ def _pages(
             facts=_known_facts(case),
             medicines=case.medicines,
             orders=_written(case),
+            speaks_of_milk=not case.closed_gates,
             plot=_plot(content, case, evaluation.time_zone),
             assessments=[
                 (assessment, say_conclusions(conclusions), conclusions)
                 for assessment in content.assessments.values()
+                if assessment.id == JUDGED_FIRST or not case.closed_gates
                 for conclusions in [case.assess(assessment)]
             ],
             drafts=[_name_of(draft) for draft in wanted_orders(mother, taken_back[name]).values()],

@@ -285,6 +285,17 @@ def test_the_chart_shows_how_letdown_is_assessed_and_what_is_missing(demo: str) 
     assert '<th scope="row" class="so">inhibited letdown</th>' in page
 
 
+@pytest.mark.parametrize("name", ["stillbirth", "formula-by-choice", "htlv"])
+def test_a_chart_behind_a_closed_gate_shows_no_milk_and_no_letdown(demo: str, name: str) -> None:
+    page = get(f"{demo}/mothers/{name}").text
+    assert "How speaking of milk is assessed" in page
+    assert "Milk in 24 h" not in page
+    assert "How letdown is assessed" not in page
+    open_gate = get(f"{demo}/mothers/inhibited-letdown").text
+    assert "Milk in 24 h" in open_gate
+    assert "How letdown is assessed" in open_gate
+
+
 def test_pages_take_nothing_from_another_host(demo: str) -> None:
     for path in ("/", f"/mothers/{SMOKER}", f"/mothers/{SMOKER}/encounter"):
         answer = get(f"{demo}{path}")
