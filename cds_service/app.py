@@ -24,6 +24,7 @@ from .database import Database, DatabaseError
 from .evaluation import Evaluation
 from .feedback import read_feedback
 from .fhir_server import FhirReader
+from .handouts import handouts
 from .ledger import Ledger
 from .openapi import describe
 from .outgoing import Outgoing
@@ -84,6 +85,7 @@ def create_app(
     patience = settings.body_ms / 1000
     _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
+    app.register_blueprint(handouts(content))
     if password := settings.dashboard_password.get_secret_value():
         app.register_blueprint(dashboard(database, content, password, clock))
 

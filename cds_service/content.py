@@ -381,10 +381,14 @@ class Intervention(Entry):
 
     One with ``guards`` is offered only if every guard is known to be clear; else the card says
     which are open and which could not be checked. ``medicine`` adds the link to its record.
+
+    ``label`` is said to clinicians; where it reads badly to her, her handout has
+    ``title-for-mother``.
     """
 
     id: Identifier
     label: str
+    title_for_mother: str | None = None
     rows: list[RowId] = Field(min_length=1)
     when: When
     unless: When | None = None

@@ -134,17 +134,23 @@ def test_the_keyboard_is_enough(browser: webdriver.Chrome, demo: str) -> None:
         "/mothers/inhibited-letdown-smoker",
         "/mothers/inhibited-letdown-smoker/encounter",
         "/mothers/medicines/encounter",
+        "/handouts/",
+        "/handouts/hands-on-pumping+skin-to-skin-watched",
     ],
 )
 def test_nothing_sticks_out_at_390_pixels(browser: webdriver.Chrome, demo: str, path: str) -> None:
     browser.get(demo + path)
     show(browser, 390, 1600, "narrow" + path.replace("/", "-"))
+    assert browser.find_element(By.TAG_NAME, "h1").text
     width = browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= 390
     show(browser, 1000, 1000, "wide" + path.replace("/", "-"))
 
 
-def test_no_error_reaches_the_console(browser: webdriver.Chrome, demo: str) -> None:
-    browser.get(f"{demo}/mothers/inhibited-letdown-smoker/encounter")
+@pytest.mark.parametrize(
+    "path", ["/mothers/inhibited-letdown-smoker/encounter", "/handouts/relaxation"]
+)
+def test_no_error_reaches_the_console(browser: webdriver.Chrome, demo: str, path: str) -> None:
+    browser.get(demo + path)
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
