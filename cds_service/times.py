@@ -95,21 +95,6 @@ def say_duration(seconds: float) -> str:
     return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
-def say_ago(moment: Moment, now: float) -> str:
-    """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``3 d ago``.
-
-    It is the same wherever the record was written; one without a time of day gives its date.
-    """
-    if not moment.exact:
-        return say_time(moment.text)
-    seconds = max(0.0, now - moment.earliest)
-    if seconds < HOUR:
-        return f"{seconds / MINUTE:.0f} min ago"
-    if seconds < 2 * DAY:
-        return f"{seconds // HOUR:.0f} h ago"
-    return f"{seconds // DAY:.0f} d ago"
-
-
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .facts import MEASURES, FactValue
-from .times import say_duration
+from .times import DAY, HOUR, MINUTE, Moment, say_duration, say_time
 
 if TYPE_CHECKING:
     from .content import Content
@@ -126,7 +126,7 @@ def _sayer(name: str, content: Content) -> Say:
         if number is None:
             return NOT_RECORDED
         if kind == "duration":
-            return say_duration(number)
+            return say_duration(number) if number < 2 * DAY else say_age(number)
         if kind == "number":
             return str(int(number))
         return say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
@@ -165,6 +165,28 @@ def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
     rounded = round(number, decimals)
     text = f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:.{decimals}f}"
     return f"{text} {unit}" if unit else text
+
+
+def say_ago(moment: Moment, now: float) -> str:
+    """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``3 days ago``.
+
+    It is the same wherever the record was written; one without a time of day gives its date.
+    """
+    if not moment.exact:
+        return say_time(moment.text)
+    return f"{say_age(max(0.0, now - moment.earliest))} ago"
+
+
+def say_age(seconds: float) -> str:
+    """A length of time in full hours to two days, then days to 14, then weeks, then months."""
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    if seconds < 2 * DAY:
+        return f"{seconds // HOUR:.0f} h"
+    days = int(seconds // DAY)
+    if days <= 14:
+        return f"{days} days"
+    return f"{days // 7} weeks" if days < 61 else f"{int(days / 30.4)} months"
 
 
 def _about(number: float) -> int:

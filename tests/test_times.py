@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.times import DAY, duration, parse_moment, say_ago, say_duration, say_time
+from cds_service.times import DAY, duration, parse_moment, say_duration, say_time
+from cds_service.wording import say_ago
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -95,7 +96,12 @@ def test_a_time_is_said_as_it_was_recorded(text: str | None, said: str) -> None:
         ("2026-01-15T04:00:00Z", "8 h ago"),
         ("2026-01-15T06:00:00+02:00", "8 h ago"),
         ("2026-01-13T12:30:00Z", "47 h ago"),
-        ("2026-01-13T11:00:00Z", "2 d ago"),
+        ("2026-01-13T11:00:00Z", "2 days ago"),
+        ("2026-01-01T11:00:00Z", "14 days ago"),
+        ("2025-12-31T11:00:00Z", "2 weeks ago"),
+        ("2025-11-17T11:00:00Z", "8 weeks ago"),
+        ("2025-11-14T11:00:00Z", "2 months ago"),
+        ("2023-10-04T11:00:00Z", "27 months ago"),
         ("2026-01-13", "13 Jan"),
         ("2025-12", "2025-12"),
     ],
