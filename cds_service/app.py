@@ -22,6 +22,7 @@ from .content_loader import load_content
 from .dashboard import dashboard
 from .database import Database, DatabaseError
 from .evaluation import Evaluation
+from .facts import values_left_out
 from .feedback import read_feedback
 from .fhir_server import FhirReader
 from .handouts import MOST, handout_path, handouts
@@ -142,9 +143,9 @@ def create_app(
             )
             mark("evaluate")
             ledger.keep(answered.shown, audience, service_id, content.version, now)
-            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch))
-            if chart.left_out:
-                note(left_out=dict(chart.left_out))
+            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch.keys()))
+            if left_out := chart.left_out + values_left_out(answered.facts):
+                note(left_out=dict(left_out))
             return _json(answered.body)
 
     @app.post("/cds-services/<service_id>/feedback")

@@ -20,8 +20,8 @@ from .facts import MOST_REFERENCES
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
-from .times import HOUR, MINUTE
-from .wording import LONGEST_SUMMARY, NOT_RECORDED, say_ago
+from .times import HOUR, MINUTE, say_ago
+from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
     from .content import Card, Content, Guard
@@ -737,7 +737,9 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     if not medicines:
         return None
     known = [taken for taken in medicines if taken.medicine is not None]
-    unknown = [taken.name for taken in medicines if taken.medicine is None]
+    unknown = [taken for taken in medicines if taken.medicine is None]
+    searched = ", ".join(taken.name for taken in unknown if taken.named)
+    nameless = ", ".join(taken.name for taken in unknown if not taken.named)
     lines: list[str] = []
     words = 0
     for taken in known:
@@ -748,14 +750,15 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         lines.append(f"- {line}")
     others = [taken.name for taken in known[len(lines) :]]
     lowering = any(taken.has("lowers-supply") for taken in medicines)
-    summary = _warn(card, medicines) or _with_names(
-        card.summary.say(case), [taken.name for taken in medicines]
-    )
+    all_read = all(taken.is_read for taken in medicines)
+    warning = _warn(card, medicines)
+    summary = warning or _with_names(card.summary.say(case), [taken.name for taken in medicines])
     paragraphs = [
         "\n".join(lines),
         f"Look up too: {', '.join(others)}." if others else "",
-        f"Not in our list, look up by name: {', '.join(unknown)}." if unknown else "",
-        card.opening.say(case) if card.opening else "",
+        f"Not in our list, look up by name: {searched}." if searched else "",
+        f"No name was sent, ask what it is: {nameless}." if nameless else "",
+        card.opening.say(case) if card.opening and (warning or all_read) else "",
         _could_not_be_read(case),
     ]
     made = _frame(card, case, printed, summary, paragraphs)
@@ -764,6 +767,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     links = {
         taken.url: printed.lactmed.get(taken.url) or _link(f"LactMed: {taken.name}", taken.url)
         for taken in medicines
+        if taken.url is not None
     }
     _add_links(made, card, printed, links)
     because = [

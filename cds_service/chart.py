@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any, TypedDict
 
 import msgspec
 import orjson
 
-from .references import normal_base, read_reference
+from .references import normal_base, normal_urn, read_reference
 
 Resource = dict[str, Any]
 
@@ -36,7 +37,7 @@ READ = (
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
     *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
     *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
-    *("relationship", "partOf", "issue"),
+    *("relationship", "active", "partOf", "issue"),
 )
 
 
@@ -65,6 +66,7 @@ _Read = TypedDict("_Read", _KINDS, total=False)  # type: ignore[misc]
 
 class _Entry(TypedDict, total=False):
     fullUrl: msgspec.Raw
+    search: msgspec.Raw
     resource: _Read
 
 
@@ -73,6 +75,7 @@ class Sent(_Read, total=False):
 
     entry: list[_Entry]
     link: Any
+    total: Any
 
 
 def decoder_of(kind: Any) -> Callable[[bytes], Any]:
@@ -96,6 +99,8 @@ def decoder_of(kind: Any) -> Callable[[bytes], Any]:
 decode = decoder_of(Sent)
 
 
+# The types of draft orders that are judged.
+ORDERED = frozenset({"MedicationRequest", "NutritionOrder"})
 # The types that others refer to, by the ``fullUrl`` of an entry too.
 REFERRED_TO = frozenset({"Medication", "Patient"})
 
@@ -107,7 +112,7 @@ class State(Enum):
     NULL = "null"  # the client looked, and there is nothing
     EMPTY = "empty"  # a Bundle without entries: nothing either
     FAILED = "failed"  # an OperationOutcome of an error: the client, or we, tried and could not
-    PARTIAL = "partial"  # a page with a next link: there is more
+    PARTIAL = "partial"  # there is more: a next link, more matches than entries, or some unread
     COMPLETE = "complete"  # a resource, or a Bundle that is whole
 
 
@@ -120,10 +125,23 @@ class Answer:
     reason: str = ""
     next_url: str | None = None
     by_url: dict[str, Resource] = field(default_factory=dict)  # what others may refer to
+    matches: int = 0  # the entries that a search has found, not those that come with them
+    total: int = 0  # how many it found, on all its pages; nothing if that is not said
 
 
 def read_answer(value: Any) -> Answer:
     """Tell the states of a value that was sent for a key apart. Never raises.
+
+    What holds fewer matches than the Bundle says there are, and no link to more, is not all.
+    """
+    answer = read_page(value)
+    if answer.next_url is None:
+        must_be_all(answer)
+    return answer
+
+
+def read_page(value: Any) -> Answer:
+    """The same of one page of several, whatever it says of their number.
 
     ``value`` is what stands in ``prefetch`` (``ABSENT`` is for keys that do not), or what a FHIR
     server answered.
@@ -134,6 +152,8 @@ def read_answer(value: Any) -> Answer:
 
     An OperationOutcome in place of a Bundle has failed, however mild its severity: without a
     Bundle nothing says that the search was done, and so nothing that there are no records.
+
+    What holds an entry that is no resource, or is a Bundle, cannot be read whole.
     """
     if value is None:
         return Answer(State.NULL)
@@ -144,31 +164,58 @@ def read_answer(value: Any) -> Answer:
     if value["resourceType"] != "Bundle":
         return Answer(State.COMPLETE, [value])
     entries = value.get("entry")
+    if entries is None:
+        entries = []
+    if not isinstance(entries, list):
+        return Answer(State.FAILED, reason="its entries are no list")
     resources: list[Resource] = []
     by_url: dict[str, Resource] = {}
     errors: list[Resource] = []
-    for entry in entries if isinstance(entries, list) else ():
+    matches = 0
+    unread = ""
+    for entry in entries:
         try:
             resource = entry["resource"]
             kind = resource["resourceType"]
         except (KeyError, TypeError, IndexError):
+            unread = "an entry of it is no resource"
             continue
         if kind == "OperationOutcome":
             if _is_error(resource):
                 errors.append(resource)
+        elif kind == "Bundle":
+            unread = "an entry of it is a Bundle"
         elif isinstance(kind, str):
+            matches += "search" not in entry or _is_match(entry)
             resources.append(resource)
             if kind in REFERRED_TO and isinstance(url := member_of(entry, "fullUrl"), str):
-                by_url[url] = resource
+                by_url[normal_urn(url)] = resource
+        else:
+            unread = "an entry of it is no resource"
     next_url = _next_link(value)
-    if errors:
-        reason = _say_outcome(errors[0])
-        state = State.PARTIAL if resources else State.FAILED
-        return Answer(state, resources, reason, by_url=by_url)
-    if next_url is not None:
-        reason = "only its first page was sent"
-        return Answer(State.PARTIAL, resources, reason, next_url, by_url)
-    return Answer(State.COMPLETE if resources else State.EMPTY, resources, by_url=by_url)
+    total = value.get("total")
+    answer = Answer(State.COMPLETE if resources else State.EMPTY, resources, by_url=by_url)
+    answer.matches, answer.total = matches, total if type(total) is int else 0
+    if errors or unread:
+        answer.reason = _say_outcome(errors[0]) if errors else unread
+        answer.state = State.PARTIAL if resources else State.FAILED
+    elif next_url is not None:
+        answer.state, answer.next_url = State.PARTIAL, next_url
+        answer.reason = "only its first page was sent"
+    return answer
+
+
+def must_be_all(answer: Answer) -> None:
+    """Make a whole answer partial, or failed, that holds fewer matches than were found."""
+    if answer.matches < answer.total and answer.state in (State.COMPLETE, State.EMPTY):
+        answer.state = State.PARTIAL if answer.resources else State.FAILED
+        answer.reason = f"only {answer.matches} of {answer.total} records were sent"
+
+
+def _is_match(entry: Resource) -> bool:
+    """Whether an entry is what was searched for (FHIR R4, SearchEntryMode)."""
+    search = member_of(entry, "search")
+    return not isinstance(search, dict) or search.get("mode") not in ("include", "outcome")
 
 
 def _next_link(bundle: Resource) -> str | None:
@@ -301,7 +348,8 @@ class Chart:
     """Everything known about one mother, by prefetch key and by resource type.
 
     ``fhir_server`` is the base of her EHR, and ``other_bases`` are other names of it: an absolute
-    reference to a patient must start with one of them. ``encounter_id`` is her encounter of the
+    reference to a patient must start with one of them. If it is not told, it is that of the first
+    absolute reference to her. ``encounter_id`` is her encounter of the
     hook. ``drafts`` are draft orders, and what they refer to, as entries of a Bundle.
 
     ``matters`` says of a record whether anything reads it: one that could be hers and cannot be
@@ -324,8 +372,7 @@ class Chart:
         self.patient_id = patient_id
         self.answers = answers
         self._reference = f"Patient/{patient_id}"
-        named = [fhir_server, *other_bases] if fhir_server else []
-        self._bases = frozenset(normal_base(base) for base in named if base)
+        self._fhir_server, self._other_bases = fhir_server, tuple(other_bases)
         self._encounter_id = encounter_id
         self._hers: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
@@ -383,18 +430,20 @@ class Chart:
                 self._infants.setdefault(resource["resourceType"], []).append(resource)
             elif resource["resourceType"] in ABOUT_A_PATIENT:
                 self._leave_out(key, ANOTHER_PATIENT, resource)
+        for draft in map(_resource_in, drafts):
+            kind = draft.get("resourceType")
+            if isinstance(kind, str) and kind in ORDERED and not self.is_ordered_for(draft):
+                self.left_out[ANOTHER_PATIENT] += 1
 
     def _index_drafts(self, drafts: Iterable[Any]) -> None:
         """Let the draft orders refer to each other: to a Medication that was sent with them."""
         for entry in drafts:
-            resource = entry.get("resource") if isinstance(entry, dict) else None
-            if not isinstance(resource, dict):
-                continue
+            resource = _resource_in(entry)
             kind = resource.get("resourceType")
             if not isinstance(kind, str) or kind not in REFERRED_TO:
                 continue
             if isinstance(entry.get("fullUrl"), str):
-                self._by_url[entry["fullUrl"]] = resource
+                self._by_url[normal_urn(entry["fullUrl"])] = resource
             if isinstance(resource.get("id"), str):
                 self._by_id.setdefault(kind, {})[resource["id"]] = resource
 
@@ -409,7 +458,7 @@ class Chart:
     def _patient(self, reference: Any) -> str | None:
         found = patient_in(reference)
         if found is None:
-            named = self._by_url.get(text_of(reference) or "", {})
+            named = self._by_url.get(normal_urn(text_of(reference) or ""), {})
             identifier = named.get("id") if named.get("resourceType") == "Patient" else None
             return identifier if isinstance(identifier, str) else None
         base, patient = found
@@ -494,6 +543,12 @@ class Chart:
         """The ids of her infants, as far as anything links them to her."""
         return self._infant_ids
 
+    def leave_out_children(self, ids: set[str]) -> None:
+        """Take children that are linked to her, and are no infants, for others from now on."""
+        self._infant_ids -= ids
+        for kind, resources in self._infants.items():
+            self._infants[kind] = [each for each in resources if self._subject(each) not in ids]
+
     def infant_of(self, resource: Resource) -> str:
         """The id of the infant that a record is about, by its subject or focus; else empty."""
         subject = self._subject(resource)
@@ -501,13 +556,17 @@ class Chart:
             return subject
         return next(self._others_in(resource.get("focus")), "")
 
-    def is_hers(self, resource: Resource) -> bool:
-        """Whether a resource says that it is about the mother."""
-        return self._subject(resource) == self.patient_id
+    def is_ordered_for(self, order: Resource) -> bool:
+        """Whether a draft order is for the patient of the hook, or a feed for her infant.
 
-    def is_her_infants(self, resource: Resource) -> bool:
-        """Whether a resource says that it is about an infant that a record of hers has named."""
-        return self._subject(resource) in self._infant_ids
+        A draft is of the hook's patient unless its subject names another Patient.
+        """
+        subject = subject_of(order)
+        named = patient_in(subject)
+        patient = named[1] if named is not None else self._patient(subject)
+        if patient is None or patient == self.patient_id:
+            return True
+        return order.get("resourceType") == "NutritionOrder" and patient in self._infant_ids
 
     def names_someone_else(self, focus: Any) -> bool:
         """Whether ``focus`` points at another than the mother."""
@@ -534,7 +593,7 @@ class Chart:
         if reference.startswith("#"):
             inner = _dicts_in(within.get("contained")) if within is not None else ()
             return next((each for each in inner if each.get("id") == reference[1:]), None)
-        named = self._by_url.get(reference)
+        named = self._by_url.get(normal_urn(reference))
         if named is not None:
             return named
         target = read_reference(reference)
@@ -555,19 +614,49 @@ class Chart:
                 wanted[target.id] = None
         return list(wanted)
 
+    @cached_property
+    def _bases(self) -> frozenset[str]:
+        """The base of her FHIR server, with its other names; none if no reference names any."""
+        base = self._fhir_server or self._first_base()
+        return (
+            frozenset(map(normal_base, filter(None, (base, *self._other_bases))))
+            if base
+            else (frozenset())
+        )
+
+    def _first_base(self) -> str:
+        """That of the first absolute reference to her in the order of the keys."""
+        for answer in self.answers.values():
+            for resource in answer.resources:
+                named = patient_in(subject_of(resource))
+                if named is not None and named[0] and named[1] == self.patient_id:
+                    return named[0]
+        return ""
+
     def _is_of_this_server(self, base: str) -> bool:
         return not base or not self._bases or base in self._bases
 
-    def ways(self, sent: Collection[str]) -> dict[str, int]:
-        """How many prefetch keys were sent, were fetched, and could not be had."""
-        absent = self.answers.keys() - sent
-        fetched, missing = len(absent.difference(self._missing)), len(self._missing)
-        return {"sent": len(self.answers) - len(absent), "fetched": fetched, "missing": missing}
+    def ways(self, sent: Set[str]) -> dict[str, int]:
+        """How many prefetch keys were sent, were fetched, could not be had, and are not known."""
+        known = self.answers.keys()
+        absent = known - sent
+        return {
+            "sent": len(known) - len(absent),
+            "fetched": len(absent.difference(self._missing)),
+            "missing": len(self._missing),
+            "unknown": len(sent - known),
+        }
 
     def state(self, key: str) -> State:
         """How a prefetch key came back."""
         answer = self.answers.get(key)
         return State.ABSENT if answer is None else answer.state
+
+
+def _resource_in(entry: Any) -> Resource:
+    """The resource of an entry of a Bundle; an empty one if it holds none."""
+    resource = entry.get("resource") if isinstance(entry, dict) else None
+    return resource if isinstance(resource, dict) else {}
 
 
 def _dicts_in(value: Any) -> list[dict[str, Any]]:
@@ -585,6 +674,8 @@ def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
 
 def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
     """What names the mother in a RelatedPerson of a newborn; nothing, if it is not its mother."""
+    if related.get("active") is False:
+        return
     if MOTHERS & _codes_in(related.get("relationship")):
         yield from _identifiers_of(related)
         yield "", f"RelatedPerson/{related.get('id')}"

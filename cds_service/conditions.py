@@ -16,12 +16,16 @@ What can be written::
     {recorded: delivery-time}                     there is a value within the fact's window
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
-    {conflicting: infant-outcome}                 records of it contradict each other
+    {unclear: infant-outcome}                     records contradict each other, or cannot be read
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
+    {newest: stimulant-use, within: 14 d}         its newest record is no older
+    {began: varicella, around: delivery-time, before: 5 d, after: 2 d}   it may have begun so long
+                                                  before until so long after
     {ordered: lactation-consult}                  asked for already, or done
     {allergic: domperidone}                       by her list of allergies, if medicines are on it
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
+    {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one effect
                                                   (lowers-supply), or one medicine by its id
     {all: [...]}, {any: [...]}, {not: ...}
@@ -30,8 +34,10 @@ What can be written::
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from .facts import FactValue
@@ -44,6 +50,9 @@ Because = dict[tuple[str, str], str | None]
 
 class Case(Protocol):
     """What a condition may ask about a mother."""
+
+    jurisdiction: str
+    now: datetime
 
     @property
     def facts(self) -> Mapping[str, FactValue]: ...
@@ -246,11 +255,14 @@ class Mentioned(OfFact):
 
 
 @dataclass(slots=True)
-class Conflicting(OfFact):
-    """Whether records of a fact contradict each other; never itself unknown."""
+class Unclear(OfFact):
+    """Whether the newest records of a fact contradict each other, or cannot be read.
+
+    Never itself unknown.
+    """
 
     def test(self, case: Case) -> Truth:
-        return case.facts[self.fact].status == "conflicting"
+        return case.facts[self.fact].status in ("conflicting", "unusable")
 
 
 @dataclass(slots=True)
@@ -267,6 +279,49 @@ class Newer(OfFact):
 
     def facts(self) -> set[str]:
         return {self.fact, self.other}
+
+
+@dataclass(slots=True)
+class Newest(FactCompares):
+    """Whether the newest record of a fact is at most so old, however long it has been so."""
+
+    def test(self, case: Case) -> Truth:
+        fact = case.facts[self.fact]
+        if fact.value is None or fact.moment is None or self.limit is None:
+            return None
+        return case.now.timestamp() - fact.moment.latest <= self.limit
+
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        because.setdefault((self.fact, "value"), finding)
+
+
+@dataclass(slots=True)
+class Began(OfFact):
+    """Whether what a fact says can have begun around a time; ``False`` if that time is not known.
+
+    What has no time of day counts wherever in its day it can lie.
+    """
+
+    around: str
+    before: float
+    after: float
+
+    def test(self, case: Case) -> Truth:
+        fact, other = case.facts[self.fact], case.facts[self.around]
+        held = fact.measure("held")
+        if held is None or fact.moment is None:
+            return None
+        if other.value is None or other.moment is None:
+            return False
+        latest = case.now.timestamp() - held
+        earliest = latest - (fact.moment.latest - fact.moment.earliest)
+        return (
+            latest >= other.moment.earliest - self.before
+            and earliest <= other.moment.latest + self.after
+        )
+
+    def facts(self) -> set[str]:
+        return {self.fact, self.around}
 
 
 @dataclass(slots=True)
@@ -331,6 +386,16 @@ class Licensed(Condition):
         return case.licensed(self.medicine)
 
 
+@dataclass(slots=True)
+class Jurisdiction(Condition):
+    """Whether the service works in one of these countries (ISO 3166-1, two letters)."""
+
+    countries: frozenset[str]
+
+    def test(self, case: Case) -> Truth:
+        return case.jurisdiction in self.countries
+
+
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at-least": operator.ge,
     "above": operator.gt,
@@ -343,7 +408,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "finding": FindingHolds,
     "recorded": Recorded,
     "mentioned": Mentioned,
-    "conflicting": Conflicting,
+    "unclear": Unclear,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,
@@ -373,9 +438,24 @@ def compile_condition(written: Any) -> Condition:
     for kind, make in _OF_ONE_NAME.items():
         if keys == {kind}:
             return make(_text(written[kind]))
+    if keys == {"jurisdiction"}:
+        countries = written["jurisdiction"]
+        countries = countries if isinstance(countries, list) else [countries]
+        for country in countries:
+            if not re.fullmatch("[A-Z]{2}", _text(country)):
+                raise ValueError(f"a country has two letters, such as US, not {country!r}")
+        return Jurisdiction(frozenset(countries))
     if keys == {"known"}:
         fact, _, measure = _text(written["known"]).partition(".")
         return Known(fact, measure or "value")
+    if keys == {"newest", "within"}:
+        within = written["within"]
+        name = _text(within.get("parameter")) if isinstance(within, dict) else None
+        limit = None if name else duration(within)
+        return Newest(_text(written["newest"]), "held", operator.le, limit, None, True, name)
+    if keys == {"began", "around", "before", "after"}:
+        before, after = duration(written["before"]), duration(written["after"])
+        return Began(_text(written["began"]), _text(written["around"]), before, after)
     if keys == {"newer", "than"}:
         return Newer(_text(written["newer"]), _text(written["than"]))
     if "fact" in keys and len(keys) == 2:

@@ -451,12 +451,22 @@ class LinkSpec(Entry):
     url: Url
 
 
+class OtherWords(Entry):
+    """What a card says where ``when`` holds; what is not given stays as it is."""
+
+    when: When
+    summary: Sentence | None = None
+    summary_names: bool | None = None
+    opening: Sentence | None = None
+
+
 class UnderGate(Entry):
     """What of a card is other while a gate is closed; what is not given stays as it is."""
 
     summary: Sentence | None = None
     summary_names: bool | None = None
     opening: Sentence | None = None
+    worded: list[OtherWords] | None = None
     table: list[TableLine] | None = None
     interventions: list[Identifier] | None = None
     if_guarded: Literal["open"] | None = None
@@ -491,6 +501,7 @@ class Card(Entry):
     one could not be checked (``unchecked``).
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
+    Of what is ``worded``, the first whose ``when`` holds has its words.
     ``together`` is its own label for what is suggested together (``Template``). ``warnings`` are
     what the summary of the card about her medicines says of those of an effect.
 
@@ -518,6 +529,7 @@ class Card(Entry):
     summary: Sentence
     summary_names: bool = False
     opening: Sentence | None = None
+    worded: list[OtherWords] = Field(default_factory=list)
     table: list[TableLine] = Field(default_factory=list)
     interventions: list[Identifier] = Field(default_factory=list)
     together: str | None = None
@@ -663,6 +675,8 @@ def conditions_of(entry: Entry) -> list[Condition]:
     if isinstance(entry, Card):
         tables = [entry.table, *(under.table or () for under in entry.under.values())]
         written += [line.when for table in tables for line in table]
+        worded = [entry.worded, *(under.worded or () for under in entry.under.values())]
+        written += [words.when for each in worded for words in each]
     if isinstance(entry, Assessment):
         written += [each for words in entry.columns.values() for each in words.values()]
     return [condition for condition in written if condition is not None]
@@ -706,6 +720,8 @@ class Content:
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
     cards_under: dict[tuple[str, str], Card] = field(default_factory=dict)  # by card and gate
+    # By card, gate ("" while none is closed) and place among what is worded.
+    cards_worded: dict[tuple[str, str, int], Card] = field(default_factory=dict)
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
     facts_of_birth: list[FactSpec] = field(default_factory=list)

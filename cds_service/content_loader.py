@@ -317,6 +317,11 @@ def _index(content: Content) -> None:
         for gate, under in card.under.items():
             other = {name: getattr(under, name) for name in under.model_fields_set}
             content.cards_under[card.id, gate] = card.model_copy(update=other)
+        own = {"": card, **{gate: content.cards_under[card.id, gate] for gate in card.under}}
+        for gate, worded in own.items():
+            for place, words in enumerate(worded.worded):
+                other = {name: getattr(words, name) for name in words.model_fields_set - {"when"}}
+                content.cards_worded[card.id, gate, place] = worded.model_copy(update=other)
     content.activities = CodeIndex(content.addresses)
     for name, intervention in content.interventions.items():
         content.activities.add(CodeSet({(OWN_ACTIVITY, name): True}), name)
@@ -477,7 +482,8 @@ def _check_findings_have_no_cycle(content: Content, files: ContentFiles) -> None
 
 
 def _check_wording(content: Content, files: ContentFiles) -> None:
-    for card in [*content.cards.values(), *content.cards_under.values()]:
+    worded = content.cards_worded.values()
+    for card in [*content.cards.values(), *content.cards_under.values(), *worded]:
         lines = [line.hers for line in card.table]
         lines += [line.usual for line in card.table if line.usual is not None]
         sentences = [card.summary, *lines] + ([card.opening] if card.opening else [])

@@ -9,7 +9,8 @@ Which facts there are, the codes that mean them, their units and windows is data
   One that is refuted, or ruled out by the German certainty of a diagnosis, says nothing.
 - What is entered in error, cancelled, in the future, older than the fact's window, of another
   unit kind, a comparator such as ``<5 mL`` or plain text is not a value. It is kept as a
-  ``Problem``, so that a card can say why a record did not count.
+  ``Problem``, so that a card can say why a record did not count. An older record never stands in
+  for a newer one that could not be read, and a sum without all its records is no day's total.
 - The newest value wins. Two that differ within the fact's ``contradicts-within`` of each other
   make the fact ``conflicting``, which is not a value.
 - Of a birth, the most exact record wins: a time of delivery, a Procedure, a Condition; an Encounter
@@ -42,7 +43,7 @@ Status = Literal[
     "known",  # there is a value
     "not-recorded",  # the chart was read and holds nothing about it
     "stale",  # only values older than the window
-    "unusable",  # only records that are not a value
+    "unusable",  # records that are not a value, the newest or all of them
     "conflicting",  # values that contradict each other
     "not-available",  # the chart could not be read
 ]
@@ -50,6 +51,8 @@ Status = Literal[
 Resource = dict[str, Any]
 Specs = tuple["FactSpec", ...]
 
+OBSERVED_AT = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
+FARTHEST_OFFSET = 14 * HOUR  # that a time without one may be from UTC
 COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
@@ -57,6 +60,7 @@ BIRTHS_AGREE_WITHIN = 6 * HOUR
 BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
 TO_THE_HOUR = 2 * HOUR  # a birth that is known to lie within this is known to the hour
 BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, where there is only the date of its being recorded
+INFANT_FOR = 365 * DAY  # a linked child who was born before is an older one
 A_TOTAL_SPANS = 12 * HOUR  # an Observation over this or more is no session
 A_TOTAL_ENDS_WITHIN = 2 * HOUR  # more than its window, as a ward's day is counted
 BIRTH = "delivery-time"  # the facts that a newborn's own record tells too
@@ -86,6 +90,8 @@ class Problem:
     reason: str
     reference: str
     withdrawn: bool = False
+    moment: Moment | None = None  # when it may be of, as far as that can be read
+    has_value: bool = False  # an Observation that says something, and cannot be read
 
 
 class FactValue(msgspec.Struct):
@@ -105,6 +111,7 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+    unread: int = 0  # records of a sum that lie in its window and could not be read
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -126,7 +133,8 @@ MEASURES: dict[str, dict[str, str]] = {
         "covered": "duration",  # seconds of the window that records span
     },
     "time": {"hours": "number", "days": "number"},  # since then
-    "infants": {"lost": "number"},  # how many of them
+    # How many of them are lost, and how long ago the last was.
+    "infants": {"lost": "number", "held": "duration"},
 }
 
 
@@ -186,6 +194,17 @@ def all_too_old(facts: Facts) -> bool:
     """Whether there are records of what changes by the day, and each is older than its window."""
     statuses = {fact.status for fact in facts.values() if fact.spec.window <= BY_THE_DAY}
     return statuses - {"not-recorded", "not-available"} == {"stale"}
+
+
+def values_left_out(facts: Facts) -> Counter[str]:
+    """How many records say something that could not be read, by reason, as a log line writes it."""
+    told = {
+        (problem.reference, problem.reason)
+        for fact in facts.values()
+        for problem in fact.problems
+        if problem.has_value
+    }
+    return Counter(reason.replace(" ", "-").replace(",", "") for _, reason in told)
 
 
 def is_read(content: Content, resource: Resource) -> bool:
@@ -257,6 +276,8 @@ def collect_readings(
     as_of = AsOf(now.timestamp(), zone, time_zone)
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
+    older = _older_children(chart, as_of)
+    chart.leave_out_children(older)
 
     def read(
         read_record: _Reader, of_her: bool, resource: Resource, part: Resource, specs: Specs
@@ -272,10 +293,10 @@ def collect_readings(
                 withdrawn = (
                     isinstance(unusable, Withdrawn) or _status_of(resource) in WITHDRAWN_STATUSES
                 )
-                problem = Problem(str(unusable), reference_to(resource), withdrawn)
+                problem = _problem(str(unusable), resource, part, as_of, withdrawn)
                 problems.setdefault(spec.id, []).append(problem)
             except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError):
-                problem = Problem("could not be read", reference_to(resource))
+                problem = _problem("could not be read", resource, part, as_of)
                 problems.setdefault(spec.id, []).append(problem)
             else:
                 if spec.by_infant:
@@ -291,8 +312,10 @@ def collect_readings(
                 # ``focus``, or for the infant; one about the mother never for an infant.
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
                 of_her = hers and not of_another
+                if of_another and older and chart.infant_of(resource) in older:
+                    continue
                 if "component" in resource:
-                    parts = _parts_of(content, kind, resource)
+                    parts = _parts_of(content, kind, resource, specs)
                     for part, its in parts:
                         read(read_record, of_her, resource, part, its)
                     # A panel has no value of its own; where nothing in it is known, that is said.
@@ -306,6 +329,44 @@ def collect_readings(
             if told is not None:
                 readings.setdefault(fact_id, []).append(told)
     return readings, problems
+
+
+def _older_children(chart: Chart, as_of: AsOf) -> set[str]:
+    """The ids of linked children who were born too long ago to be of the birth that is judged."""
+    born = ((child["id"], birth_of_newborn(child, as_of)) for child in chart.newborns())
+    before = as_of.now - INFANT_FOR
+    return {child for child, birth in born if birth is not None and birth.moment.latest < before}
+
+
+def _problem(
+    reason: str, resource: Resource, part: Resource, as_of: AsOf, withdrawn: bool = False
+) -> Problem:
+    """Why a record does not count, and what it could hide if it is left out."""
+    moment = None if withdrawn else _about_when(resource, as_of)
+    says_something = (
+        resource["resourceType"] == "Observation"
+        and _has_value(part)
+        and not part.get("dataAbsentReason")
+        and _status_of(resource) in COUNTED_STATUSES
+    )
+    return Problem(reason, reference_to(resource), withdrawn, moment, says_something)
+
+
+def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
+    """When a record is of, also where its time has no offset: then within those that there are."""
+    for name in OBSERVED_AT:
+        written = resource.get(name)
+        if isinstance(written, dict):
+            written = written.get("end") or written.get("start")
+        moment = as_of.moment(written)
+        if moment is None and lacks_offset(written):
+            moment = parse_moment(written, UTC, UTC)
+            assert moment is not None
+            farthest = FARTHEST_OFFSET
+            return Moment(moment.earliest - farthest, moment.latest + farthest, moment.text)
+        if moment is not None:
+            return moment
+    return None
 
 
 def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes, Specs]) -> Specs:
@@ -323,15 +384,31 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
     return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
 
 
-def _parts_of(content: Content, kind: str, resource: Resource) -> list[tuple[Resource, Specs]]:
-    """The components that code for facts of their own."""
-    components = resource["component"]
-    return [
-        (component, specs)
-        for component in (components if isinstance(components, list) else ())
-        if isinstance(component, dict)
-        and (specs := content.facts_of_concept(component.get("code"), kind))
+def _parts_of(
+    content: Content, kind: str, resource: Resource, specs: Specs = ()
+) -> list[tuple[Resource, Specs]]:
+    """The components that code for facts of their own, or are left and right of one that adds up.
+
+    ``specs`` are the facts of the whole: where it has no value, each component with one is a part.
+    """
+    written = resource["component"]
+    components = [
+        each for each in (written if isinstance(written, list) else ()) if isinstance(each, dict)
     ]
+    parts = [
+        (component, its)
+        for component in components
+        if (its := content.facts_of_concept(component.get("code"), kind))
+    ]
+    adding = tuple(spec for spec in specs if spec.combine == "sum")
+    if parts or not adding or _has_value(resource):
+        return parts
+    return [(component, adding) for component in components if _is_told(component)]
+
+
+def _is_told(part: Resource) -> bool:
+    """Whether a component has a value, or says why it has none."""
+    return _has_value(part) or "dataAbsentReason" in part
 
 
 def _has_value(part: Resource) -> bool:
@@ -353,9 +430,7 @@ def _read_observation(
         raise Unusable("the value is said to be absent")
     if spec.type == "time":
         return _read_time(part, resource, as_of)
-    moment = _moment_of(
-        resource, ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"), as_of
-    )
+    moment = _moment_of(resource, OBSERVED_AT, as_of)
     reading = Reading(_VALUES[spec.type](content, spec, part), moment, resource)
     if "effectivePeriod" in resource:
         period = resource["effectivePeriod"]
@@ -403,8 +478,7 @@ def _read_condition(
         if not active:
             raise
         # So now, since nobody knows when: any record with a time is newer.
-        written = datetime.fromtimestamp(as_of.now, UTC).isoformat()
-        moment = Moment(-math.inf, as_of.now, written)
+        moment = Moment(-math.inf, as_of.now, "")
     so = not ended or spec.ever
     return Reading("yes" if so else "no", moment, resource, still_so=active)
 
@@ -684,7 +758,8 @@ def _combine(
             before.append(reading)
         else:
             vague = True
-            problems.append(Problem("its time is too vague for this", reading.reference))
+            reason = "its time is too vague for this"
+            problems.append(Problem(reason, reading.reference, moment=moment, has_value=True))
     if len(counted) > 1:
         counted.sort(key=_earliest)
     if len(before) > 1:
@@ -699,11 +774,15 @@ def _combine(
             fact.status = "not-available"
         return fact
     newest = counted[-1]
-    if spec.type == "time":
+    if spec.type != "time" and spec.combine != "sum" and _hides_a_newer(newest, problems, now):
+        fact.status = "unusable"
+        fact.references = _references_to([newest])
+    elif spec.type == "time":
         _settle_time(fact, counted, now)
     elif spec.by_infant:
-        _settle_outcomes(fact, counted, chart.newborn_ids)
+        _settle_outcomes(fact, counted, chart.newborn_ids, now)
     elif spec.combine == "sum":
+        fact.unread = _unread_within(problems, oldest, now) if problems else 0
         _settle_sum(fact, counted, before, now)
     else:
         rivals = [
@@ -720,6 +799,35 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _hides_a_newer(
+    newest: Reading, problems: list[Problem], now: float, at_once: bool = False
+) -> bool:
+    """Whether what could not be read may be newer than the newest that could.
+
+    ``at_once`` also asks for what is of the same time, and for what has no value: a side of it.
+    """
+    since = newest.moment.latest
+    return any(
+        (problem.has_value or at_once)
+        and not problem.withdrawn
+        and problem.moment is not None
+        and (problem.moment.latest > since or (at_once and problem.moment.latest == since))
+        and problem.moment.earliest <= now + CLOCK_TOLERANCE
+        for problem in problems
+    )
+
+
+def _unread_within(problems: list[Problem], start: float, now: float) -> int:
+    """How many records that could not be read may be of this time."""
+    return sum(
+        not problem.withdrawn
+        and problem.moment is not None
+        and problem.moment.latest > start
+        and problem.moment.earliest <= now + CLOCK_TOLERANCE
+        for problem in problems
+    )
 
 
 def _earliest(reading: Reading) -> float:
@@ -770,7 +878,9 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
             fact.measures["hours"] = since / HOUR
 
 
-def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]) -> None:
+def _settle_outcomes(
+    fact: FactValue, counted: list[Reading], newborns: set[str], now: float
+) -> None:
     """How it went for each infant, and so for all: alive if one lives.
 
     Records that name no infant are of the only one; of several infants, a diagnosis (a stillbirth
@@ -797,6 +907,9 @@ def _settle_outcomes(fact: FactValue, counted: list[Reading], newborns: set[str]
     fact.status = "known"
     fact.value = lost[-1] if len(lost) == len(outcomes) else LIVING
     fact.measures["lost"] = float(len(lost) + _is_of_another(unnamed, by_infant))
+    if lost:
+        last = max(each.moment.latest for each in counted if each.value in (STILLBORN, DIED))
+        fact.measures["held"] = max(0.0, now - last)
 
 
 def _is_of_another(unnamed: list[Reading], by_infant: dict[str, list[Reading]]) -> bool:
@@ -840,9 +953,9 @@ def _vagueness(reading: Reading) -> tuple[int, int, float]:
 def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], now: float) -> None:
     """Sessions and their total.
 
-    Two records of one time are one session: their amounts add (left and right) unless they are
-    the same in amount and site, which is one record sent twice. A total of 12 h or more is no
-    session and never adds to them: the larger of it and of their sum is more complete.
+    Two records of one time are one session: their amounts add (left and right). A total of 12 h
+    or more is no session and never adds to them: the larger of it and of their sum is more
+    complete.
     """
     totals = [reading for reading in counted if reading.spans >= A_TOTAL_SPANS]
     if totals:
@@ -906,8 +1019,12 @@ def _add_sessions(
     chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
     start = max(chain[0], now - fact.spec.window)
     measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)
-    if not fact.partly_read and measures["covered"] >= fact.spec.covered:
-        _close_the_day(fact)  # a partial day is not a low day
+    if fact.unread and _hides_a_newer(counted[-1], fact.problems, now, at_once=True):
+        del measures["latest"]  # it is not the latest, or not all of it
+    if fact.partly_read or fact.unread:
+        return  # a partial day is not a low day, and its gaps may be none
+    if measures["covered"] >= fact.spec.covered:
+        _close_the_day(fact)
     if all(reading.moment.exact for reading in counted):
         inside = [time for time in chain if time > now - fact.spec.window]
         preceding = chain[-len(inside) - 1 : -len(inside)]
@@ -918,8 +1035,14 @@ def _add_sessions(
 
 
 def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float]:
-    """The amounts of one time, without those of a record that is sent twice."""
-    seen: set[tuple[float, str, int]] = set()
+    """The amounts of one time, without those of a record that is sent twice.
+
+    Two records with ids of their own are left and right, also if they are alike: of one id there is
+    one record in a chart. Without an id, or with both sides in each, those that are alike count
+    once.
+    """
+    seen: set[tuple[str, float, str, int]] = set()
+    parts = Counter(id(reading.record) for reading in together)
     alike: Counter[tuple[int, float, str]] = Counter()  # parts of one record
     for reading in together:
         amount = reading.value
@@ -927,7 +1050,8 @@ def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float
         if len(together) > 1:  # seldom
             part = (id(reading.record), amount, _side_of(reading))
             alike[part] += 1
-            key = (amount, part[2], alike[part])
+            one_side = reading.reference if parts[id(reading.record)] == 1 else ""
+            key = (one_side, amount, part[2], alike[part])
             if key in seen:
                 problems.append(Problem("it repeats another record", reading.reference, True))
                 continue
@@ -962,7 +1086,9 @@ def _newer_count(reported: FactValue, recorded: FactValue) -> FactValue:
         and recorded.moment is not None
         and reported.moment.earliest >= recorded.moment.earliest
     ):
-        if reported.value == recorded.measure("count-so-far") and not recorded.partly_read:
+        if reported.value == recorded.measure("count-so-far") and not (
+            recorded.partly_read or recorded.unread
+        ):
             _close_the_day(recorded)
         return reported
     count = recorded.measure("count")

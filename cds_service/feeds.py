@@ -63,9 +63,7 @@ class FeedIndex:
         """The feeds that are being ordered for her infant, each once; others are passed over."""
         found: dict[str, OrderedFeed] = {}
         for order in orders:
-            if order.get("resourceType") != "NutritionOrder":
-                continue
-            if not (chart.is_hers(order) or chart.is_her_infants(order)):
+            if order.get("resourceType") != "NutritionOrder" or not chart.is_ordered_for(order):
                 continue
             reference = reference_to(order)
             for feed in self._recognise(order):

@@ -19,7 +19,7 @@ from urllib.parse import quote, urljoin
 import orjson
 
 from . import tracing
-from .chart import Answer, State, decode, read_answer
+from .chart import Answer, State, decode, read_page
 from .outgoing import Outgoing, OutgoingError, Reply, origin_of
 from .room import Room
 
@@ -111,6 +111,9 @@ class FhirReader:
             seen.add(url)
             page = self._read_page(url, token, deadline, is_search=url == first)
             whole.resources += page.resources
+            whole.by_url |= page.by_url
+            whole.matches += page.matches
+            whole.total = max(whole.total, page.total)
             if page.state is State.FAILED or (page.state is State.PARTIAL and not page.next_url):
                 return _cut_short(whole, page.reason)
             link = page.next_url or ""
@@ -131,7 +134,7 @@ class FhirReader:
             reply = ask(url, headers, deadline)
             if reply.status != 200:
                 return _failed(f"the record system answered {reply.status}")
-            return read_answer(decode(reply.body.removeprefix(codecs.BOM_UTF8)))
+            return read_page(decode(reply.body.removeprefix(codecs.BOM_UTF8)))
         except OutgoingError as error:
             return _failed(f"the record system {error}")
         except orjson.JSONDecodeError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
-from .facts import Facts
+from .facts import Facts, FactValue
 from .times import parse_moment
 
 if TYPE_CHECKING:
@@ -107,12 +107,20 @@ class MotherCase:
         return all(gate in under for gate in self.closed_gates)
 
     def as_gates_allow(self, card: Card) -> Card | None:
-        """A card with the words of the first gate that is closed for her; ``None`` for silence."""
-        if not self.closed_gates:
-            return card
-        if not self.gates_let_through(card.under):
-            return None
-        return self.content.cards_under[card.id, self.closed_gates[0]]
+        """A card as it is for her: its words, or those of the first gate that is closed.
+
+        ``None`` for silence.
+        """
+        gate = ""
+        if self.closed_gates:
+            if not self.gates_let_through(card.under):
+                return None
+            gate = self.closed_gates[0]
+            card = self.content.cards_under[card.id, gate]
+        for place, words in enumerate(card.worded):
+            if self.holds("words of", card.title, words.when, None) is True:
+                return self.content.cards_worded[card.id, gate, place]
+        return card
 
     def assess(self, assessment: Assessment) -> list[Conclusion]:
         """Every line of an assessment. It is not assessable if none holds and some are unknown."""
@@ -152,7 +160,7 @@ class MotherCase:
     @cached_property
     def unread(self) -> list[str]:
         """What the record system did not give, of all that can change a card, in words."""
-        names: list[str] = []
+        names = [_say_unread(fact) for fact in self.facts.values() if fact.unread]
         chart = self.chart
         if chart.is_whole:
             return names
@@ -269,6 +277,15 @@ class MotherCase:
             for coding in codings if isinstance(codings, list) else ():
                 activities.update(self.content.activities.find(coding))
         return activities
+
+
+def _say_unread(fact: FactValue) -> str:
+    """How many records of a sum could not be read, and why."""
+    reasons = dict.fromkeys(
+        problem.reason for problem in fact.problems if not problem.withdrawn and problem.moment
+    )
+    many = "records" if fact.unread > 1 else "record"
+    return f"{fact.unread} {many} of {fact.spec.label} ({' and '.join(reasons)})"
 
 
 def _start_of_uuids(now: datetime) -> str:

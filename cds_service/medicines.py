@@ -2,7 +2,8 @@
 
 A medicine is recognised by the code of its ingredient, then by that of a product mapped to it, then
 by its text. What is found by text alone says so, and an unknown medicine is still listed, with the
-search of LactMed by its name: a wrong match is worse than none.
+search of LactMed by its name: a wrong match is worse than none. One of which no name was sent is
+listed by its code, or by the reference to it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
 LONGEST_NAME = 60
+LONGEST_SHOWN_CODE = 30
 MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is contained
 NAMELESS = "A medicine without a name"
 UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
@@ -38,13 +40,17 @@ NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
 
 @dataclass(slots=True)
 class TakenMedicine:
-    """One medicine that she takes. ``medicine`` is ``None`` if the content does not know it."""
+    """One medicine that she takes. ``medicine`` is ``None`` if the content does not know it.
+
+    One that is not ``named`` has a code or a reference for its name, which cannot be searched for.
+    """
 
     name: str
     medicine: Medicine | None
     matched: Literal["code", "name", "none"]
     references: list[str] = field(default_factory=list)
     among: int = 1  # how many medicines have the code or name by which it was found
+    named: bool = True
 
     @property
     def key(self) -> str:
@@ -63,11 +69,16 @@ class TakenMedicine:
         return self.medicine is not None and effect in self.medicine.effects
 
     @property
-    def url(self) -> str:
-        """Its LactMed record, or the search by its name."""
+    def is_read(self) -> bool:
+        """Whether the content says in our words what it means for milk and infant (P20)."""
+        return self.medicine is not None and self.medicine.note is not None
+
+    @property
+    def url(self) -> str | None:
+        """Its LactMed record, or the search by its name, if it has one."""
         if self.medicine is not None:
             return self.medicine.lactmed.url
-        return LACTMED_SEARCH + quote_plus(self.name)
+        return LACTMED_SEARCH + quote_plus(self.name) if self.named else None
 
 
 @dataclass(slots=True)
@@ -96,6 +107,8 @@ class MedicineIndex:
         self._by_code: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._by_name: Names[str] = Names()  # the id of each
         self._medicines = content.medicines
+        ids = {system.url: system.id for system in content.systems.values()}
+        self._systems = {address: ids[of.url] for address, of in content.addresses.items()}
         for medicine in content.medicines.values():
             own = CodeSet({(code.system, code.code): True for code in medicine.codes})
             self._by_code.add(own, medicine)
@@ -128,7 +141,7 @@ class MedicineIndex:
         """The medicines that are being ordered for her, each once; other orders are passed over."""
         found: dict[str, TakenMedicine] = {}
         for order in orders:
-            if order.get("resourceType") != "MedicationRequest" or not chart.is_hers(order):
+            if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
                 continue
             reference = reference_to(order)
             for medicine in self._medicines_of(order, chart):
@@ -156,7 +169,7 @@ class MedicineIndex:
                 if found.medicine is not None:
                     allergies.to.add(found.medicine.id)
                     allergies.asked = True
-                elif found.name == NAMELESS:
+                elif not found.named:
                     unrecognised = True
                 elif "medication" in category_of(resource):
                     allergies.asked = True
@@ -172,7 +185,8 @@ class MedicineIndex:
         medication = chart.referenced(text_of(pointer), resource)
         code = member_of(medication, "code") if medication is not None else None
         display = pointer.get("display") if isinstance(pointer, dict) else None
-        named = list(self._recognise(code if isinstance(code, dict) else {"text": display}))
+        concept = code if isinstance(code, dict) else {"text": display}
+        named = list(self._recognise(concept, text_of(pointer)))
         if medication is None or any(found.medicine is not None for found in named):
             return named
         known: list[TakenMedicine] = []
@@ -180,7 +194,10 @@ class MedicineIndex:
             known += [found for found in self._recognise(concept) if found.medicine is not None]
         return known or named
 
-    def _recognise(self, concept: dict[str, Any]) -> Iterator[TakenMedicine]:
+    def _recognise(
+        self, concept: dict[str, Any], reference: str | None = None
+    ) -> Iterator[TakenMedicine]:
+        """What a concept means; if it says nothing, it is called by the ``reference`` to it."""
         codings = concept.get("coding")
         codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
         by_code: dict[str, Medicine] = {}
@@ -198,8 +215,16 @@ class MedicineIndex:
                 for meant in named:
                     yield from self._one_or_several(meant)
                 return
-        name = plain(texts[0]) if texts else NAMELESS
-        yield TakenMedicine(name, None, "none")
+        if texts:
+            yield TakenMedicine(plain(texts[0]), None, "none")
+            return
+        called = plain(reference) if reference else NAMELESS
+        coding = next((c for c in codings if isinstance(c.get("code"), str)), None)
+        if coding is not None:
+            system = str(coding.get("system"))
+            of = self._systems.get(system, plain(system))
+            called = f"code {plain(coding['code'], LONGEST_SHOWN_CODE)} ({of})"
+        yield TakenMedicine(called, None, "none", named=False)
 
     def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:
         """What one name means; if several, each says so."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from .conditions import Condition, FactCompares
-from .content import WITH_CONDITIONS, Content, Parameter, conditions_of
+from .content import WITH_CONDITIONS, Card, Content, Parameter, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
 DURATIONS = ("h", "d")  # of which a part of one counts
@@ -36,7 +36,7 @@ def mutations(content: Content) -> Iterator[Mutation]:
         for condition in conditions_of(entry):
             yield from _of_thresholds(condition, where)
         if getattr(entry, "unless", None) is not None:
-            yield _of_member(entry, "unless", None, f"{where}: without its unless")
+            yield _without_unless(content, entry, f"{where}: without its unless")
         for member in ("guards", "held_back_by", "withheld_by"):
             names = getattr(entry, member, [])
             for name in names:
@@ -99,6 +99,19 @@ def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:
                 part.limit = None if limit is None else limit * factor
 
         yield Mutation(name, make, partial(make, 1.0))
+
+
+def _without_unless(content: Content, entry: Any, name: str) -> Mutation:
+    """An entry without its ``unless``: a card in all its words."""
+    worded = [*content.cards_under.items(), *content.cards_worded.items()]
+    copies = [card for key, card in worded if key[0] == entry.id and isinstance(entry, Card)]
+    unless = entry.unless
+
+    def put(condition: Condition | None) -> None:
+        for each in (entry, *copies):
+            each.unless = condition
+
+    return Mutation(name, partial(put, None), partial(put, unless))
 
 
 def _of_member(owner: Any, member: str, value: Any, name: str) -> Mutation:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from .chart import Answer, Chart, State, read_answer
+from .chart import Answer, Chart, State, must_be_all, read_answer
 from .content import MEDICATIONS, Content
 from .facts import is_read
 from .fhir_server import FhirReader
@@ -132,12 +132,15 @@ def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | No
 
 def _join(sent: Answer, fetched: Answer) -> Answer:
     """What was fetched, behind the page that was sent if there was one."""
-    if sent.state is not State.PARTIAL:
-        return fetched
-    resources = sent.resources + fetched.resources
-    if fetched.state in (State.FAILED, State.PARTIAL):
-        return Answer(State.PARTIAL, resources, fetched.reason)
-    return Answer(State.COMPLETE, resources)
+    if sent.state is State.PARTIAL:
+        fetched.resources[:0] = sent.resources
+        fetched.by_url |= sent.by_url
+        fetched.matches += sent.matches
+        fetched.total = max(sent.total, fetched.total)
+        failed = fetched.state in (State.FAILED, State.PARTIAL)
+        fetched.state = State.PARTIAL if failed else State.COMPLETE
+    must_be_all(fetched)
+    return fetched
 
 
 def fill_template(template: str, context: Context) -> str | None:

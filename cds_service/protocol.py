@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 
 from .chart import Sent, decoder_of
 from .content import Content
+from .references import normal_urn
 
 SPECIFICATION = "2.0.1"
 
@@ -236,9 +237,7 @@ class OrderSelectContext(OrderSignContext):
         def is_selected(order: dict[str, Any]) -> bool:
             identifier, address = order.get("id"), addresses.get(id(order))
             own = {f"{order.get('resourceType')}/{identifier}"}
-            own |= {text for text in (identifier, address) if isinstance(text, str)}
-            if isinstance(address, str):
-                own.add(_selected(address))
+            own |= {_selected(text) for text in (identifier, address) if isinstance(text, str)}
             return not names.isdisjoint(own)
 
         return [order for order in orders if is_selected(order)] or orders
@@ -246,7 +245,7 @@ class OrderSelectContext(OrderSignContext):
 
 def _selected(reference: str) -> str:
     """``Type/id`` of a reference to any server and version; else the text itself."""
-    steps = reference.partition("/_history/")[0].split("/")
+    steps = normal_urn(reference).partition("/_history/")[0].split("/")
     return "/".join(steps[-2:])
 
 

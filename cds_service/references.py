@@ -42,6 +42,11 @@ def normal_base(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
+def normal_urn(address: str) -> str:
+    """The one form of a ``urn:uuid:``, whose case does not matter (RFC 9562); else the text."""
+    return address.lower() if address[:9].lower() == "urn:uuid:" else address
+
+
 def read_reference(text: str) -> Target | None:
     """The target of a literal reference: relative or absolute, of one version or of none.
 

@@ -40,7 +40,7 @@ CALLS = "cds_service.calls"
 FIELDS = (
     *("timestamp", "level", "logger", "event", "request_id"),
     *("method", "service", "client", "status", "ms"),
-    *("cards", "faults", "sent", "fetched", "missing", "left_out", "feedback"),
+    *("cards", "faults", "sent", "fetched", "missing", "unknown", "left_out", "feedback"),
     *("refused", "member"),
 )
 # How the lines of gunicorn begin that are about processes and addresses of its own.
@@ -278,7 +278,7 @@ class _Metrics:
             self._stages.labels(service, stage).observe(seconds)
         for card in about.get("cards", ()):
             self._cards.labels(card).inc()
-        for way in ("sent", "fetched", "missing"):
+        for way in ("sent", "fetched", "missing", "unknown"):
             if about.get(way):
                 self._keys.labels(way).inc(about[way])
         for reason, records in about.get("left_out", {}).items():

@@ -17,10 +17,12 @@ import msgspec
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
+WEEK = 7 * DAY
+MONTH = 365.0 / 12 * DAY
 LONGEST_TIME = 64  # characters of a FHIR dateTime, with as many digits of a second as anyone writes
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?) (min|h|d|months)$")
-_SECONDS = {"min": MINUTE, "h": HOUR, "d": DAY, "months": 365.0 / 12 * DAY}
+_SECONDS = {"min": MINUTE, "h": HOUR, "d": DAY, "months": MONTH}
 
 
 def duration(text: Any) -> float:
@@ -87,12 +89,41 @@ def lacks_offset(text: Any) -> bool:
 
 
 def say_duration(seconds: float) -> str:
-    """A length of time as a clinician says it: ``7 h 40 min``, ``3 h``, ``25 min``."""
+    """A length of time as a clinician says it: ``7 h 40 min``, ``9 d``, ``4 months``."""
+    if seconds >= 2 * DAY:
+        return _say_days(seconds)
     minutes = round(seconds / MINUTE)
     hours, rest = divmod(minutes, 60)
     if not hours:
         return f"{rest} min"
     return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def _say_days(seconds: float) -> str:
+    """Two days and more: in days up to two weeks, then in weeks, from ten weeks on in months."""
+    if seconds < 2 * WEEK:
+        return f"{seconds // DAY:.0f} d"
+    if seconds < 10 * WEEK:
+        return f"{seconds // WEEK:.0f} weeks"
+    return f"{seconds // MONTH:.0f} months"
+
+
+def say_ago(moment: Moment, now: float) -> str:
+    """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``5 weeks ago``.
+
+    It is the same wherever the record was written; one without a time of day gives its date, and
+    one without a date says so.
+    """
+    if not moment.text:
+        return "no date"
+    if not moment.exact:
+        return say_time(moment.text)
+    seconds = max(0.0, now - moment.earliest)
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min ago"
+    if seconds < 2 * DAY:
+        return f"{seconds // HOUR:.0f} h ago"
+    return f"{_say_days(seconds)} ago"
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .facts import MEASURES, FactValue
-from .times import DAY, HOUR, MINUTE, Moment, say_duration, say_time
+from .times import say_duration
 
 if TYPE_CHECKING:
     from .content import Content
@@ -74,6 +74,9 @@ class Figures(Protocol):
     def curve(self, curve_id: str, line: str) -> float | None: ...
 
 
+SO_FAR = "sum-so-far"  # the measure that is more if what could not be read is
+AT_LEAST = "at least "
+
 Say = Callable[[Figures], str]
 
 
@@ -122,11 +125,14 @@ def _sayer(name: str, content: Content) -> Say:
     kind = MEASURES[spec.measures_like][measure]
 
     def say_measure(figures: Figures) -> str:
-        number = figures.facts[fact_id].measure(measure)
+        fact = figures.facts[fact_id]
+        number = fact.measure(measure)
         if number is None:
             return NOT_RECORDED
+        if (fact.unread or fact.partly_read) and measure == SO_FAR:
+            return AT_LEAST + say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
         if kind == "duration":
-            return say_duration(number) if number < 2 * DAY else say_age(number)
+            return say_duration(number)
         if kind == "number":
             return str(int(number))
         return say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
@@ -167,28 +173,6 @@ def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
     return f"{text} {unit}" if unit else text
 
 
-def say_ago(moment: Moment, now: float) -> str:
-    """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``3 days ago``.
-
-    It is the same wherever the record was written; one without a time of day gives its date.
-    """
-    if not moment.exact:
-        return say_time(moment.text)
-    return f"{say_age(max(0.0, now - moment.earliest))} ago"
-
-
-def say_age(seconds: float) -> str:
-    """A length of time in full hours to two days, then days to 14, then weeks, then months."""
-    if seconds < HOUR:
-        return f"{seconds / MINUTE:.0f} min"
-    if seconds < 2 * DAY:
-        return f"{seconds // HOUR:.0f} h"
-    days = int(seconds // DAY)
-    if days <= 14:
-        return f"{days} days"
-    return f"{days // 7} weeks" if days < 61 else f"{int(days / 30.4)} months"
-
-
 def _about(number: float) -> int:
     """A number of a curve, no more exact than it deserves: to the next ten from a hundred on."""
     return int(round(number, -1)) if number >= 100 else round(number)
@@ -213,6 +197,8 @@ def _longest(name: str, content: Content) -> int:
         if kind is None:
             raise ValueError(f"the fact {fact_id} has no measure '{measure}'")
         longest = {"duration": LONGEST_DURATION, "number": LONGEST_NUMBER}
+        if measure == SO_FAR:
+            unit += len(AT_LEAST)
         return max(len(NOT_RECORDED), longest.get(kind, LONGEST_NUMBER + unit))
     labels = [len(answer.label) for answer in spec.answers.values()]
     return max(len(NOT_RECORDED), LONGEST_NUMBER + unit, *labels)

@@ -64,8 +64,19 @@ NEXT = {"link": [{"relation": "next", "url": "https://fhir.example.org/r4?page=2
         ("a string", State.FAILED, 0),
         ([], State.FAILED, 0),
         ({}, State.FAILED, 0),
-        ({"resourceType": "Bundle", "entry": "x", "link": 3}, State.EMPTY, 0),
-        ({"resourceType": "Bundle", "entry": [None, 1, {}, {"resource": {}}]}, State.EMPTY, 0),
+        (bundle(milk(1, 1), total=1), State.COMPLETE, 1),
+        (bundle(milk(1, 1), total=0), State.COMPLETE, 1),
+        (bundle(milk(1, 1), total=2), State.PARTIAL, 1),
+        (bundle(milk(1, 1), total="2"), State.COMPLETE, 1),
+        (bundle(total=2), State.FAILED, 0),
+        (bundle(total=0), State.EMPTY, 0),
+        (bundle(bundle(milk(1, 1))), State.FAILED, 0),
+        (bundle(bundle(milk(1, 1)), milk(1, 1)), State.PARTIAL, 1),
+        ({"resourceType": "Bundle", "entry": None, "link": 3}, State.EMPTY, 0),
+        ({"resourceType": "Bundle", "entry": "x"}, State.FAILED, 0),
+        ({"resourceType": "Bundle", "entry": {"resource": milk(1, 1)}}, State.FAILED, 0),
+        ({"resourceType": "Bundle", "entry": [None, 1, {}, {"resource": {}}]}, State.FAILED, 0),
+        ({"resourceType": "Bundle", "entry": [{"resource": milk(1, 1)}, {}]}, State.PARTIAL, 1),
     ],
 )
 def test_the_states_are_told_apart(value: Any, state: State, held: int) -> None:
@@ -227,7 +238,7 @@ def test_what_nothing_reads_is_not_decoded() -> None:
 # of resources are.
 OTHERS = {
     "bulk": {"extension"},
-    "chart": {"severity"},
+    "chart": {"outcome", "severity"},
     "command": {"evidence", "extension"},
     "evaluation": {"extension"},
     "facts": {"extension", "text"},

@@ -61,9 +61,57 @@ def test_left_and_right_at_one_time_are_one_session(content: Content) -> None:
 
 
 def test_the_same_record_sent_twice_counts_once(content: Content) -> None:
-    fact = volume_of(content, *A_DAY, milk(9, 1), milk(9, 1))
+    twice = {key: value for key, value in milk(9, 1).items() if key != "id"}
+    fact = volume_of(content, *A_DAY, twice, dict(twice))
     assert fact.measure("sum") == 89
     assert "it repeats another record" in reasons(fact)
+
+
+def test_left_and_right_may_be_alike_and_name_no_side(content: Content) -> None:
+    fact = volume_of(content, *A_DAY, milk(9, 1), milk(9, 1))
+    assert fact.measure("sum") == 98
+    assert fact.measure("count") == 5
+
+
+@pytest.mark.parametrize("site", ["80248007", "73056007"])
+def test_components_named_by_the_side_are_parts_of_one_session(content: Content, site: str) -> None:
+    def side(code: str, **value: object) -> dict[str, object]:
+        return {"code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]}, **value}
+
+    amount = {"value": 9, "code": "mL", "system": "http://unitsofmeasure.org"}
+    both = observation(VOLUME, None, 1)
+    both["component"] = [side(site, valueQuantity=amount), side("1", valueQuantity=amount)]
+    fact = volume_of(content, *A_DAY, both)
+    assert (fact.measure("sum"), fact.measure("count")) == (98, 5)
+    both["component"][1] = side("1", dataAbsentReason={"text": "not measured"})
+    half = volume_of(content, *A_DAY, both)
+    assert (half.measure("sum"), half.measure("sum-so-far")) == (None, 89)
+    assert half.measure("latest") is None  # the other side of it is not known
+
+
+NEWER_AND_UNREADABLE: dict[str, dict[str, Any]] = {
+    "a unit that is none": {"valueQuantity": {"value": 39.4, "unit": "celcius"}},
+    "text": {"valueString": "39.4"},
+    "a limit": {"valueQuantity": {"value": 39, "code": "Cel", "comparator": ">"}},
+    "no offset": {
+        "effectiveDateTime": ago(1)[:19],
+        "valueQuantity": {"value": 39.4, "code": "Cel"},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", NEWER_AND_UNREADABLE)
+def test_an_older_value_never_stands_in_for_a_newer_one_that_cannot_be_read(
+    content: Content, kind: str
+) -> None:
+    old = observation("body-temperature", (36.8, "Cel"), 6)
+    newer = observation("body-temperature", None, 1) | NEWER_AND_UNREADABLE[kind]
+    fact = facts_of(content, old, newer)["body-temperature"]
+    assert (fact.status, fact.value) == ("unusable", None)
+    empty = {key: value for key, value in newer.items() if not key.startswith("value")}
+    assert facts_of(content, old, empty)["body-temperature"].value == 36.8
+    older = observation("body-temperature", None, 30) | NEWER_AND_UNREADABLE["text"]
+    assert facts_of(content, old, older)["body-temperature"].value == 36.8
 
 
 def test_an_offset_and_a_z_are_the_same_time(content: Content) -> None:
@@ -184,7 +232,12 @@ def test_what_is_not_a_value_is_told_and_spoils_nothing(content: Content, kind: 
     members, reason = BROKEN[kind]
     broken = observation(VOLUME, None, 1) | members
     fact = volume_of(content, *A_DAY, {k: v for k, v in broken.items() if v is not None})
-    assert fact.measure("sum") == 80
+    assert fact.measure("sum-so-far") == 80
+    not_of_the_day = {"entered in error", "cancelled", "in the future"} | {
+        name for name, (_, why) in BROKEN.items() if why == "no time"
+    }
+    # A session that could not be read is of the day: what was read is no whole day.
+    assert fact.measure("sum") == (80 if kind in not_of_the_day else None)
     assert any(reason in said for said in reasons(fact)), reasons(fact)
 
 

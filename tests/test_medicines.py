@@ -202,7 +202,7 @@ def test_many_medicines_are_not_all_said_at_length(content: Content) -> None:
     taken = [medicine(medicationCodeableConcept=concept(text=m.names[0])) for m in noted[:20]]
     card = card_for(content, *taken)
     assert card is not None
-    assert 3 <= card["detail"].count("\n- ") < 10
+    assert 2 <= card["detail"].count("\n- ") < 10
     (others,) = [line for line in card["detail"].splitlines() if line.startswith("Look up too: ")]
     said = [name for name in names if f"- {name}" in card["detail"] or name in others]
     assert [name for name in names if name not in said] == []
@@ -222,7 +222,7 @@ def test_one_without_a_note_of_ours_sends_the_reader_to_the_record(content: Cont
     card = card_for(content, medicine(medicationCodeableConcept=concept("2556")))
     assert card is not None
     assert card["indicator"] == "info"
-    assert "- Citalopram: See the record. LM322\n" in card["detail"]
+    assert card["detail"].startswith("- Citalopram: See the record. LM322")
 
 
 @pytest.mark.parametrize(

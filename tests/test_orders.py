@@ -137,9 +137,8 @@ def test_order_select_looks_at_what_was_selected_and_order_sign_at_all(
         {"resourceType": "ServiceRequest", "id": "s", "subject": {"reference": f"Patient/{HER}"}},
         {"resourceType": "NutritionOrder", "id": "n", "patient": {"reference": f"Patient/{HER}"}},
         draft("pseudoephedrine", subject={"reference": "Patient/another"}),
-        draft("pseudoephedrine", subject=None),
+        draft("pseudoephedrine", subject={"reference": "https://elsewhere.example.org/Patient/7"}),
         draft("ibuprofen"),
-        {"resourceType": "MedicationRequest"},
         {},
         None,
         3,
@@ -151,6 +150,36 @@ def test_other_orders_are_passed_over_and_spoil_nothing(
     assert fire(client, order_request(content, order), valid) == []
     both = fire(client, order_request(content, order, draft("pseudoephedrine", 2)), valid)
     assert told(both) == [("order-lowers-supply", "Pseudoephedrine")]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        None,
+        {"identifier": {"system": "urn:mrn", "value": "M-1"}},
+        {"display": "She"},
+        {"reference": "urn:uuid:5c1e9a06-0d0c-4b5f-8d53-0d4a4f9f2a11"},
+        {"reference": "#she"},
+        {"reference": "Group/4"},
+        {"reference": f"https://proxy.example.org/r4/Patient/{HER}"},
+        "Patient/another",
+    ],
+)
+def test_a_draft_is_of_the_patient_of_the_hook_unless_it_names_another(
+    client: FlaskClient, content: Content, valid: Valid, subject: Any
+) -> None:
+    for request in (
+        order_request(content, draft("ibuprofen", 1), draft("pseudoephedrine", 2, subject=subject)),
+        order_request(content, draft("pseudoephedrine", 2) | {"subject": subject}),
+    ):
+        request["fhirServer"] = "https://fhir.example.org/r4"
+        assert told(fire(client, request, valid)) == [("order-lowers-supply", "Pseudoephedrine")]
+    unsaid = draft("pseudoephedrine")
+    del unsaid["subject"]
+    assert len(fire(client, order_request(content, unsaid), valid)) == 1
+    formula = feed(supplement=[{"type": {"text": "Infant formula"}}]) | {"patient": subject}
+    request = order_request(content, formula, records=[birth(80), NURSED])
+    assert told(fire(client, request, valid)) == [("order-formula", "Infant formula")]
 
 
 def feed(number: int = 1, patient: str = INFANT, **parts: Any) -> dict[str, Any]:

@@ -354,7 +354,7 @@ def test_what_is_planted_in_every_input_comes_out_nowhere(
 
 KNOWN_FIELDS = {
     *("timestamp", "level", "logger", "event", "request_id", "method", "service", "client"),
-    *("status", "ms", "cards", "faults", "sent", "fetched", "missing", "feedback"),
+    *("status", "ms", "cards", "faults", "sent", "fetched", "missing", "unknown", "feedback"),
     *("refused", "member"),
 }
 

@@ -31,6 +31,7 @@ from .mothers import (
     average,
     birth,
     hook_request,
+    inhibited,
     medicine,
     milk,
     observation,
@@ -170,6 +171,26 @@ def test_another_base_is_hers_where_the_client_lists_it(content: Content, tmp_pa
         assert ("lactation-consult" in told(cards)) is known  # for little milk
 
 
+def test_without_a_server_the_first_base_of_hers_counts_and_no_other(
+    client: FlaskClient, content: Content
+) -> None:
+    """Two servers have two patients of one id."""
+    sent = [birth(123), plan("pump"), *SESSIONS]
+    one, two = "https://one.example.org/r4", "https://two.example.org/r4"
+    alone = hook_request(content, *sent[:2], *(on(one, each) for each in SESSIONS))
+    mixed = hook_request(
+        content, *sent[:2], *(on((one, two)[n % 2], each) for n, each in enumerate(SESSIONS))
+    )
+    assert "another FHIR server" not in client.post(VIEW, json=alone).text
+    said = client.post(VIEW, json=mixed).text
+    assert "milk expression and letdown (4 whose subject is on another FHIR server)" in said
+    # A reference to someone else says nothing of her server.
+    baby = milk(10, 1, id="0") | {"subject": {"reference": f"{two}/Patient/another"}}
+    others_first = hook_request(content, baby, *sent[:2], *(on(one, each) for each in SESSIONS))
+    said = client.post(VIEW, json=others_first).text
+    assert "milk expression and letdown (1 whose subject is on another FHIR server)" in said
+
+
 def test_milk_that_was_sent_and_not_used_is_not_no_milk(
     client: FlaskClient, content: Content
 ) -> None:
@@ -211,6 +232,56 @@ def by_reference(reference: str, **members: Any) -> dict[str, Any]:
     return medicine(medicationReference={"reference": reference}, **members)
 
 
+NDC = {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.69", "code": "00000-1111"}]}
+LOCAL = {"coding": [{"system": "https://x.example/drugs", "code": "M|7"}]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "called"),
+    [
+        (medicine(medicationCodeableConcept=NDC), "code 00000-1111 (ndc)"),
+        (medicine(medicationCodeableConcept=LOCAL), "code M 7 (https://x.example/drugs)"),
+        (by_reference("Medication/unsent"), "Medication/unsent"),
+        (by_reference("https://x.example/Medication/9"), "https://x.example/Medication/9"),
+        (medicine(medicationCodeableConcept={"coding": [3]}), "A medicine without a name"),
+    ],
+)
+def test_a_medicine_without_a_name_is_called_by_what_was_sent(
+    client: FlaskClient, content: Content, sent: dict[str, Any], called: str
+) -> None:
+    """No search for it is offered, and nothing soothing said."""
+    request = hook_request(content, *average(), sent, fhirServer=BASE_OF_HERS)
+    cards = client.post(VIEW, json=request).get_json()["cards"]
+    (card,) = [c for c in cards if c["source"]["topic"]["code"] == "medicines-and-milk"]
+    assert card["summary"] == f"LactMed on her medicines: {called}"
+    assert f"No name was sent, ask what it is: {called}." in card["detail"]
+    assert "term=" not in str(card)
+    assert "Most medicines are compatible" not in card["detail"]
+    request = order_request(content, sent)
+    (card,) = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
+    assert card["summary"].startswith(f"{called} was not identified")
+
+
+@pytest.mark.parametrize(
+    ("beside", "soothing"),
+    [
+        (None, True),
+        ({"text": "Paracetamol 500 mg"}, True),
+        ({"text": "Citalopram"}, False),  # known, and its record is not read yet
+        ({"text": "Somnolux forte"}, False),
+        (NDC, False),
+    ],
+)
+def test_nothing_soothing_stands_beside_a_medicine_that_is_not_read(
+    client: FlaskClient, content: Content, beside: Any, soothing: bool
+) -> None:
+    sent = [medicine(medicationCodeableConcept={"text": "Ibuprofen 400 mg"})]
+    sent += [] if beside is None else [medicine(medicationCodeableConcept=beside)]
+    request = hook_request(content, *average(), *sent)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("Most medicines are compatible" in cards["medicines-and-milk"]) is soothing
+
+
 OF_ANOTHER = "https://x.example/Medication/9"
 KNOWN = medication(code=PSEUDOEPHEDRINE)
 INGREDIENT, ITEM = {"itemCodeableConcept": PSEUDOEPHEDRINE}, {"reference": "Medication/m2"}
@@ -224,6 +295,8 @@ COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReferenc
         [by_reference("Medication/m1/_history/3"), KNOWN],
         [by_reference(f"{BASE_OF_HERS}/Medication/m1"), KNOWN],
         [by_reference(UUID), (UUID, KNOWN)],
+        [by_reference(UUID.upper()), (UUID, KNOWN)],
+        [by_reference(UUID), (UUID.replace("a", "A"), KNOWN)],
         [by_reference(OF_ANOTHER), (OF_ANOTHER, KNOWN)],
         [by_reference("#m1", contained=[KNOWN])],
         [by_reference("Medication/m1"), medication(ingredient=[INGREDIENT])],
@@ -309,6 +382,7 @@ def stay(whole: str) -> dict[str, Any]:
     }
 
 
+OLDER = {"resourceType": "Patient", "id": BABY, "birthDate": "2022-01-10"}
 LINK = {"other": {"reference": "RelatedPerson/rp"}, "type": "seealso"}
 SAME = {"other": {"reference": f"Patient/{BABY}"}, "type": "seealso"}
 
@@ -321,6 +395,8 @@ SAME = {"other": {"reference": f"Patient/{BABY}"}, "type": "seealso"}
         ([SHE | {"link": [LINK]}, related("NMTH")], True),
         ([stay("Encounter/encounter-1")], True),  # hers, by the context of the hook
         ([SHE, related("FTH", identifier=MRN)], False),
+        ([SHE, related(identifier=MRN, active=False)], False),
+        ([SHE, related(identifier=MRN), OLDER], False),
         ([SHE, related(identifier=[{"value": "M-1"}])], False),  # a number without a system
         ([SHE, related()], False),
         ([SHE | {"link": [SAME]}], False),  # that says that both are one person
@@ -337,6 +413,21 @@ def test_records_of_a_newborn_count_when_something_links_it_to_her(
     request["prefetch"]["conditions"] = bundle(*sent)
     cards = told(client.post(VIEW, json=request).get_json()["cards"])
     assert ("pacifier" in cards.get("supply-risk-factors", "")) is linked
+
+
+@pytest.mark.parametrize(("born", "lost"), [("2022-01-10", False), ("2026-01-10", True)])
+def test_only_the_death_of_an_infant_of_this_birth_is_a_loss(
+    client: FlaskClient, content: Content, born: str, lost: bool
+) -> None:
+    """An older child may have died yesterday, and the newborn needs her milk."""
+    request = hook_request(content, *inhibited())
+    child = {"resourceType": "Patient", "id": BABY, "birthDate": born}
+    child["deceasedDateTime"] = "2026-01-14"
+    request["prefetch"]["patient"] = SHE
+    request["prefetch"]["conditions"] = bundle(related(identifier=MRN), child)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("inhibited-letdown" in cards) is not lost
+    assert ("after-loss" in cards) is lost
 
 
 def test_a_birth_is_known_by_the_newborns_own_record(content: Content) -> None:

@@ -32,6 +32,7 @@ from cds_service.vignettes import vignettes
 from .mothers import NOW, hook_request
 from .processes import connected, free_port, started
 from .test_caller import BASE, VIEW, clients_file
+from .test_orders import draft, order_request
 
 # Planted in requests; none of it may come out anywhere but in the cards.
 CANARY = "canary-7f3a"
@@ -84,6 +85,57 @@ def test_each_call_is_a_line_of_json_with_its_request_id(
     shown = [card["source"]["topic"]["code"] for card in answer.json()["cards"]]
     assert line["cards"] == shown == ["inhibited-letdown", "lactation-consult"]
     assert (line["sent"], line["fetched"]) == (len(content.prefetch_templates), 0)
+
+
+def test_values_that_could_not_be_read_are_counted_by_reason(
+    service: Running, content: Content
+) -> None:
+    """In the line and as a metric: an operator sees that a whole feed lacks offsets."""
+    request = present(content)
+    milk = [
+        entry["resource"]
+        for entry in request["prefetch"]["milkExpression"]["entry"]
+        if entry["resource"]["code"]["coding"][0]["code"] == "expressed-milk-volume"
+    ]
+    for record in milk[:3]:
+        record["effectiveDateTime"] = record["effectiveDateTime"][:19]
+    milk[3]["valueQuantity"] = {"value": 40, "unit": CANARY}
+    milk[4]["valueString"] = f"{CANARY} mL"
+    del milk[4]["valueQuantity"]
+    request_id = str(uuid.uuid4())
+    post(service, request, **{"X-Request-ID": request_id})
+    (line,) = [line for line in service.lines() if line.get("request_id") == request_id]
+    assert line["left_out"] == {
+        "its-time-has-no-offset": 3,
+        "its-unit-is-of-another-kind": 1,
+        "its-value-is-plain-text-which-is-not-read": 1,
+    }
+    text = requests.get(f"{service.address}/metrics", timeout=5).text
+    assert 'cds_records_left_out_total{reason="its-time-has-no-offset"} 3.0' in text
+    assert CANARY not in text + service.log.read_text()
+
+
+def test_keys_that_are_not_listed_and_orders_of_others_are_counted(
+    service: Running, content: Content
+) -> None:
+    """By number: a name of a key is whatever was sent."""
+    request = order_request(content, draft("ibuprofen", subject={"reference": f"Patient/{CANARY}"}))
+    request["prefetch"] |= {CANARY: None, "pumping": {"resourceType": "Bundle"}}
+    request_id = str(uuid.uuid4())
+    answer = requests.post(
+        f"{service.address}/cds-services/lactation-order-sign",
+        json=request,
+        headers={"X-Request-ID": request_id},
+        timeout=5,
+    )
+    assert answer.status_code == 200
+    (line,) = [line for line in service.lines() if line.get("request_id") == request_id]
+    assert line["unknown"] == 2
+    assert line["left_out"] == {"another-patient": 1}
+    metrics = requests.get(f"{service.address}/metrics", timeout=5).text
+    assert 'cds_prefetch_keys_total{way="unknown"} 2.0' in metrics
+    assert 'cds_records_left_out_total{reason="another-patient"} 1.0' in metrics
+    assert CANARY not in service.log.read_text() + metrics
 
 
 def test_a_line_tells_feedback_that_was_refused_and_why(service: Running) -> None:

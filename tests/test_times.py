@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.times import DAY, duration, parse_moment, say_duration, say_time
-from cds_service.wording import say_ago
+from cds_service.times import DAY, duration, parse_moment, say_ago, say_duration, say_time
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -68,7 +67,19 @@ def test_what_is_no_duration_says_how_to_write_one(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(27600, "7 h 40 min"), (10800, "3 h"), (1500, "25 min"), (0, "0 min"), (3599, "1 h")],
+    [
+        (27600, "7 h 40 min"),
+        (10800, "3 h"),
+        (1500, "25 min"),
+        (0, "0 min"),
+        (3599, "1 h"),
+        (47.5 * 3600, "47 h 30 min"),
+        (2 * DAY, "2 d"),
+        (13.9 * DAY, "13 d"),
+        (35 * DAY, "5 weeks"),
+        (121.7 * DAY, "4 months"),
+        (833 * DAY, "27 months"),
+    ],
 )
 def test_a_length_of_time_is_said_as_a_clinician_does(seconds: float, said: str) -> None:
     assert say_duration(seconds) == said
@@ -96,12 +107,9 @@ def test_a_time_is_said_as_it_was_recorded(text: str | None, said: str) -> None:
         ("2026-01-15T04:00:00Z", "8 h ago"),
         ("2026-01-15T06:00:00+02:00", "8 h ago"),
         ("2026-01-13T12:30:00Z", "47 h ago"),
-        ("2026-01-13T11:00:00Z", "2 days ago"),
-        ("2026-01-01T11:00:00Z", "14 days ago"),
-        ("2025-12-31T11:00:00Z", "2 weeks ago"),
-        ("2025-11-17T11:00:00Z", "8 weeks ago"),
-        ("2025-11-14T11:00:00Z", "2 months ago"),
-        ("2023-10-04T11:00:00Z", "27 months ago"),
+        ("2026-01-13T11:00:00Z", "2 d ago"),
+        ("2025-12-11T11:00:00Z", "5 weeks ago"),
+        ("2023-10-05T11:00:00Z", "27 months ago"),
         ("2026-01-13", "13 Jan"),
         ("2025-12", "2025-12"),
     ],

@@ -20,6 +20,8 @@ from cds_service.content import Content
 from cds_service.content_loader import load_content
 from cds_service.fhir_server import FhirReader
 from cds_service.outgoing import Outgoing
+from cds_service.prefetch import gather
+from cds_service.protocol import read_request
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir
@@ -42,6 +44,82 @@ AUTHORIZATION = {
 def post(client: FlaskClient, request: Any, service: str = VIEW, **headers: str) -> Any:
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     return client.post(service, data=body, headers={"Content-Type": "application/json", **headers})
+
+
+# --- Bundles ------------------------------------------------------------------------------------
+
+
+def entry(resource: Any, mode: str | None = None) -> dict[str, Any]:
+    return {"resource": resource} | ({} if mode is None else {"search": {"mode": mode}})
+
+
+SESSION, WITH_IT = milk(40, 2), {"resourceType": "Patient", "id": "another"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "whole"),
+    [
+        ({"entry": [entry(SESSION)]}, True),
+        ({"entry": [entry(SESSION)], "total": 1}, True),
+        ({"entry": [entry(SESSION, "match"), entry(WITH_IT, "include")], "total": 1}, True),
+        ({"entry": [entry(SESSION)], "total": 24}, False),
+        ({"entry": [entry(SESSION), entry(WITH_IT, "include")], "total": 2}, False),
+        ({"entry": [entry(SESSION), entry(bundle(milk(40, 5)))]}, False),
+        ({"entry": [entry(SESSION), {"fullUrl": "urn:uuid:1"}]}, False),
+        ({"entry": [entry(SESSION), entry(7)]}, False),
+    ],
+)
+def test_a_search_of_which_less_came_than_was_found_is_not_whole(
+    client: FlaskClient, content: Content, sent: dict[str, Any], whole: bool
+) -> None:
+    request = hook_request(content, *average()[:-8])
+    request["prefetch"]["milkExpression"] = {"resourceType": "Bundle", "type": "searchset", **sent}
+    said = post(client, request).text
+    assert ("milk expression and letdown (only in part)" in said) is not whole
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"resourceType": "Bundle", "type": "batch-response", "entry": [entry(bundle(SESSION))]},
+        {"resourceType": "Bundle", "entry": entry(SESSION)},
+        {"resourceType": "Bundle", "entry": {"resource": 1}},
+        {"resourceType": "Bundle", "entry": [{"response": {"status": "404"}}]},
+        {"resourceType": "Bundle", "type": "searchset", "total": 3},
+    ],
+)
+def test_a_bundle_of_which_nothing_can_be_read_is_not_nothing_found(
+    client: FlaskClient, content: Content, sent: dict[str, Any]
+) -> None:
+    request = hook_request(content, *average())
+    request["prefetch"]["conditions"] = sent
+    assert "Could not be read: conditions." in post(client, request).text
+    request["prefetch"]["milkExpression"] = sent
+    assert post(client, request).status_code == 412
+
+
+@pytest.mark.parametrize(("total", "whole"), [(3, True), (4, False)])
+def test_the_pages_of_a_search_are_counted_together(
+    content: Content, total: int, whole: bool
+) -> None:
+    """Each tells how many there are on all of them; the first of them may have been sent."""
+
+    @Request.application
+    def paged(request: Request) -> Response:
+        page = int(request.args.get("page", 1))
+        following = f"{request.base_url}?page={page + 1}" if page < 3 else None
+        return fhir(bundle(milk(1, page), following=following) | {"total": total})
+
+    with running(paged) as address:
+        for sent in (None, bundle(milk(1, 1), following=f"{address}/fhir/Observation?page=2")):
+            request = hook_request(content, fhirServer=f"{address}/fhir")
+            request["prefetch"]["milkExpression"] = sent and sent | {"total": total}
+            if sent is None:
+                del request["prefetch"]["milkExpression"]
+            hook, context = read_request(json.dumps(request).encode(), "patient-view")
+            chart = gather(content, hook, context, FhirReader(), 2)
+            assert len(chart.hers("Observation")) == 3
+            assert chart.state("milkExpression") is (State.COMPLETE if whole else State.PARTIAL)
 
 
 # --- requests -----------------------------------------------------------------------------------
@@ -113,6 +191,7 @@ def test_empty_optional_texts_are_as_none_sent(client: FlaskClient, content: Con
         ("https://ehr.example.org/fhir/MedicationRequest/draft-2", ["draft-2"]),
         ("MedicationRequest/draft-2/_history/3", ["draft-2"]),
         ("urn:uuid:5c1e9a06-0d0c-4b5f-8d53-0d4a4f9f2a11", ["draft-2"]),
+        ("URN:UUID:5C1E9A06-0D0C-4B5F-8D53-0D4A4F9F2A11", ["draft-2"]),
         ("MedicationRequest/nobody", ["draft-1", "draft-2"]),
     ],
 )
