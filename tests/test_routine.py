@@ -1,4 +1,4 @@
-"""One click for the routine: what a card teaches is asked for at once, and counts for each of it."""
+"""One click for the routine: what a card teaches is asked for at once, and counts for each."""
 
 from __future__ import annotations
 
