@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ from .evaluation import Evaluation
 from .facts import values_left_out
 from .feedback import read_feedback
 from .fhir_server import FhirReader
-from .handouts import handouts
+from .handouts import MOST, handout_path, handouts
 from .ledger import Ledger
 from .openapi import describe
 from .outgoing import Outgoing
@@ -64,7 +64,9 @@ def create_app(
     secret = settings.patient_key.get_secret_value()
     ledger = Ledger(database, content, clock, secret, settings.quiet, settings.overrides_count_for)
     callers = Callers(settings, outgoing, database)
-    evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
+    evaluation = Evaluation(
+        content, settings.jurisdiction, settings.time_zone, _handout_of(settings)
+    )
     reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
     for_all = Room(settings.at_once)
     for_each = Room(settings.at_once, callers.share(settings.at_once))
@@ -161,6 +163,13 @@ def create_app(
             return _json(b"{}")
 
     return app
+
+
+def _handout_of(settings: Settings) -> Callable[[Sequence[str]], str] | None:
+    """The address of a handout on the service; nothing where nobody said what its address is."""
+    if "base_url" not in settings.model_fields_set:
+        return None
+    return lambda names: f"{settings.base_url}{handout_path(names[:MOST])}"
 
 
 def _must_accept_json() -> None:

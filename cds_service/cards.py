@@ -1,14 +1,14 @@
 """Cards: what the clinician reads (CDS Hooks 2.0.1, "Card Attributes").
 
-One bottom line, her own numbers in a small table, what to do, why, and the evidence. The words are
-data; here they are put together, the most urgent first and at most four. A card without something
-new to do is not shown. Only the patient, the encounter, the time and the author are filled into a
-suggestion: the rest was built and validated when the content was loaded.
+One bottom line, her own numbers, what to do, why, and the evidence: in lines that read well also
+where Markdown is not rendered. The words are data; here they are put together, the most urgent
+first and at most four. A card without something new to do is not shown. Only the patient, the
+encounter, the time and the author are filled into a suggestion; the rest is built beforehand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,20 +24,21 @@ from .times import HOUR, MINUTE, say_ago
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Card, Content, Guard, Intervention, Medicine
+    from .content import Card, Content, Guard
     from .facts import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
     from .protocol import Context
 
 MOST_CARDS = 4
-# What is written out on one card; the rest is named in a line. So a card can be read aloud in
-# thirty seconds.
+# What is written out on one card; the rest is named in a line. So a card has 120 words at most.
 MOST_WRITTEN_OUT = 3
-MOST_ASKED = 3
+MOST_CITED = 2
+MOST_SAID_OF_MEDICINES = 80  # words; of the first one all is said
 MOST_LINKS = 12
 MOST_BACKINGS = 500  # that are kept ready
 TOPIC_SYSTEM = "urn:lactation-cds:card"
+TAUGHT = "teaching"  # the template of what has a handout
 EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
 
@@ -103,14 +104,35 @@ class Backing:
     rows: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """A suggestion but for what is hers, as JSON, and the interventions that it is for."""
+
+    interventions: str  # ids, with a plus sign between two
+    before_uuid: bytes
+    before_hers: bytes
+    resource_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a card that has some interventions to offer lets one do with a click."""
+
+    suggestions: list[Suggested]
+    handout: dict[str, orjson.Fragment]  # the link to it, by address
+
+
 class Printed:
     """What is the same on a card for all mothers, written once.
 
-    Most of it when the content is loaded; the backing of a card by what it offers, when that first
-    comes.
+    Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
+    when that first comes. ``handout_of`` gives the address of a handout for interventions that are
+    taught, by their ids; without it no card links to one.
     """
 
-    def __init__(self, content: Content) -> None:
+    def __init__(
+        self, content: Content, handout_of: Callable[[Sequence[str]], str] | None = None
+    ) -> None:
         self.sources = {
             card.id: orjson.Fragment(
                 orjson.dumps(
@@ -133,15 +155,15 @@ class Printed:
             for card in content.cards.values()
         }
         self.lactmed = {
-            medicine.lactmed.url: _link(f"LactMed: {medicine.name}", medicine.lactmed.url)
+            medicine.lactmed.url: _link(
+                f"LactMed: {medicine.name}, revised {medicine.lactmed.revised}",
+                medicine.lactmed.url,
+            )
             for medicine in content.medicines.values()
         }
-        self.suggestions = {
-            intervention.id: _print_suggestion(intervention, content.suggested[intervention.id])
-            for intervention in content.interventions.values()
-            if intervention.id in content.suggested
-        }
+        self._handout_of = handout_of
         self._backing_of = lru_cache(MOST_BACKINGS)(self._make_backing)
+        self._offer_of = lru_cache(MOST_BACKINGS)(self._make_offer)
 
     def backing(self, card: Card, *interventions: str) -> Backing:
         """What stands behind a card that offers these interventions, by id.
@@ -154,9 +176,11 @@ class Printed:
     def _make_backing(self, card_id: str, *interventions: str) -> Backing:
         card = self._content.cards[card_id]
         offered = [self._content.interventions[name] for name in interventions]
-        names = [*card.evidence, *(name for each in offered for name in each.evidence)]
-        evidence = [self._content.evidence[name] for name in dict.fromkeys(names)]
-        cited = "; ".join(dict.fromkeys(source.short for source in evidence))
+        names = [*(name for each in offered for name in each.evidence), *card.evidence]
+        sources = [self._content.evidence[name] for name in dict.fromkeys(names)]
+        evidence = [source for source in sources if source.primary]
+        cited = list(dict.fromkeys(source.shortest for source in evidence))
+        more = len(cited) - MOST_CITED
         links = {
             source.link: _link(f"{source.short}: {source.source}", source.link)
             for source in evidence
@@ -168,30 +192,83 @@ class Printed:
                 links[url] = self.lactmed[url]
         return Backing(
             [source.id for source in evidence],
-            f"Evidence: {cited}." if cited else "",
+            f"{', '.join(cited[:MOST_CITED])}{f' and {more} more' if more > 0 else ''}",
             links,
             [*card.rows, *(row for each in offered for row in each.rows)],
         )
+
+    def offer(self, card: Card, *interventions: str) -> Offer:
+        """What a card with these interventions to offer, by id, lets one do with a click."""
+        return self._offer_of(card.id, *interventions)
+
+    def _make_offer(self, card_id: str, *interventions: str) -> Offer:
+        """The suggestions, those of one kind together first, and the link to the handout.
+
+        What is suggested together is recommended if a part of it is, and the parts no more.
+        """
+        content = self._content
+        offered = [
+            intervention
+            for intervention in (content.interventions[name] for name in interventions)
+            if intervention.suggestion is not None and intervention.id in content.suggested
+        ]
+        first: list[Suggested] = []
+        within: set[str] = set()
+        for template in content.templates.values():
+            parts = [each for each in offered if each.template == template.id]
+            label = content.cards[card_id].together or template.together
+            if label is None or template.together is None or len(parts) < 2:
+                continue
+            within |= {each.id for each in parts}
+            recommended = any(each.suggestion and each.suggestion.recommended for each in parts)
+            whole = _together([content.suggested[each.id] for each in parts])
+            label = label.replace("{count}", str(len(parts)))
+            names = "+".join(each.id for each in parts)
+            first.append(_print_suggestion(names, label, recommended, whole))
+        single = [
+            _print_suggestion(
+                each.id,
+                each.suggestion.label,
+                each.suggestion.recommended and each.id not in within,
+                content.suggested[each.id],
+            )
+            for each in offered
+            if each.suggestion is not None
+        ]
+        handout: dict[str, orjson.Fragment] = {}
+        taught = [each.id for each in offered if each.template == TAUGHT]
+        if taught and self._handout_of is not None:
+            url = self._handout_of(taught)
+            handout[url] = _link("Handout for her", url)
+        return Offer([*first, *single], handout)
 
 
 def _link(label: str, url: str) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
 
 
+def _together(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    """One resource for several of one template: all that each of them lists, each once."""
+    whole = dict(resources[0])
+    for name, value in whole.items():
+        if isinstance(value, list):
+            listed = [item for resource in resources for item in resource[name]]
+            whole[name] = [item for n, item in enumerate(listed) if item not in listed[:n]]
+    return whole
+
+
 def _print_suggestion(
-    intervention: Intervention, resource: dict[str, Any]
-) -> tuple[bytes, bytes, str]:
-    """The JSON before the uuid, that before what is hers, and the type of the resource."""
-    assert intervention.suggestion is not None
-    label = orjson.dumps(intervention.suggestion.label)
-    recommended = b',"isRecommended":true' if intervention.suggestion.recommended else b""
+    interventions: str, label: str, recommended: bool, resource: dict[str, Any]
+) -> Suggested:
+    written = orjson.dumps(label)
     same_for_all = {k: v for k, v in resource.items() if k not in ("subject", "recipient")}
-    return (
-        b'{"label":' + label + b',"uuid":"',
+    return Suggested(
+        interventions,
+        b'{"label":' + written + b',"uuid":"',
         b'"'
-        + recommended
+        + (b',"isRecommended":true' if recommended else b"")
         + b',"actions":[{"type":"create","description":'
-        + label
+        + written
         + b',"resource":'
         + orjson.dumps(same_for_all)[:-1],
         resource["resourceType"],
@@ -324,32 +401,32 @@ def _make_interventions(
         choice.intervention.when.support(case, because)
     shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
     backing = printed.backing(card, *[choice.intervention.id for choice in shown])
+    plain = [choice for choice in todo if not choice.guards]
+    graded = [] if guarded else plain[:MOST_WRITTEN_OUT]  # a guarded one tells its own grade
+    grades = {choice.intervention.grade for choice in graded}
     paragraphs = [
+        _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        _table(card, case),
-        _todo_list([choice for choice in todo if not choice.guards], case),
+        _todo_list(plain, len(grades) == 1 and bool(backing.cited), case),
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
-        backing.cited,
+        _evidence(backing, grades, case),
     ]
     summary = card.summary.say(case)
     if card.summary_names:
         summary = _with_names(summary, [choice.intervention.short for choice in todo])
     made = _frame(card, case, printed, summary, paragraphs)
-    offered = {
-        case.new_uuid(): choice.intervention.id
-        for choice in todo
-        if choice.intervention.id in printed.suggestions
-    }
-    if offered:
+    offer = printed.offer(card, *[choice.intervention.id for choice in todo])
+    if offer.suggestions:
+        offered = {case.new_uuid(): each.interventions for each in offer.suggestions}
         made["suggestions"] = [
-            _suggestion(printed.suggestions[name], each, case, setting)
-            for each, name in offered.items()
+            _suggestion(each, uuid, case, setting)
+            for each, uuid in zip(offer.suggestions, offered, strict=True)
         ]
         made["selectionBehavior"] = "any"
         case.offered[made["uuid"]] = offered
-    _add_links(made, card, printed, backing.links)
+    _add_links(made, card, printed, offer.handout | backing.links)
     rows = set(backing.rows)
     for finding in because.values():
         if finding is not None:
@@ -392,8 +469,13 @@ def _with_names(summary: str, names: list[str]) -> str:
 # --- the detail ---------------------------------------------------------------------------------
 
 
-def _table(card: Card, case: MotherCase) -> str:
+def _numbers(card: Card, case: MotherCase) -> str:
+    """Her numbers, a line each: what is usual, and how long ago it was recorded.
+
+    If that is the same for all of them, it is said once; and not where her number is a time.
+    """
     lines: list[str] = []
+    ages: list[str] = []
     now = case.now.timestamp()
     for line in card.table:
         if line.when is not None and line.when.test(case) is not True:
@@ -403,25 +485,43 @@ def _table(card: Card, case: MotherCase) -> str:
             continue
         usual = line.usual.say(case) if line.usual else ""
         fact = case.facts[line.hers.fact]
-        usual = "" if usual == NOT_RECORDED else usual
-        recorded = say_ago(fact.moment, now) if fact.moment else ""
-        lines.append(f"| {line.label} | {hers} | {usual} | {recorded} |")
-    if not lines:
+        is_time = fact.spec.type == "time" or ".held}" in line.hers.text
+        ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
+        lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
+    if len(ages) > 1 and len(set(ages)) == 1 and ages[0]:
+        ages = [*[""] * (len(ages) - 1), f"all {ages[0]}"]
+    return "\n".join(f"{line}{age and ', '}{age}" for line, age in zip(lines, ages, strict=True))
+
+
+def _beside(usual: str, hers: str) -> str:
+    """What is usual, in brackets; nothing where hers says it already."""
+    if usual in ("", NOT_RECORDED, hers):
         return ""
-    return "\n".join(["| | Hers | Usual | Recorded |", "|---|---|---|---|", *lines])
+    usual = usual.replace(" (", ", ").replace(")", "")
+    return f" ({usual})" if usual.endswith("?") else f" (usual {usual})"
 
 
-def _todo_list(todo: list[Choice], case: MotherCase) -> str:
+def _todo_list(todo: list[Choice], grade_is_told: bool, case: MotherCase) -> str:
     """What to do, the first in full and the others by name; each has its suggestion."""
-    lines = [_todo(choice, case) for choice in todo[:MOST_WRITTEN_OUT]]
+    lines = [_todo(choice, grade_is_told, case) for choice in todo[:MOST_WRITTEN_OUT]]
     others = [choice.intervention.short for choice in todo[MOST_WRITTEN_OUT:]]
     return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
 
 
-def _todo(choice: Choice, case: MotherCase) -> str:
+def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
     intervention = choice.intervention
-    grade = case.content.grades[intervention.grade].word
-    return f"- **{intervention.label}** ({grade}). {intervention.do.say(case)}"
+    grade = "" if grade_is_told else f" ({case.content.grades[intervention.grade].word})"
+    return f"* **{intervention.label}**{grade}. {intervention.do.say(case)}"
+
+
+def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
+    """The sources in a line, with the grade where all that is to be done has the same."""
+    if not backing.cited:
+        return ""
+    if len(grades) != 1:
+        return f"Evidence: {backing.cited}."
+    grade = case.content.grades[next(iter(grades))].word.removesuffix(" evidence")
+    return f"Evidence: {grade} ({backing.cited})."
 
 
 def _guards_of(choice: Choice, case: MotherCase) -> str:
@@ -433,38 +533,37 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
     return f"{head}\n{_list_guards(choice.guards, case)}"
 
 
-GUARD_TITLES: dict[Truth, tuple[str, str]] = {
-    True: ("open", "Against it"),
-    None: ("unchecked", "Not known"),
-    False: ("clear", "Clear"),
+# What came of a guard: in the extension, the older word for it (for one release), and on the card.
+GUARD_TITLES: dict[Truth, tuple[str, str, str]] = {
+    True: ("present", "open", "Against it"),
+    None: ("unknown", "unchecked", "Not known"),
+    False: ("absent", "clear", "Clear"),
 }
 
 
 def _list_guards(guards: dict[Truth, list[Guard]], case: MotherCase) -> str:
     return "\n".join(
         f"- {title}: {', '.join(guard.short.say(case) for guard in guards[truth])}."
-        for truth, (_, title) in GUARD_TITLES.items()
+        for truth, (*_, title) in GUARD_TITLES.items()
         if guards[truth]
     )
 
 
 def _what_else(choices: list[Choice], case: MotherCase) -> str:
-    """What is held back and why, what is asked for already, and what to ask her."""
+    """What is not for now and why, what is asked for already, and the one thing to ask her."""
     lines: list[str] = []
     held: dict[str, list[str]] = {}
     for choice in choices:
         if choice.standing == "held-back" and choice.held_back_by is not None:
             held.setdefault(choice.held_back_by, []).append(choice.intervention.short)
     for reason, names in held.items():
-        lines.append(f"Held back for {reason}: {', '.join(names)}.")
+        lines.append(f"Not now, for {reason}: {', '.join(names)}.")
     ordered = [c.intervention.short for c in choices if c.standing == "ordered"]
     if ordered:
         lines.append(f"Already asked for: {', '.join(ordered)}.")
-    missing = dict.fromkeys(fact for choice in choices for fact in choice.missing)
-    if missing:
-        asks = [case.content.facts[fact].label for fact in missing]
-        more = f" and {len(asks) - MOST_ASKED} more" if len(asks) > MOST_ASKED else ""
-        lines.append(f"Ask about: {', '.join(asks[:MOST_ASKED])}{more}.")
+    missing = next((fact for choice in choices for fact in choice.missing), None)
+    if missing is not None:
+        lines.append(f"Ask about: {case.content.facts[missing].label}.")
     return "\n\n".join(lines)
 
 
@@ -482,13 +581,13 @@ def _add_links(
 
 
 def _suggestion(
-    print_: tuple[bytes, bytes, str], uuid: str, case: MotherCase, setting: Setting
+    suggested: Suggested, uuid: str, case: MotherCase, setting: Setting
 ) -> orjson.Fragment:
-    before_uuid, before_hers, resource_type = print_
-    hers = case.made_hers.get(resource_type)
+    kind = suggested.resource_type
+    hers = case.made_hers.get(kind)
     if hers is None:
-        hers = case.made_hers[resource_type] = setting.members_of(resource_type, case.written_at)
-    parts = (before_uuid, uuid.encode(), before_hers, hers, b"}}]}")
+        hers = case.made_hers[kind] = setting.members_of(kind, case.written_at)
+    parts = (suggested.before_uuid, uuid.encode(), suggested.before_hers, hers, b"}}]}")
     return orjson.Fragment(b"".join(parts))
 
 
@@ -564,7 +663,8 @@ def _add_extension(
         why["guards"] = {
             name: {
                 code: [guard.id for guard in checked[truth]]
-                for truth, (code, _) in GUARD_TITLES.items()
+                for truth, (*codes, _) in GUARD_TITLES.items()
+                for code in codes
             }
             for name, checked in guards.items()
         }
@@ -589,16 +689,17 @@ def _make_order(
             return None
     backing = printed.backing(card)
     paragraphs = [
+        _numbers(card, case),
         card.opening.say(case) if card.opening else "",
         f"**{order.name}**: {medicine.note}" if medicine and medicine.note else "",
         f"LactMed names in its place: {medicine.instead}." if medicine and medicine.instead else "",
         _list_guards(guards, case) if guards else "",
-        _table(card, case),
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
-        backing.cited,
+        _evidence(backing, set(), case),
     ]
-    summary = f"{order.name}: {card.summary.say(case)}"
+    said = card.summary.say(case)
+    summary = f"{order.name}{'' if said.startswith(':') else ' '}{said}"
     if card.summary_names and guards:
         summary = _with_names(
             summary, [guard.short.say(case) for guard in guards[True] or guards[None]]
@@ -635,25 +736,31 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     medicines = sorted(case.medicines, key=lambda taken: not taken.has("lowers-supply"))
     if not medicines:
         return None
-    lines = ["| Medicine | For milk and baby | LactMed |", "|---|---|---|"]
-    for taken in medicines:
-        name = taken.name + _how_matched(taken)
-        if not taken.named:
-            lines.append(f"| {name} | Could not be looked up | no name was sent |")
-        elif taken.medicine is None:
-            lines.append(f"| {name} | Not in our list | [search by name]({taken.url}) |")
-        else:
-            record = taken.medicine.lactmed
-            link = f"[{record.id}, revised {record.revised}]({taken.url})"
-            said = taken.medicine.note or taken.medicine.summary or "See the record"
-            lines.append(f"| {name} | {said} | {link} |")
-    lowering = [_lowering(m.medicine) for m in medicines if m.medicine and m.has("lowers-supply")]
-    summary = _with_names(card.summary.say(case), [taken.name for taken in medicines])
+    known = [taken for taken in medicines if taken.medicine is not None]
+    unknown = [taken for taken in medicines if taken.medicine is None]
+    searched = ", ".join(taken.name for taken in unknown if taken.named)
+    nameless = ", ".join(taken.name for taken in unknown if not taken.named)
+    lines: list[str] = []
+    words = 0
+    for taken in known:
+        line = f"{taken.name}{_how_matched(taken)}: {_say_of(taken)}"
+        words += len(line.split())
+        if lines and words > MOST_SAID_OF_MEDICINES:
+            break
+        lines.append(f"- {line}")
+    others = [taken.name for taken in known[len(lines) :]]
+    lowering = any(taken.has("lowers-supply") for taken in medicines)
     all_read = all(taken.is_read for taken in medicines)
-    opening = card.opening.say(case) if card.opening and all_read else ""
-    if lowering:
-        opening = f"May lower milk supply: {'; '.join(lowering)}."
-    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
+    warning = _warn(card, medicines)
+    summary = warning or _with_names(card.summary.say(case), [taken.name for taken in medicines])
+    paragraphs = [
+        "\n".join(lines),
+        f"Look up too: {', '.join(others)}." if others else "",
+        f"Not in our list, look up by name: {searched}." if searched else "",
+        f"No name was sent, ask what it is: {nameless}." if nameless else "",
+        card.opening.say(case) if card.opening and (warning or all_read) else "",
+        _could_not_be_read(case),
+    ]
     made = _frame(card, case, printed, summary, paragraphs)
     if lowering:
         made["indicator"] = "warning"
@@ -685,10 +792,27 @@ def _how_matched(taken: TakenMedicine) -> str:
     return f" ({', '.join(how)})" if how else ""
 
 
-def _lowering(medicine: Medicine) -> str:
-    """A medicine that lowers supply, with what LactMed names in its place."""
-    instead = f" (LactMed names {medicine.instead})" if medicine.instead else ""
-    return medicine.name + instead
+def _say_of(taken: TakenMedicine) -> str:
+    """What its record says of a medicine, and of one that lowers supply what it names instead."""
+    medicine = taken.medicine
+    assert medicine is not None
+    said = medicine.note or medicine.summary or "See the record."
+    instead = f" LactMed names {medicine.instead} instead." if medicine.instead else ""
+    return f"{said}{instead} {medicine.lactmed.id}"
+
+
+def _warn(card: Card, medicines: list[TakenMedicine]) -> str:
+    """What the summary warns of, as far as it has room: the first medicine of each effect."""
+    warning = ""
+    for effect, says in card.warnings.items():
+        names = [taken.name for taken in medicines if taken.has(effect)]
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            longer = f"{warning}{'; ' if warning else ''}{names[0]}{more} {says}"
+            if warning and len(longer) > LONGEST_SUMMARY:
+                break
+            warning = longer
+    return warning
 
 
 def _make_data_needed(
@@ -728,12 +852,12 @@ def _make_data_needed(
     lines: list[str] = []
     for why, wanted in missing.items():
         asks = ", ".join(case.content.facts[name].ask for name in wanted)
-        lines.append(f"- **{why}:** ask for {asks}.")
+        lines.append(f"- {why}: {_ask_for(asks)}.")
     for fact in unclear:
-        lines.append(f"- **{fact.spec.label}** {_say_unclear(fact)}")
+        lines.append(f"- {fact.spec.label[:1].upper()}{fact.spec.label[1:]} {_say_unclear(fact)}")
     faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
     if faults:
-        lines.append(f"- **Could not be evaluated:** {', '.join(faults)}. Judge these yourself.")
+        lines.append(f"- Could not be evaluated: {', '.join(faults)}. Judge these yourself.")
     summary = card.summary.say(case)
     unique = list(dict.fromkeys(names))
     if faults:
@@ -781,8 +905,14 @@ def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if case.facts[name].value is None]
 
 
+def _ask_for(asked: str) -> str:
+    return f"ask {asked}" if asked.startswith(("whether", "how")) else f"ask for {asked}"
+
+
 def _say_unclear(fact: FactValue) -> str:
     if fact.status == "conflicting":
-        return f"is recorded with values that contradict each other. Ask for {fact.spec.ask}."
-    reasons = dict.fromkeys(p.reason for p in fact.problems if not p.withdrawn)
-    return f"is recorded, but {' and '.join(reasons)}. Ask for {fact.spec.ask}."
+        what = "recorded with values that contradict each other"
+    else:
+        reasons = dict.fromkeys(p.reason for p in fact.problems if not p.withdrawn)
+        what = f"recorded, but {' and '.join(reasons)}"
+    return f"is {what}: {_ask_for(fact.spec.ask)}."

@@ -76,13 +76,16 @@ class Row(Entry):
 class Evidence(Entry):
     """A source, and where its particulars were verified.
 
-    ``reference`` is its number in the founding article. One not ``seen`` may not be cited.
+    ``reference`` is its number in the founding article. One not ``seen`` may not be cited; one that
+    is not ``primary`` stands behind rules, and on no card. ``known_as`` is a body's short name.
     """
 
     id: Identifier
     reference: int | None = None
     seen: bool = True
+    primary: bool = True
     authors: str
+    known_as: str | None = None
     title: str | None = None
     source: str
     year: int
@@ -101,11 +104,19 @@ class Evidence(Entry):
 
     @cached_property
     def short(self) -> str:
-        """As it is cited on a card: the first author, or the body, and the year."""
-        first, *others = self.authors.removesuffix(" et al.").split(", ")
-        family = first.rsplit(" ", 1)[0] if re.search(r" [A-Z]{1,3}$", first) else first
-        several = bool(others) or self.authors.endswith("et al.")
-        return f"{family}{' et al.' if several else ''} {self.year}"
+        """As a link names it: the first author, or the body, and the year."""
+        several = ", " in self.authors or self.authors.endswith("et al.")
+        return f"{self._first}{' et al.' if several else ''} {self.year}"
+
+    @cached_property
+    def shortest(self) -> str:
+        """As it is cited on a card, beside the link."""
+        return f"{self.known_as or self._first} {self.year}"
+
+    @property
+    def _first(self) -> str:
+        first = self.authors.removesuffix(" et al.").split(", ")[0]
+        return first.rsplit(" ", 1)[0] if re.search(r" [A-Z]{1,3}$", first) else first
 
 
 class Grade(Entry):
@@ -405,11 +416,21 @@ class Intervention(Entry):
     review: Review
     note: str | None = None
 
+    @property
+    def template(self) -> str | None:
+        """The template of its suggestion."""
+        return self.suggestion.template if self.suggestion is not None else None
+
 
 class Template(Entry):
-    """A FHIR resource with places for an intervention's own words."""
+    """A FHIR resource with places for an intervention's own words.
+
+    With ``together``, two or more of a card are suggested as one resource first, under that label:
+    all that each lists is listed in it. ``{count}`` is how many they are.
+    """
 
     id: Identifier
+    together: str | None = None
     resource: dict[str, Any]
     verified: str
 
@@ -452,6 +473,20 @@ class UnderGate(Entry):
     cites: bool | None = None
 
 
+Effect = Literal[
+    "lowers-supply",
+    "galactagogue",
+    "qt-prolonging",
+    "cyp3a4-inhibitor",
+    "cyp2d6-inhibitor",
+    "dopamine-antagonist",
+    "sedating",
+    "opioid-treatment",
+    "antidepressant",
+    "macrolide",
+    "ergot",
+    "lactation-suppressant",
+]
 Hook = Literal[
     "patient-view", "encounter-start", "encounter-discharge", "order-select", "order-sign"
 ]
@@ -467,6 +502,9 @@ class Card(Entry):
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
     Of what is ``worded``, the first whose ``when`` holds has its words.
+    ``together`` is its own label for what is suggested together (``Template``). ``warnings`` are
+    what the summary of the card about her medicines says of those of an effect.
+
     One that does not cite (``cites: false``) names no source and no LactMed record on its face:
     their names speak of feeding. One that is ``overridden-for`` a time is held back so long for
     whatever reason, and for the same birth only.
@@ -494,6 +532,8 @@ class Card(Entry):
     worded: list[OtherWords] = Field(default_factory=list)
     table: list[TableLine] = Field(default_factory=list)
     interventions: list[Identifier] = Field(default_factory=list)
+    together: str | None = None
+    warnings: dict[Effect, str] = Field(default_factory=dict)
     # Shown also if there is only something to ask her, and nothing ordered.
     asks_alone: bool = False
     never_quiet: bool = False  # shown again also if it was overridden
@@ -535,22 +575,6 @@ class MedicineCode(Entry):
     code: str
     kind: Literal["ingredient", "product"]
     verified: str
-
-
-Effect = Literal[
-    "lowers-supply",
-    "galactagogue",
-    "qt-prolonging",
-    "cyp3a4-inhibitor",
-    "cyp2d6-inhibitor",
-    "dopamine-antagonist",
-    "sedating",
-    "opioid-treatment",
-    "antidepressant",
-    "macrolide",
-    "ergot",
-    "lactation-suppressant",
-]
 
 
 class Medicine(Entry):

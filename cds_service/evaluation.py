@@ -8,7 +8,7 @@ the time of evaluation is an argument, so that a vignette is a plain function te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -42,17 +42,24 @@ class Answered:
 
 
 class Evaluation:
-    """The content, made ready to evaluate one mother after another, in one jurisdiction."""
+    """The content, made ready to evaluate one mother after another, in one jurisdiction.
+
+    ``handout_of`` gives the address of a handout: see ``cards.Printed``.
+    """
 
     def __init__(
-        self, content: Content, jurisdiction: str = "US", time_zone: tzinfo | None = None
+        self,
+        content: Content,
+        jurisdiction: str = "US",
+        time_zone: tzinfo | None = None,
+        handout_of: Callable[[Sequence[str]], str] | None = None,
     ) -> None:
         self.content = content
         self.jurisdiction = jurisdiction
         self.time_zone = time_zone  # of times without an offset, and of dates
         self._medicines = MedicineIndex(content)
         self._feeds = FeedIndex(content)
-        self._printed = Printed(content)
+        self._printed = Printed(content, handout_of)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
         """The facts of a chart, and the orders that are being made, ready to be judged."""

@@ -80,7 +80,7 @@ class MotherCase:
         self.now = now
         self.faults: dict[str, str] = {}
         self.shown: list[Shown] = []  # the cards that were composed
-        self.offered: dict[str, dict[str, str]] = {}  # interventions by suggestion, by card
+        self.offered: dict[str, dict[str, str]] = {}  # as ``Shown.offered``, by card
         self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
         self._curves: dict[tuple[str, str], float | None] = {}

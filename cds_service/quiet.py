@@ -102,7 +102,7 @@ class Shown:
     about: str  # the order that it is about, if it is about one
     indicator: str
     interventions: tuple[str, ...]
-    offered: Mapping[str, str]  # interventions by the uuid of the suggestion
+    offered: Mapping[str, str]  # by the uuid of the suggestion: an intervention, or more with "+"
     because: Sequence[Mapping[str, Any]]  # what stood behind it, as it is told on the card
     never_quiet: bool = False
 

@@ -123,7 +123,7 @@ def report_on(database: Database, content: Content, now: datetime, days: int) ->
     for row in database.what_came_of_interventions(since.timestamp()):
         taken = set((row.suggestions or "").split())
         offered = dict(each.split("=", 1) for each in row.offered.split())
-        accepted = {offered[uuid] for uuid in taken & offered.keys()}
+        accepted = {name for uuid in taken & offered.keys() for name in offered[uuid].split("+")}
         for name in row.interventions.split():
             intervention = content.interventions.get(name)
             each = line("intervention", name, intervention.label if intervention else name)

@@ -108,7 +108,10 @@ def _assert_guarded(content: Content, option: str, fact: str) -> None:
         records = [*without_response(**guards), NONE_KNOWN]
         card = cards_of(content, *records, jurisdiction="GB")["galactagogue-options"]
         assert option not in why(card).get("interventions", ())
-        assert len(why(card)["guards"][option][said]) == 1
+        checked = why(card)["guards"][option]
+        assert len(checked[said]) == 1
+        for word, older in (("present", "open"), ("unknown", "unchecked"), ("absent", "clear")):
+            assert checked[word] == checked[older]
         told = {"unchecked": "Not known", "open": "Against it"}[said]
         assert f"- {told}: " in card["detail"]
 

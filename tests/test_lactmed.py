@@ -282,7 +282,8 @@ def test_an_import_lays_the_records_beside_the_shipped_ones(
     atc = {"coding": [{"system": ATC, "code": "N02BE99"}]}
     by_code = cards_of(loaded, birth(200), plan("nurse"), medicine(medicationCodeableConcept=atc))
     card = by_code["medicines-and-milk"]
-    assert "| Synthetin | Low in b milk . | [LM9001, revised 2026-09-15](" in card["detail"]
+    assert card["detail"].startswith("- Synthetin: Low in b milk . LM9001")
+    assert "LactMed: Synthetin, revised 2026-09-15" in [link["label"] for link in card["links"]]
     by_name = medicine(medicationCodeableConcept={"text": "Sharedin 5 mg"})
     card = cards_of(loaded, birth(200), plan("nurse"), by_name)["medicines-and-milk"]
     assert "Newtin (by name, one of 2 records that match)" in card["detail"]

@@ -74,7 +74,9 @@ def test_by_ingredient_with_its_record(content: Content, name: str) -> None:
     assert card is not None
     url = f"https://www.ncbi.nlm.nih.gov/books/n/lactmed/{shipped.lactmed.id}/"
     assert url in [link["url"] for link in card["links"]]
-    assert shipped.lactmed.revised in card["detail"]
+    assert shipped.lactmed.id in card["detail"]
+    label = f"LactMed: {shipped.name}, revised {shipped.lactmed.revised}"
+    assert {"label": label, "url": shipped.lactmed.url, "type": "absolute"} in card["links"]
     assert "by name" not in card["detail"]
 
 
@@ -135,12 +137,12 @@ def test_an_unknown_medicine_has_the_search_by_its_name(content: Content) -> Non
     assert "Not in our list" in card["detail"]
 
 
-def test_a_name_cannot_break_the_table_or_become_a_link(content: Content) -> None:
+def test_a_name_cannot_break_the_line_or_become_a_link(content: Content) -> None:
     name = "A | B [x](http://evil.example) <img> `c`\nd"
     card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
     assert card is not None
     row = next(line for line in card["detail"].splitlines() if "evil" in line)
-    assert row.count("|") == 4
+    assert row == "Not in our list, look up by name: A B x http://evil.example img c d."
     assert "](http://evil" not in row
     assert "<img>" not in card["detail"]
 
@@ -177,9 +179,33 @@ def test_one_that_lowers_supply_comes_first_as_a_warning(content: Content) -> No
     )
     assert card is not None
     assert card["indicator"] == "warning"
-    assert card["detail"].startswith(
-        "May lower milk supply: Pseudoephedrine (LactMed names oxymetazoline)."
+    assert card["summary"] == "Pseudoephedrine may lower her milk supply"
+    assert card["detail"].startswith("- Pseudoephedrine: Lowers supply")
+    assert "LactMed names oxymetazoline instead." in card["detail"]
+
+
+def test_the_headline_warns_of_each_effect_once(content: Content) -> None:
+    """A headline is a warning and no list: who sedates, too, and how many more there are."""
+    names = ["oxycodone", "pseudoephedrine", "phenylephrine", "ibuprofen"]
+    taken = [medicine(medicationCodeableConcept=concept(text=name)) for name in names]
+    card = card_for(content, *taken)
+    assert card is not None
+    assert card["summary"] == (
+        "Phenylephrine and 1 more may lower her milk supply; "
+        "Oxycodone can sedate: watch the infant's breathing"
     )
+
+
+def test_many_medicines_are_not_all_said_at_length(content: Content) -> None:
+    noted = [m for m in content.medicines.values() if m.note and not m.whole_name_only]
+    names = [m.name for m in noted][:20]
+    taken = [medicine(medicationCodeableConcept=concept(text=m.names[0])) for m in noted[:20]]
+    card = card_for(content, *taken)
+    assert card is not None
+    assert 2 <= card["detail"].count("\n- ") < 10
+    (others,) = [line for line in card["detail"].splitlines() if line.startswith("Look up too: ")]
+    said = [name for name in names if f"- {name}" in card["detail"] or name in others]
+    assert [name for name in names if name not in said] == []
 
 
 @pytest.mark.parametrize(
@@ -189,14 +215,14 @@ def test_what_else_lowers_supply_is_a_warning(content: Content, name: str) -> No
     card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
     assert card is not None
     assert card["indicator"] == "warning"
-    assert card["detail"].startswith("May lower milk supply: ")
+    assert "may lower her milk supply" in card["summary"]
 
 
 def test_one_without_a_note_of_ours_sends_the_reader_to_the_record(content: Content) -> None:
     card = card_for(content, medicine(medicationCodeableConcept=concept("2556")))
     assert card is not None
     assert card["indicator"] == "info"
-    assert "| Citalopram | See the record | [LM322, revised 2026-08-15](" in card["detail"]
+    assert card["detail"].startswith("- Citalopram: See the record. LM322")
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_what_nothing_reads_may_be_left_out_unsaid(client: FlaskClient, content:
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 PSEUDOEPHEDRINE = {"coding": [{"system": RXNORM, "code": "8896"}]}
 UUID = "urn:uuid:6a1c4d1e-5a45-4f5e-9d53-9c0a3b8d8a01"
-LOWERS = "May lower milk supply: Pseudoephedrine"
+LOWERS = "Pseudoephedrine may lower her milk supply"
 
 
 def medication(identifier: str = "m1", **members: Any) -> dict[str, Any]:
@@ -254,12 +254,12 @@ def test_a_medicine_without_a_name_is_called_by_what_was_sent(
     cards = client.post(VIEW, json=request).get_json()["cards"]
     (card,) = [c for c in cards if c["source"]["topic"]["code"] == "medicines-and-milk"]
     assert card["summary"] == f"LactMed on her medicines: {called}"
-    assert f"| {called} | Could not be looked up | no name was sent |" in card["detail"]
+    assert f"No name was sent, ask what it is: {called}." in card["detail"]
     assert "term=" not in str(card)
     assert "Most medicines are compatible" not in card["detail"]
     request = order_request(content, sent)
     (card,) = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
-    assert card["summary"].startswith(f"{called}: not identified")
+    assert card["summary"].startswith(f"{called} was not identified")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_a_medicine_order_that_cannot_be_identified_is_said_to_be_so(
     unknown = medicine(medicationCodeableConcept={"text": "Xyzzymab"}, status="draft")
     nameless = by_reference("Medication/nowhere", status="draft")
     scan = {"resourceType": "ServiceRequest", "id": "x", "subject": {"reference": f"Patient/{HER}"}}
-    for order, words in ((unknown, "Xyzzymab: not identified"), (nameless, "not identified")):
+    for order, words in ((unknown, "Xyzzymab was not identified"), (nameless, "not identified")):
         request = order_request(content, order, scan)
         cards = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
         assert list(told(cards)) == ["order-unidentified"]

@@ -197,32 +197,6 @@ def test_a_day_is_long_enough_for_another_zone(
     assert topics(cards) == mother.expected.cards
 
 
-# Thirty seconds at three words a second. When it was recorded, the sources and the column of links
-# are there to look up.
-SPOKEN_WORDS = 90
-
-
-def spoken(detail: str) -> int:
-    words = 0
-    for line in detail.splitlines():
-        if line.startswith(("Evidence:", "|---", "| |")):
-            continue
-        if line.startswith("|"):
-            cells = line.strip("|").split("|")
-            line = " ".join(cells[:2] if "LactMed" in line or "ncbi" in line else cells[:3])
-        words += len([word for word in line.split() if any(c.isalnum() for c in word)])
-    return words
-
-
-@EACH
-def test_each_card_can_be_read_aloud_in_thirty_seconds(
-    content: Content, settings: Settings, mother: Vignette
-) -> None:
-    client = client_of(content, settings, mother)
-    for card in fire(client, json.loads((mother.path / "request.json").read_text())):
-        assert spoken(card["detail"]) <= SPOKEN_WORDS, card["detail"]
-
-
 def test_nothing_is_read_of_a_resource_that_is_not_decoded(content: Content) -> None:
     read: set[str] = set()
 

@@ -94,8 +94,8 @@ def test_choose_open_read_accept_and_fire_again(browser: webdriver.Chrome, demo:
     leave(browser, browser.find_element(By.ID, "open-encounter").click)
     assert "Inhibited letdown likely: 62 mL" in headline(browser, "inhibited-letdown")
     detail = browser.find_element(By.CSS_SELECTOR, "#inhibited-letdown .detail")
-    cells = [cell.text for cell in detail.find_elements(By.TAG_NAME, "td")]
-    assert "7 h 40 min" in cells
+    first, *_ = detail.find_elements(By.TAG_NAME, "ul")  # her numbers
+    assert "Longest gap: 7 h 40 min (usual 3 h)" in first.text
     indicator = browser.find_element(By.CSS_SELECTOR, "#inhibited-letdown .indicator")
     assert indicator.text.lower() == "warning"
     show(browser, 1000, 1400, "cards")
