@@ -863,7 +863,8 @@ def _make_data_needed(
     if faults:
         summary = "Part of the lactation check could not be evaluated"
     elif not unique:
-        summary, unique = "Lactation check incomplete, could not be read", unread
+        check = "Check" if case.closed_gates else "Lactation check"
+        summary, unique = f"{check} incomplete, could not be read", unread
     if unique:
         summary = _with_names(summary, unique)
     opening = card.opening.say(case) if card.opening else ""

@@ -399,6 +399,10 @@ class Chart:
             and (answer.state is State.PARTIAL or self._left_out_of(key))
         ).difference(self.unavailable)
         self.is_whole = not (self.unavailable or self.partial)
+        # The keys that were asked for, by the client or by us, and did not give all their records.
+        self.failed = self.partial | {
+            base_key(key) for key in self._missing if answers[key].state is not State.ABSENT
+        }
 
     def _sort_in(self, drafts: Iterable[Any]) -> None:
         of_others: list[tuple[str, str, Resource]] = []

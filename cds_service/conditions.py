@@ -17,6 +17,7 @@ What can be written::
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
+    {search-failed: infant-outcome}               its records were asked for, and not all came
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
     {newest: stimulant-use, within: 14 d}         its newest record is no older
@@ -61,6 +62,7 @@ class Case(Protocol):
     def taking(self, what: str) -> Truth: ...
     def allergic(self, medicine_id: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
+    def search_failed(self, fact_id: str) -> bool: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
     def missing(self, finding_id: str) -> Iterable[str]: ...
@@ -266,6 +268,14 @@ class Unclear(OfFact):
 
 
 @dataclass(slots=True)
+class SearchFailed(OfFact):
+    """Whether no value is known and a search for it failed, or gave only part. Never unknown."""
+
+    def test(self, case: Case) -> Truth:
+        return case.facts[self.fact].value is None and case.search_failed(self.fact)
+
+
+@dataclass(slots=True)
 class Newer(OfFact):
     """Whether a fact has a record that is surely later than those of another; never unknown."""
 
@@ -409,6 +419,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "recorded": Recorded,
     "mentioned": Mentioned,
     "unclear": Unclear,
+    "search-failed": SearchFailed,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,

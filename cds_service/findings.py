@@ -234,6 +234,10 @@ class MotherCase:
             return False
         return True if self.jurisdiction in medicine.licensed_in else None
 
+    def search_failed(self, fact_id: str) -> bool:
+        """Whether a search for records of a fact failed, or gave only part; not one never made."""
+        return not self.chart.failed.isdisjoint(self.content.facts[fact_id].keys)
+
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""
         if activity in self._asked_for:
