@@ -346,7 +346,9 @@ def test_cards_of_the_chart_and_of_orders_keep_to_their_hooks(
 def test_what_goes_home_with_her_is_suggested_for_this_encounter(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
-    (card,) = fire(client, hook_request(content, *average(), hook="encounter-discharge"), valid)
+    apart = observation("separated-from-infant", "yes")
+    records = [*average(), apart]
+    (card,) = fire(client, hook_request(content, *records, hook="encounter-discharge"), valid)
     made = [suggestion["actions"][0]["resource"] for suggestion in card["suggestions"]]
     assert [resource["resourceType"] for resource in made] == [
         "ServiceRequest",
