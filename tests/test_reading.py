@@ -25,12 +25,6 @@ STILL_LONGER = {
     # 2026-11-27: cards/inhibited-letdown.yaml is being rewritten. Its opening says "full breasts"
     # again.
     ("inhibited-letdown-smoker", "inhibited-letdown"),
-    # 2026-11-27: cards/breast-infection.yaml and mental-health-first.yaml are being rewritten.
-    # Each has three actions of some 25 words.
-    ("abscess", "breast-infection"),
-    ("pump-dependent-fever-and-red-breast", "breast-infection"),
-    ("treated-and-item-9", "mental-health-first"),
-    ("self-harm-on-both-screens", "mental-health-first"),
 }
 
 # Words of the content's files that mean something else, or nothing, to who reads a card.
