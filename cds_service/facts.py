@@ -113,6 +113,7 @@ class FactValue(msgspec.Struct):
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
     unread: list[Problem] = []  # of a sum: the records in its window that could not be read
+    too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -192,9 +193,21 @@ def _is_unread(spec: FactSpec, chart: Chart) -> bool:
 
 
 def all_too_old(facts: Facts) -> bool:
-    """Whether there are records of what changes by the day, and each is older than its window."""
+    """Whether there are records of what changes by the day, and none of them counts any more."""
     statuses = {fact.status for fact in facts.values() if fact.spec.window <= BY_THE_DAY}
-    return statuses - {"not-recorded", "not-available"} == {"stale"}
+    return "stale" in statuses and statuses.isdisjoint(("known", "conflicting"))
+
+
+def records_too_old(facts: Facts) -> tuple[int, str]:
+    """How many records are older than what they say counts for, and the day of the newest.
+
+    Those are not among them that newer records of the same have replaced. Zero and an empty text
+    if there are none.
+    """
+    old = [reading for fact in facts.values() for reading in fact.too_old]
+    newest = max(old, key=lambda reading: reading.moment.latest, default=None)
+    records = len({id(reading.record) for reading in old})
+    return records, "" if newest is None else newest.moment.text[:10]
 
 
 def values_left_out(facts: Facts) -> Counter[str]:
@@ -762,6 +775,7 @@ def _combine(
         if before and not vague:
             fact.status = "stale"
             fact.time = before[-1].moment.text
+            fact.too_old = before
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
         elif _is_unread(spec, chart):
