@@ -114,6 +114,7 @@ def create_app(
             _must_accept_json()
             if request.mimetype != "application/json":
                 raise Refusal(415, "The body must be application/json.", "not-supported")
+            _must_be_as_written()
             with for_each.taken_by(caller.issuer):
                 yield caller
 
@@ -187,6 +188,17 @@ def _must_accept_json() -> None:
                 return
             break
     raise Refusal(406, "Answers are application/json.", "not-supported")
+
+
+def _must_be_as_written() -> None:
+    """Raises ``Refusal`` (415) if the body is compressed, or coded in another way.
+
+    As for a body of a media type that is not read, with what may be sent (RFC 9110, 15.5.16).
+    """
+    codings = request.headers.get("Content-Encoding", "").lower().split(",")
+    if any(coding.strip() not in ("", "identity") for coding in codings):
+        reason = "A body with a Content-Encoding is not read: send it uncompressed, without one."
+        raise Refusal(415, reason, "not-supported", headers={"Accept-Encoding": "identity"})
 
 
 def _json(body: bytes, status: int = 200) -> Response:
