@@ -33,7 +33,7 @@ from .prefetch import gather
 from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
 from .request_body import discard_body, read_body
 from .room import Room, TooBusyError
-from .settings import Settings
+from .settings import Settings, read_settings
 from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
@@ -52,11 +52,11 @@ def create_app(
     """The WSGI application.
 
     Settings come from the environment and the content from ``cards/`` unless they are given.
-    Raises ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than start with what
-    cannot be trusted.
+    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than
+    start with what cannot be trusted.
     """
     keep_libraries_quiet()
-    settings = settings or Settings()
+    settings = settings or read_settings()
     content = content or load_content(settings.content_dir)
     outgoing = Outgoing(settings.networks, settings.ca_file)
     database = Database(settings.database_url)

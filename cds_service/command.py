@@ -32,7 +32,6 @@ import click
 import orjson
 import requests
 from flask import Flask
-from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
@@ -43,7 +42,6 @@ from rich.text import Text
 
 from .app import create_app
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
-from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import SAY_LEFT_OUT
 from .code_warnings import code_warnings
@@ -75,7 +73,8 @@ from .prefetch import gather
 from .protocol import HOOKS, HookRequest, Refusal, read_request
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
-from .settings import Settings
+from .settings import Settings, SettingsError, read_settings
+from .starting import CannotStart
 from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
 from .times import DAY
@@ -162,10 +161,8 @@ def _serve(make: Callable[[], Flask], options: Options) -> None:
     """Serve what ``make`` gives. Raises ``ClickException`` in words for an operator if it fails."""
     try:
         run_under_gunicorn(make, options)
-    except (ContentError, ClientsError, DatabaseError) as error:
+    except CannotStart as error:
         raise click.ClickException(str(error)) from None
-    except ValidationError as error:
-        raise click.ClickException(_say_settings(error)) from None
 
 
 def _must_be_free(host: str, port: int, command: str) -> None:
@@ -202,10 +199,7 @@ def _listen(host: str, port: int) -> int:
 
 def _must_mean_it(host: str) -> Settings:
     """The settings. Raises ``ClickException`` if an open one would listen to others unsaid."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        raise click.ClickException(_say_settings(error)) from None
+    settings = _settings()
     if settings.auth == "open" and not is_loopback(host) and not settings.open_beyond_loopback:
         raise click.ClickException(
             f"CDS_AUTH=open lets anyone in who reaches {host}. If that is meant, "
@@ -214,12 +208,12 @@ def _must_mean_it(host: str) -> Settings:
     return settings
 
 
-def _say_settings(error: ValidationError) -> str:
-    lines = [
-        f"CDS_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
-        for problem in error.errors()
-    ]
-    return "\n".join(lines)
+def _settings() -> Settings:
+    """The settings. Raises ``ClickException`` that names each that cannot be used."""
+    try:
+        return read_settings()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command(short_help="Load the synthetic mothers into a FHIR server.")
@@ -265,7 +259,7 @@ def report(days: int, as_text: bool, fhir: bool) -> None:
     """Show what the cards achieve: shown, accepted, overridden and why, as on the dashboard."""
     loaded = _content()
     try:
-        database = Database(Settings().database_url)
+        database = Database(_settings().database_url)
         database.upgrade()
         made = report_on(database, loaded, datetime.now(UTC), days)
     except DatabaseError as error:
@@ -307,7 +301,7 @@ def _report_table(kind: str, made: Report) -> Table:
 @click.option("--older-than", "days", type=int, help="Days; CDS_KEEP_DAYS if not given.")
 def forget(days: int | None) -> None:
     """Delete what was shown and told longer ago than CDS_KEEP_DAYS from the database."""
-    settings = Settings()
+    settings = _settings()
     keep = days if days is not None else settings.keep_days
     try:
         database = Database(settings.database_url)
@@ -332,7 +326,7 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
     What is not in its prefetch is read from its fhirServer, as the service would. Ends with 1 if
     the request is refused, with the OperationOutcome's text.
     """
-    settings = Settings()
+    settings = _settings()
     content = _content()
     body = request_file.read_bytes()
     try:
@@ -481,7 +475,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     Writes a line for each patient who has cards, and prints a summary. Ends with 1 if a line of the
     export could not be read, or someone could not be judged; what could is written all the same.
     """
-    settings, content = Settings(), _content()
+    settings, content = _settings(), _content()
     try:
         export = open_export(directory)
     except ExportError as error:
@@ -644,7 +638,7 @@ def reload(pid_file: Path | None) -> None:
     The content is checked whole before. Each worker ends what it has begun, and one with the new
     content takes its place, so that no answer mixes the two. /health/ready says what is served.
     """
-    settings = Settings()
+    settings = _settings()
     checked = _content()
     path = pid_file or settings.pid_file
     if path is None:
@@ -763,7 +757,7 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
 
     Nothing is written unless the whole archive was read and the content is valid with it.
     """
-    directory = to or Settings().content_dir
+    directory = to or _settings().content_dir
     if directory is None:
         raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
     records, unread, digest = _read_lactmed(archive)
@@ -869,7 +863,7 @@ def _fire(
 def _content(overlay: Path | None = None) -> Content:
     """The content with a directory laid over it: that of ``CDS_CONTENT_DIR`` if none is given."""
     try:
-        return load_content(overlay or Settings().content_dir)
+        return load_content(overlay or _settings().content_dir)
     except ContentError as error:
         console = Console(stderr=True)
         for fault in error.faults:

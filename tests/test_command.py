@@ -560,9 +560,12 @@ def test_a_connection_can_be_used_again_after_a_refusal(served: str) -> None:
     ("environment", "told"),
     [
         ({"CDS_AUTH": "required"}, "CDS_CLIENTS"),
-        ({"CDS_AUTH": "maybe"}, "CDS_AUTH: Input should be 'required' or 'open'"),
+        ({"CDS_AUTH": "maybe"}, "CDS_AUTH must be required or open."),
         ({"CDS_AUTH": "open", "CDS_DEADLINE_MS": "0"}, "CDS_DEADLINE_MS"),
-        ({"CDS_AUTH": "open", "CDS_CONTENT_DIR": "/nowhere"}, "there is no such directory"),
+        (
+            {"CDS_AUTH": "open", "CDS_CONTENT_DIR": "/nowhere"},
+            "CDS_CONTENT_DIR must be a directory",
+        ),
     ],
 )
 def test_serve_says_why_it_does_not_start(environment: dict[str, str], told: str) -> None:
