@@ -287,7 +287,8 @@ class PatientEvaluation:
         ``resources`` are hers, those of her infants and the Medications that they point at.
         """
         summary.patients += 1
-        chart = make_chart(self._content, patient, self._answers(resources))
+        answers = self._answers(resources)
+        chart = make_chart(self._content, patient, answers, asked_by_code=False)
         try:
             answered = self._evaluation.answer(chart, Setting(patient, "Device/bulk"), self._now)
         except NothingEvaluated:
