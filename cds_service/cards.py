@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .conditions import Because, Truth
-from .facts import MOST_REFERENCES
+from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
@@ -852,7 +852,9 @@ def _make_data_needed(
     lines: list[str] = []
     for why, wanted in missing.items():
         asks = ", ".join(case.content.facts[name].ask for name in wanted)
-        lines.append(f"- {why}: {_ask_for(asks)}.")
+        unused = [p.reason for name in wanted for p in case.facts[name].problems if p.has_value]
+        said = f" (recorded, but {' and '.join(dict.fromkeys(unused))})" if unused else ""
+        lines.append(f"- {why}: {_ask_for(asks)}{said}.")
     for fact in unclear:
         lines.append(f"- {fact.spec.label[:1].upper()}{fact.spec.label[1:]} {_say_unclear(fact)}")
     faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
@@ -877,7 +879,9 @@ def _make_data_needed(
         for wanted in missing.values()
         for name in wanted
     ]
-    because += _problems_of(unclear)
+    because += _problems_of(
+        [*unclear, *(case.facts[name] for wanted in missing.values() for name in wanted)]
+    )
     because += [
         {
             "fact": fact.spec.id,
@@ -903,7 +907,12 @@ def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     wanted = list(ask.facts)
     if ask.finding is not None:
         wanted += case.missing(ask.finding)
-    return [name for name in dict.fromkeys(wanted) if case.facts[name].value is None]
+    return [name for name in dict.fromkeys(wanted) if _is_wanting(case.facts[name])]
+
+
+def _is_wanting(fact: FactValue) -> bool:
+    """Whether there is no value, or that of a birth of which only the recording is dated."""
+    return fact.value is None or any(each.reason == RECORDED_WHEN for each in fact.problems)
 
 
 def _ask_for(asked: str) -> str:

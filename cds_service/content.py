@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .codes import CodeIndex, CodeSet, Comparison, Systems
+from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
 from .conditions import Condition, compile_condition
 from .facts import TOO_LARGE, FactValue
+from .names import Names
 from .times import HOUR, duration
 from .wording import SpokenUnit, Wording
 
@@ -712,6 +713,7 @@ class Content:
     value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
     # What follows is derived from the above when it is loaded, so that a request only looks up.
     facts_by_code: dict[str, CodeIndex[FactSpec]] = field(default_factory=dict)  # by resource type
+    diagnoses: Names[str] = field(default_factory=Names)  # facts by what diagnoses are called
     answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact
     not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
@@ -740,6 +742,29 @@ class Content:
             specs = by_code.find(coding)
             found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
         return found
+
+    def facts_suggested(self, concept: Any) -> tuple[FactSpec, ...]:
+        """The facts that a diagnosis may be of, none of whose codes is of a system that is known.
+
+        By its code, if that means a fact in any system ("O91.22" without a system, or with the
+        address of some year), and by its words, if they hold the label of a fact that diagnoses
+        tell ("Mastitis, left"). A diagnosis with a code of a known system is of what that says; so
+        of most that have nothing to do with milk nothing is suggested.
+
+        This is for counting what was sent and not used. It is no reading: the code may mean
+        something else, and the words may be those of a "no".
+        """
+        said = said_by(concept)
+        by_code = self.facts_by_code.get("Condition")
+        if by_code is None or not said.systems.isdisjoint(self.addresses):
+            return ()
+        found = [
+            name for text in said.texts for names in self.diagnoses.find(text) for name in names
+        ]
+        for code in sorted(said.codes):
+            for url in {system.url for system in self.addresses.values()}:
+                found += [spec.id for spec in by_code.find({"system": url, "code": code})]
+        return tuple(spec for spec in self.facts.values() if spec.id in found)
 
     def convert(self, fact_id: str, number: float, unit: Any) -> float | None:
         """A number in the fact's unit; ``None`` if its unit is of another kind, or missing.

@@ -296,6 +296,9 @@ def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
     return written if isinstance(written, tuple) else (written, 0.0)
 
 
+_BETWEEN_NAMES = re.compile(r"\s*(?:,|\bor\b)\s*")  # in the label of a fact
+
+
 def _index(content: Content) -> None:
     content.not_recorded.update({spec.id: FactValue(spec) for spec in content.facts.values()})
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
@@ -313,6 +316,10 @@ def _index(content: Content) -> None:
                     by_code.add(content.codes.get(name, CodeSet()), spec)
     for by_code in content.facts_by_code.values():
         by_code.settle()
+    for spec in content.facts.values():
+        if any(source.resource == "Condition" for source in spec.also_from):
+            for label in _BETWEEN_NAMES.split(spec.label):
+                content.diagnoses.add(label, spec.id)
     for card in content.cards.values():
         for gate, under in card.under.items():
             other = {name: getattr(under, name) for name in under.model_fields_set}

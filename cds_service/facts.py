@@ -69,6 +69,7 @@ OUTCOME = "infant-outcome"
 LIVING, STILLBORN, DIED = "alive", "stillborn", "died"
 RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
 ACTIVE = frozenset({"active", "recurrence", "relapse"})
+REFUTED = frozenset({"entered-in-error", "refuted"})
 SUPPOSED = frozenset({"unconfirmed", "provisional", "differential"})  # by its verificationStatus
 # How certain a German diagnosis is (KBV, S_ICD_DIAGNOSESICHERHEIT): an extension of its code. What
 # is suspected counts, as what is unconfirmed: an infection that may be one is looked at, and a
@@ -81,18 +82,26 @@ MOST_REFERENCES = 20  # that a card tells of one fact
 MOST_CODINGS = 20  # of one concept, among which a code is looked for
 TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
 
+# Why a record is not used that is counted, and changes nothing of what is known.
+OF_NO_SYSTEM = "its code is of no system that is known"
+RECORDED_WHEN = "it says only when it was recorded, which is not when the birth was"
+
 _CODE = re.compile(r"[a-z-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A record that did not count: why, and which. ``withdrawn`` ones need no one's attention."""
+    """A record that did not count: why, and which.
+
+    ``withdrawn`` ones need no one's attention: what else is known of the fact stays. ``has_value``
+    is of one that says something and is not used: it is counted.
+    """
 
     reason: str
     reference: str
     withdrawn: bool = False
     moment: Moment | None = None  # when it may be of, as far as that can be read
-    has_value: bool = False  # an Observation that says something, and cannot be read
+    has_value: bool = False
 
 
 class FactValue(msgspec.Struct):
@@ -113,6 +122,7 @@ class FactValue(msgspec.Struct):
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
     unread: list[Problem] = []  # of a sum: the records in its window that could not be read
+    too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -192,9 +202,21 @@ def _is_unread(spec: FactSpec, chart: Chart) -> bool:
 
 
 def all_too_old(facts: Facts) -> bool:
-    """Whether there are records of what changes by the day, and each is older than its window."""
+    """Whether there are records of what changes by the day, and none of them counts any more."""
     statuses = {fact.status for fact in facts.values() if fact.spec.window <= BY_THE_DAY}
-    return statuses - {"not-recorded", "not-available"} == {"stale"}
+    return "stale" in statuses and statuses.isdisjoint(("known", "conflicting"))
+
+
+def records_too_old(facts: Facts) -> tuple[int, str]:
+    """How many records are older than what they say counts for, and the day of the newest.
+
+    Those are not among them that newer records of the same have replaced. Zero and an empty text
+    if there are none.
+    """
+    old = [reading for fact in facts.values() for reading in fact.too_old]
+    newest = max(old, key=lambda reading: reading.moment.latest, default=None)
+    records = len({id(reading.record) for reading in old})
+    return records, "" if newest is None else newest.moment.text[:10]
 
 
 def values_left_out(facts: Facts) -> Counter[str]:
@@ -279,6 +301,7 @@ def collect_readings(
     problems: dict[str, list[Problem]] = {}
     older = _older_children(chart, as_of)
     chart.leave_out_children(older)
+    suggested: dict[bytes, Specs] = {}  # by diagnoses of no known system, as they are written
 
     def read(
         read_record: _Reader, of_her: bool, resource: Resource, part: Resource, specs: Specs
@@ -324,6 +347,12 @@ def collect_readings(
                         continue
                 if specs:
                     read(read_record, of_her, resource, resource, specs)
+                elif kind == "Condition" and not _is_refuted(resource):
+                    for spec in _suggested_by(content, resource, suggested):
+                        if spec.own_record if of_her else spec.about == "mother":
+                            continue
+                        problem = Problem(OF_NO_SYSTEM, reference_to(resource), True, None, True)
+                        problems.setdefault(spec.id, []).append(problem)
     for newborn in chart.newborns():
         for fact_id, read_newborn in ((BIRTH, birth_of_newborn), (OUTCOME, death_of_newborn)):
             told = read_newborn(newborn, as_of) if fact_id in content.facts else None
@@ -344,13 +373,22 @@ def _problem(
 ) -> Problem:
     """Why a record does not count, and what it could hide if it is left out."""
     moment = None if withdrawn else _about_when(resource, as_of)
-    says_something = (
+    has_value = (
         resource["resourceType"] == "Observation"
         and _has_value(part)
         and not part.get("dataAbsentReason")
         and _status_of(resource) in COUNTED_STATUSES
     )
-    return Problem(reason, reference_to(resource), withdrawn, moment, says_something)
+    return Problem(reason, reference_to(resource), withdrawn, moment, has_value)
+
+
+def says_something(observation: Resource) -> bool:
+    """Whether an Observation, or a component of it, has a value that is not withdrawn."""
+    components = observation.get("component")
+    parts = components if isinstance(components, list) else []
+    return _status_of(observation) in COUNTED_STATUSES and any(
+        _has_value(part) for part in (observation, *parts) if isinstance(part, dict)
+    )
 
 
 def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
@@ -376,6 +414,23 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
     types = resource.get("type")
     concepts = types if isinstance(types, list) else ()
     return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
+
+
+def _suggested_by(content: Content, resource: Resource, known: dict[bytes, Specs]) -> Specs:
+    """As ``Content.facts_suggested``; ``known`` are those of codes as they were written."""
+    code = resource.get("code")
+    if not isinstance(code, msgspec.Raw):
+        return content.facts_suggested(code)
+    written = bytes(code)
+    if written not in known:
+        known[written] = content.facts_suggested(member_of(resource, "code"))
+    return known[written]
+
+
+def _is_refuted(condition: Resource) -> bool:
+    return not _codes_of(condition.get("verificationStatus")).isdisjoint(
+        ("entered-in-error", "refuted")
+    )
 
 
 def _parts_of(
@@ -762,6 +817,7 @@ def _combine(
         if before and not vague:
             fact.status = "stale"
             fact.time = before[-1].moment.text
+            fact.too_old = before
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
         elif _is_unread(spec, chart):
@@ -853,6 +909,8 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
         fact.measures["days"] = float((now - chosen.moment.earliest) // DAY)
         if width <= TO_THE_HOUR or since >= 2 * DAY:
             fact.measures["hours"] = since / HOUR
+    elif chosen.rank == RECORDED_ONLY:
+        fact.problems.append(Problem(RECORDED_WHEN, chosen.reference, True, None, True))
 
 
 def _settle_outcomes(

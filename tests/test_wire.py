@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from werkzeug.wrappers import Request, Response
@@ -26,7 +29,7 @@ from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import NOW, average, hook_request, milk
-from .processes import running
+from .processes import free_port, running, started
 from .test_caller import BASE, EC, VIEW, KeyServer, clients_file, signed
 from .test_cards import UNREADABLE, cards_of
 from .test_client_keys import Clock
@@ -39,6 +42,13 @@ AUTHORIZATION = {
     "scope": "patient/*.read",
     "subject": "lactation-cds",
 }
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[str]:
+    """The address of the service, as it runs under gunicorn."""
+    with started("serve", port=free_port(), CDS_AUTH="open") as service:
+        yield service.address
 
 
 def post(client: FlaskClient, request: Any, service: str = VIEW, **headers: str) -> Any:
@@ -421,3 +431,49 @@ def test_it_is_not_asked_without_end(refusals: Any, after: str | None, times: in
     server, requests = searching(*refusals, after=after)
     assert asked(server, "Observation?patient=m").state is State.FAILED
     assert len(requests) == times
+
+
+# --- how a body is coded ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        ("gzip", 415),
+        ("GZIP", 415),
+        ("deflate", 415),
+        ("br", 415),
+        ("zstd", 415),
+        ("identity, gzip", 415),
+        ("no-such-coding", 415),
+        ("identity", 200),
+        ("", 200),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("path", [VIEW, f"{VIEW}/feedback"])
+def test_a_body_with_a_content_encoding_is_refused_with_the_reason(
+    serving: str, content: Content, path: str, packed: bool, coding: str, status: int
+) -> None:
+    """Over HTTP, whether the body is really packed or not; the connection stays of use."""
+    body = json.dumps(hook_request(content, *average())).encode()
+    if path.endswith("feedback"):
+        told = {"card": "c", "outcome": "accepted", "outcomeTimestamp": "2026-01-15T12:00:00Z"}
+        told["acceptedSuggestions"] = [{"id": "s"}]  # type: ignore[assignment]
+        body = json.dumps({"feedback": [told]}).encode()
+    if packed and status == 200:
+        return
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    with requests.Session() as session:
+        sent = gzip.compress(body) if packed else body
+        answer = session.post(serving + path, data=sent, headers=headers, timeout=10)
+        assert answer.status_code == status, answer.text
+        if status == 415:
+            assert answer.headers["Accept-Encoding"] == "identity"
+            (issue,) = answer.json()["issue"]
+            assert issue["code"] == "not-supported"
+            assert "Content-Encoding" in issue["details"]["text"]
+            assert "uncompressed" in issue["details"]["text"]
+        del headers["Content-Encoding"]
+        again = session.post(serving + path, data=body, headers=headers, timeout=10)
+        assert again.status_code == 200
