@@ -683,8 +683,8 @@ def _make_order(
     medicine = order.medicine if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
-    if card.if_guarded and guarded is not None:
-        guards = check_guards(guarded, case)
+    if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
+        guards = check_guards(guarded, case.with_orders_beside(order))
         if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card)

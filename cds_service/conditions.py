@@ -23,7 +23,9 @@ What can be written::
     {began: varicella, around: delivery-time, before: 5 d, after: 2 d}   it may have begun so long
                                                   before until so long after
     {ordered: lactation-consult}                  asked for already, or done
-    {allergic: domperidone}                       by her list of allergies, if medicines are on it
+    {ever: psychosis-or-mania}                    a record says that it was so, or has ended
+    {allergic: domperidone}                       by her list of allergies, if medicines are on it;
+                                                  also to any medicine of one effect (ergot)
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one effect
@@ -59,7 +61,7 @@ class Case(Protocol):
     def finding(self, finding_id: str) -> Truth: ...
     def ordered(self, activity: str) -> Truth: ...
     def taking(self, what: str) -> Truth: ...
-    def allergic(self, medicine_id: str) -> Truth: ...
+    def allergic(self, what: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
@@ -266,6 +268,14 @@ class Unclear(OfFact):
 
 
 @dataclass(slots=True)
+class Ever(OfFact):
+    """Whether any record says that a fact was so, whenever; not known if none does."""
+
+    def test(self, case: Case) -> Truth:
+        return True if case.facts[self.fact].ever else None
+
+
+@dataclass(slots=True)
 class Newer(OfFact):
     """Whether a fact has a record that is surely later than those of another; never unknown."""
 
@@ -372,10 +382,10 @@ class Taking(Condition):
 
 @dataclass(slots=True)
 class Allergic(Condition):
-    medicine: str
+    what: str
 
     def test(self, case: Case) -> Truth:
-        return case.allergic(self.medicine)
+        return case.allergic(self.what)
 
 
 @dataclass(slots=True)
@@ -409,6 +419,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "recorded": Recorded,
     "mentioned": Mentioned,
     "unclear": Unclear,
+    "ever": Ever,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,

@@ -16,7 +16,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .codes import CodeIndex, CodeSet, System, Systems, normal_forms
-from .conditions import Condition, FactCompares, FactIs, Known, Taking
+from .conditions import Allergic, Condition, FactCompares, FactIs, Known, Taking
 from .content import (
     MEDICATIONS,
     MEDICINE_TYPES,
@@ -437,6 +437,8 @@ def _wrong_in(
         yield f"there is no finding '{finding}'"
     for part in condition.parts_within():
         if isinstance(part, Taking) and part.what != "any" and part.what not in takable:
+            yield f"'{part.what}' is no medicine, and no effect of one"
+        if isinstance(part, Allergic) and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
         if isinstance(part, FactIs) and part.fact in content.facts:
             unknown = sorted(part.answers - content.facts[part.fact].answers.keys())

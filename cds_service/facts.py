@@ -112,6 +112,9 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+    ever: bool = (
+        False  # of yes or no: whether any record says yes, or is a Condition that has ended
+    )
     unread: list[Problem] = []  # of a sum: the records in its window that could not be read
 
     def measure(self, name: str) -> float | None:
@@ -754,6 +757,8 @@ def _combine(
             vague = True
             reason = "its time is too vague for this"
             problems.append(Problem(reason, reading.reference, moment=moment, has_value=True))
+    if spec.type == "yes-no":
+        fact.ever = any(map(_says_it_was_so, (*counted, *before)))
     if len(counted) > 1:
         counted.sort(key=_earliest)
     if len(before) > 1:
@@ -793,6 +798,11 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _says_it_was_so(reading: Reading) -> bool:
+    """Whether a record says yes, or is of what was so once."""
+    return reading.value == "yes" or reading.record["resourceType"] == "Condition"
 
 
 def _unread_after(start: float, problems: list[Problem], now: float) -> list[Problem]:
