@@ -26,6 +26,7 @@ What can be written::
     {ever: psychosis-or-mania}                    a record says that it was so, or has ended
     {allergic: domperidone}                       by her list of allergies, if medicines are on it;
                                                   also to any medicine of one effect (ergot)
+    {guarded: cabergoline}                        a guard of it is open: her record speaks against it
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one effect
@@ -62,6 +63,7 @@ class Case(Protocol):
     def ordered(self, activity: str) -> Truth: ...
     def taking(self, what: str) -> Truth: ...
     def allergic(self, what: str) -> Truth: ...
+    def guarded(self, medicine_id: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
@@ -293,13 +295,17 @@ class Newer(OfFact):
 
 @dataclass(slots=True)
 class Newest(FactCompares):
-    """Whether the newest record of a fact is at most so old, however long it has been so."""
+    """Whether the newest record of a fact is at most so old, however long it has been so.
+
+    That may be longer than the fact's window.
+    """
 
     def test(self, case: Case) -> Truth:
         fact = case.facts[self.fact]
-        if fact.value is None or fact.moment is None or self.limit is None:
+        newest = fact.last if fact.value is None else fact.moment
+        if newest is None or self.limit is None:
             return None
-        return case.now.timestamp() - fact.moment.latest <= self.limit
+        return case.now.timestamp() - newest.latest <= self.limit
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         because.setdefault((self.fact, "value"), finding)
@@ -389,6 +395,14 @@ class Allergic(Condition):
 
 
 @dataclass(slots=True)
+class Guarded(Condition):
+    medicine: str
+
+    def test(self, case: Case) -> Truth:
+        return case.guarded(self.medicine)
+
+
+@dataclass(slots=True)
 class Licensed(Condition):
     medicine: str
 
@@ -405,6 +419,8 @@ class Jurisdiction(Condition):
     def test(self, case: Case) -> Truth:
         return case.jurisdiction in self.countries
 
+
+AGE = "age"  # of the newest record of a fact: what ``Newest`` compares
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at-least": operator.ge,
@@ -423,6 +439,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,
+    "guarded": Guarded,
     "licensed": Licensed,
 }
 
@@ -463,7 +480,7 @@ def compile_condition(written: Any) -> Condition:
         within = written["within"]
         name = _text(within.get("parameter")) if isinstance(within, dict) else None
         limit = None if name else duration(within)
-        return Newest(_text(written["newest"]), "held", operator.le, limit, None, True, name)
+        return Newest(_text(written["newest"]), AGE, operator.le, limit, None, True, name)
     if keys == {"began", "around", "before", "after"}:
         before, after = duration(written["before"]), duration(written["after"])
         return Began(_text(written["began"]), _text(written["around"]), before, after)

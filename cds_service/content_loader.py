@@ -16,7 +16,17 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .codes import CodeIndex, CodeSet, System, Systems, normal_forms
-from .conditions import Allergic, Condition, FactCompares, FactIs, Known, Taking
+from .conditions import (
+    AGE,
+    Allergic,
+    Condition,
+    FactCompares,
+    FactIs,
+    Guarded,
+    Known,
+    Newest,
+    Taking,
+)
 from .content import (
     MEDICATIONS,
     MEDICINE_TYPES,
@@ -240,7 +250,7 @@ def _settle_parameters(content: Content, files: ContentFiles) -> None:
 def _limit_of(parameter: Parameter, spec: FactSpec, measure: str, content: Content) -> float | None:
     """A parameter as a limit of a measure; ``None`` if its unit is of another kind."""
     kind = "quantity" if measure == "value" else MEASURES[spec.measures_like].get(measure)
-    if kind == "duration":
+    if kind == "duration" or measure == AGE:
         try:
             return duration(f"{parameter.value:g} {parameter.unit}")
         except ValueError:
@@ -438,12 +448,19 @@ def _wrong_in(
     for part in condition.parts_within():
         if isinstance(part, Taking) and part.what != "any" and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
+        if isinstance(part, Guarded) and not any(
+            each.medicine == part.medicine and each.guards
+            for each in content.interventions.values()
+        ):
+            yield f"'{part.medicine}' has no intervention with guards"
         if isinstance(part, Allergic) and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
         if isinstance(part, FactIs) and part.fact in content.facts:
             unknown = sorted(part.answers - content.facts[part.fact].answers.keys())
             if unknown:
                 yield f"{part.fact} has no answer '{unknown[0]}'"
+        if isinstance(part, Newest):
+            continue  # of any fact
         if isinstance(part, FactCompares | Known) and part.fact in content.facts:
             spec = content.facts[part.fact]
             if part.measure != "value" and part.measure not in MEASURES[spec.measures_like]:

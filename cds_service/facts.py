@@ -111,6 +111,7 @@ class FactValue(msgspec.Struct):
     problems: list[Problem] = []
     measures: dict[str, float] = {}
     moment: Moment | None = None
+    last: Moment | None = None  # of one that is stale
     partly_read: bool = False  # there were more pages than could be had
     ever: bool = (
         False  # of yes or no: whether any record says yes, or is a Condition that has ended
@@ -766,7 +767,8 @@ def _combine(
     if not counted:
         if before and not vague:
             fact.status = "stale"
-            fact.time = before[-1].moment.text
+            fact.last = before[-1].moment
+            fact.time = fact.last.text
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
         elif _is_unread(spec, chart):

@@ -20,6 +20,7 @@ from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
 from .facts import Facts, FactValue
+from .interventions import check_guards
 from .times import parse_moment
 
 if TYPE_CHECKING:
@@ -246,6 +247,11 @@ class MotherCase:
             of_it = [m.id for m in medicines if what in (m.id, *m.effects)]
             known = self.allergies.include_any(of_it)
         return None if known is False and self._is_unread("AllergyIntolerance") else known
+
+    def guarded(self, medicine_id: str) -> Truth:
+        """Whether her record speaks against a medicine: whether any of its guards is open."""
+        checked = check_guards(self.content.guarded[medicine_id], self)
+        return True if checked[True] else None if checked[None] else False
 
     def licensed(self, medicine_id: str) -> Truth:
         """Whether a medicine is licensed where the service works, for whatever use."""
