@@ -35,6 +35,7 @@ READ = (
     *("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger"),
     *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
+    "hospitalization",
     *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
     *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
     *("relationship", "active", "partOf", "issue"),

@@ -26,7 +26,7 @@ What can be written::
     {ever: psychosis-or-mania}                    a record says that it was so, or has ended
     {allergic: domperidone}                       by her list of allergies, if medicines are on it;
                                                   also to any medicine of one effect (ergot)
-    {guarded: cabergoline}                        a guard of it is open: her record speaks against it
+    {guarded: cabergoline}                        a guard of it is open: it is spoken against
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one effect

@@ -290,7 +290,7 @@ def collect_readings(
         for spec in specs:
             if spec.about == "mother" and not of_her:
                 continue
-            if spec.own_record and of_her and resource["resourceType"] == "Condition":
+            if spec.own_record and of_her and resource["resourceType"] != "Observation":
                 continue
             try:
                 reading = read_record(content, spec, resource, part, as_of)
@@ -306,7 +306,7 @@ def collect_readings(
             else:
                 if spec.by_infant:
                     reading.site = chart.infant_of(resource)
-                readings.setdefault(spec.id, []).append(reading)
+                readings.setdefault(spec.tells or spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
         coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
@@ -377,9 +377,27 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
         if written not in coded:
             coded[written] = content.facts_of_concept(member_of(resource, "code"), kind)
         return coded[written]
-    types = resource.get("type")
-    concepts = types if isinstance(types, list) else ()
-    return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
+    found = {
+        spec.id: spec
+        for each in _types_of(resource)
+        for spec in content.facts_of_concept(each, kind)
+    }
+    for each in _why_and_how_it_ended(resource):  # of a birth; a stay is none of its reasons
+        specs = content.facts_of_concept(each, kind)
+        found |= {spec.id: spec for spec in specs if spec.before_birth}
+    return tuple(found.values())
+
+
+def _types_of(encounter: Resource) -> list[Any]:
+    types = encounter.get("type")
+    return types if isinstance(types, list) else []
+
+
+def _why_and_how_it_ended(encounter: Resource) -> list[Any]:
+    """The reasons of an Encounter, and where the patient went from there."""
+    reasons, stay = encounter.get("reasonCode"), encounter.get("hospitalization")
+    ended = [stay.get("dischargeDisposition")] if isinstance(stay, dict) else []
+    return [*(reasons if isinstance(reasons, list) else ()), *ended]
 
 
 def _parts_of(
@@ -530,6 +548,15 @@ def _read_encounter(
     if spec.type == "time":
         return _read_birth(resource, ("period",), 3, as_of)
     ended = (resource.get("period") or {}).get("end")
+    if spec.before_birth:  # what it says of a birth, it says whether it has ended or not
+        moment = as_of.moment(ended) if spec.own_record else None
+        moment = moment or _moment_of(resource, ("period",), as_of)
+        concepts = [*_types_of(resource), *_why_and_how_it_ended(resource)]
+        codings = [c for each in concepts if each for c in each.get("coding") or ()]
+        answer = "yes"
+        if spec.type == "coded":
+            answer = _answer_in(content, spec, {"coding": codings})
+        return Reading(answer, moment, resource, rank=1)
     return Reading("no" if ended else "yes", _moment_of(resource, ("period",), as_of), resource)
 
 
