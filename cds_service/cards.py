@@ -351,8 +351,6 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    if card.overridden_for:
-        because.append({"fact": "birth", "value": case.day_of_birth})
     about = because[0]["value"] if card.body == "order" else ""
     return Shown(
         made["uuid"],
@@ -364,6 +362,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         because,
         card.never_quiet
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
+        case.day_of_birth if card.overridden_for else None,
     )
 
 
