@@ -351,8 +351,6 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    if card.overridden_for:
-        because.append({"fact": "birth", "value": case.day_of_birth})
     about = because[0]["value"] if card.body == "order" else ""
     return Shown(
         made["uuid"],
@@ -364,6 +362,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         because,
         card.never_quiet
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
+        case.day_of_birth if card.overridden_for else None,
     )
 
 
@@ -404,14 +403,15 @@ def _make_interventions(
     plain = [choice for choice in todo if not choice.guards]
     graded = [] if guarded else plain[:MOST_WRITTEN_OUT]  # a guarded one tells its own grade
     grades = {choice.intervention.grade for choice in graded}
+    is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        _todo_list(plain, len(grades) == 1 and bool(backing.cited), case),
+        _todo_list(plain, is_told_once, case),
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(choices, case),
         _could_not_be_read(case),
-        _evidence(backing, grades, case),
+        _evidence(backing, grades if is_told_once else set(), case),
     ]
     summary = card.summary.say(case)
     if card.summary_names:
@@ -516,12 +516,10 @@ def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
 
 def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
     """The sources in a line, with the grade where all that is to be done has the same."""
-    if not backing.cited:
-        return ""
-    if len(grades) != 1:
-        return f"Evidence: {backing.cited}."
-    grade = case.content.grades[next(iter(grades))].word.removesuffix(" evidence")
-    return f"Evidence: {grade} ({backing.cited})."
+    told = [case.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
+    if len(told) != 1:
+        return f"Evidence: {backing.cited}." if backing.cited else ""
+    return f"Evidence: {told[0]}{backing.cited and f' ({backing.cited})'}."
 
 
 def _guards_of(choice: Choice, case: MotherCase) -> str:
@@ -683,8 +681,8 @@ def _make_order(
     medicine = order.medicine if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
-    if card.if_guarded and guarded is not None:
-        guards = check_guards(guarded, case)
+    if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
+        guards = check_guards(guarded, case.with_orders_beside(order))
         if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card)

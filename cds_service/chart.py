@@ -35,6 +35,7 @@ READ = (
     *("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger"),
     *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
+    "hospitalization",
     *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
     *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
     *("relationship", "active", "partOf", "issue"),
@@ -384,6 +385,7 @@ class Chart:
         self._infant_ids: set[str] = set()
         self._by_id: dict[str, dict[str, Resource]] = {}  # of each type
         self._by_url: dict[str, Resource] = {}
+        self.drafts: list[Resource] = []  # every draft order, whether the call is about it or not
         self.left_out: Counter[str] = Counter()  # records that were not used, by reason
         self._perhaps_hers: dict[str, Counter[str]] = {}  # of those, what could matter, by key
         self._of_other_codes: Counter[str] = Counter()  # those that hardly matter, by key
@@ -444,8 +446,10 @@ class Chart:
                 self._leave_out(key, ANOTHER_PATIENT, resource)
         for draft in map(_resource_in, drafts):
             kind = draft.get("resourceType")
-            if isinstance(kind, str) and kind in ORDERED and not self.is_ordered_for(draft):
-                self.left_out[ANOTHER_PATIENT] += 1
+            if isinstance(kind, str) and kind in ORDERED:
+                self.drafts.append(draft)
+                if not self.is_ordered_for(draft):
+                    self.left_out[ANOTHER_PATIENT] += 1
 
     def _index_drafts(self, drafts: Iterable[Any]) -> None:
         """Let the draft orders refer to each other: to a Medication that was sent with them."""

@@ -121,6 +121,9 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+    ever: bool = (
+        False  # of yes or no: whether any record says yes, or is a Condition that has ended
+    )
     unread: list[Problem] = []  # of a sum: the records in its window that could not be read
     too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
 
@@ -309,7 +312,7 @@ def collect_readings(
         for spec in specs:
             if spec.about == "mother" and not of_her:
                 continue
-            if spec.own_record and of_her and resource["resourceType"] == "Condition":
+            if spec.own_record and of_her and resource["resourceType"] != "Observation":
                 continue
             try:
                 reading = read_record(content, spec, resource, part, as_of)
@@ -325,7 +328,7 @@ def collect_readings(
             else:
                 if spec.by_infant:
                     reading.site = chart.infant_of(resource)
-                readings.setdefault(spec.id, []).append(reading)
+                readings.setdefault(spec.tells or spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
         coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
@@ -411,9 +414,27 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
         if written not in coded:
             coded[written] = content.facts_of_concept(member_of(resource, "code"), kind)
         return coded[written]
-    types = resource.get("type")
-    concepts = types if isinstance(types, list) else ()
-    return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
+    found = {
+        spec.id: spec
+        for each in _types_of(resource)
+        for spec in content.facts_of_concept(each, kind)
+    }
+    for each in _why_and_how_it_ended(resource):  # of a birth; a stay is none of its reasons
+        specs = content.facts_of_concept(each, kind)
+        found |= {spec.id: spec for spec in specs if spec.before_birth}
+    return tuple(found.values())
+
+
+def _types_of(encounter: Resource) -> list[Any]:
+    types = encounter.get("type")
+    return types if isinstance(types, list) else []
+
+
+def _why_and_how_it_ended(encounter: Resource) -> list[Any]:
+    """The reasons of an Encounter, and where the patient went from there."""
+    reasons, stay = encounter.get("reasonCode"), encounter.get("hospitalization")
+    ended = [stay.get("dischargeDisposition")] if isinstance(stay, dict) else []
+    return [*(reasons if isinstance(reasons, list) else ()), *ended]
 
 
 def _suggested_by(content: Content, resource: Resource, known: dict[bytes, Specs]) -> Specs:
@@ -581,6 +602,15 @@ def _read_encounter(
     if spec.type == "time":
         return _read_birth(resource, ("period",), 3, as_of)
     ended = (resource.get("period") or {}).get("end")
+    if spec.before_birth:  # what it says of a birth, it says whether it has ended or not
+        moment = as_of.moment(ended) if spec.own_record else None
+        moment = moment or _moment_of(resource, ("period",), as_of)
+        concepts = [*_types_of(resource), *_why_and_how_it_ended(resource)]
+        codings = [c for each in concepts if each for c in each.get("coding") or ()]
+        answer = "yes"
+        if spec.type == "coded":
+            answer = _answer_in(content, spec, {"coding": codings})
+        return Reading(answer, moment, resource, rank=1)
     return Reading("no" if ended else "yes", _moment_of(resource, ("period",), as_of), resource)
 
 
@@ -809,6 +839,8 @@ def _combine(
             vague = True
             reason = "its time is too vague for this"
             problems.append(Problem(reason, reading.reference, moment=moment, has_value=True))
+    if spec.type == "yes-no":
+        fact.ever = any(map(_says_it_was_so, (*counted, *before)))
     if len(counted) > 1:
         counted.sort(key=_earliest)
     if len(before) > 1:
@@ -816,8 +848,8 @@ def _combine(
     if not counted:
         if before and not vague:
             fact.status = "stale"
-            fact.time = before[-1].moment.text
             fact.too_old = before
+            fact.time = before[-1].moment.text
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
         elif _is_unread(spec, chart):
@@ -849,6 +881,11 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _says_it_was_so(reading: Reading) -> bool:
+    """Whether a record says yes, or is of what was so once."""
+    return reading.value == "yes" or reading.record["resourceType"] == "Condition"
 
 
 def _unread_after(start: float, problems: list[Problem], now: float) -> list[Problem]:

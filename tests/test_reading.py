@@ -182,3 +182,15 @@ def test_what_rests_on_the_founding_article_alone_cites_nothing(content: Content
             assert backing.evidence == list(dict.fromkeys(primary))
             assert bool(backing.cited) == (card.cites and bool(primary))
             assert "Oracle" not in backing.cited
+
+
+def test_a_card_says_its_grade_once(all_cards: Cards, content: Content) -> None:
+    of_several = 0
+    for mother, card in each(all_cards):
+        told = [line for line in card["detail"].splitlines() if line.startswith("* ")]
+        graded = [re.search(r"\*\* \(([a-z ]+)\)\.", line) for line in told]
+        words_of = [found[1] for found in graded if found]
+        if len(told) > 1:
+            of_several += 1
+            assert len(words_of) != len(told) or len(set(words_of)) > 1, (mother, named(card))
+    assert of_several > 50
