@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import stat
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -206,12 +205,15 @@ def on_dask(export: Path, output: Path, scheduler: str, **more: Any) -> Summary:
 
 
 def with_infants_records(mother: Vignette) -> list[dict[str, Any]]:
-    """Her resources, with those about her infant recorded for the infant."""
+    """Her resources, with those about her infant recorded for the infant, if there is but one."""
     infant = {"reference": f"Patient/infant-of-{mother.patient_id}"}
     resources = json.loads(json.dumps(resources_of([mother])))
+    other = [{"reference": "Patient/the-other-infant"}]
+    named = {str(resource["focus"]) for resource in resources if "focus" in resource}
+    if len(named - {str(other)}) > 1:
+        return resources
     for resource in resources:
-        (focus,) = resource.get("focus") or [{}]
-        if re.match("Patient/(the-other-infant|infant-b)", focus.get("reference", "")):
+        if resource.get("focus") == other:
             continue
         if resource.pop("focus", None):
             resource["subject"] = infant

@@ -217,6 +217,59 @@ def test_selections_written_otherwise(
     assert deleted == [f"MedicationRequest/{identifier}" for identifier in judged]
 
 
+@pytest.mark.parametrize(
+    ("subject", "judged"),
+    [
+        ({"identifier": {"value": "M-1"}}, True),
+        ({"reference": "urn:uuid:5c1e9a06-0d0c-4b5f-8d53-0d4a4f9f2a11"}, True),
+        ({"reference": "#she"}, True),
+        (7, True),
+        ({"reference": "Patient/another"}, False),
+        ({"reference": "https://ehr.example.org/fhir/Patient/another"}, False),
+    ],
+)
+def test_a_draft_whose_subject_cannot_be_read_is_judged_and_one_of_another_counted(
+    client: FlaskClient, content: Content, subject: Any, judged: bool
+) -> None:
+    """Passed over is only what names someone else; beside it the other is judged all the same."""
+    orders = [draft("pseudoephedrine", 1, subject=subject), draft("cabergoline", 2)]
+    request = order_request(content, *orders)
+    cards = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
+    deleted = {card["suggestions"][0]["actions"][0]["resourceId"] for card in cards}
+    assert deleted >= {"MedicationRequest/draft-2"}
+    assert ("MedicationRequest/draft-1" in deleted) is judged
+    hook, context = read_request(json.dumps(request).encode(), "order-sign")
+    chart = gather(content, hook, context, None, 0)
+    assert chart.left_out == ({} if judged else {"another-patient": 1})
+
+
+URN = "urn:uuid:6a1c4d1e-5a45-4f5e-9d53-9c0a3b8d8a01"
+
+
+@pytest.mark.parametrize("reference", [URN, URN.upper(), "Medication/m1", "#m1"])
+@pytest.mark.parametrize("where", ["draftOrders", "prefetch"])
+def test_a_draft_may_refer_to_a_medication_that_was_sent_with_it(
+    client: FlaskClient, content: Content, reference: str, where: str
+) -> None:
+    medication = {"resourceType": "Medication", "id": "m1", "code": {"text": "Pseudoephedrine"}}
+    order = draft("", medicationReference={"reference": reference})
+    del order["medicationCodeableConcept"]
+    if reference == "#m1":
+        order["contained"] = [medication]
+    request = order_request(content, order)
+    entries = {"draftOrders": request["context"]["draftOrders"]["entry"], "prefetch": []}
+    entries[where].append({"fullUrl": URN, "resource": medication})
+    if entries["prefetch"]:
+        request["prefetch"]["medications"] = {
+            "resourceType": "Bundle",
+            "entry": entries["prefetch"],
+        }
+    (card,) = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
+    assert card["summary"].startswith("Pseudoephedrine may lower her milk supply")
+    deleted = card["suggestions"][0]["actions"][0]["resourceId"]
+    assert deleted == "MedicationRequest/draft-1"
+
+
 @pytest.mark.parametrize("odd", [3, {"a": 1}, "x", [3, None, {"fullUrl": 3}]])
 def test_drafts_that_are_no_entries(client: FlaskClient, content: Content, odd: Any) -> None:
     request = order_request(content, hook="order-select", selections=["a"])
