@@ -377,7 +377,7 @@ def test_a_draft_that_was_not_selected_speaks_against_one_that_was(
         content, *orders, hook="order-select", selections=chosen, records=records
     )
     assert [card["summary"] for card in fire(client, request, valid)] == [
-        "Cabergoline: her record speaks against it: ergot"
+        "Cabergoline: reasons against it: ergot"
     ]
     alone = order_request(content, orders[0], records=records)
     assert fire(client, alone, valid) == []
