@@ -19,12 +19,6 @@ MOST_WORDS = 120
 
 # Cards that are longer, by mother and card. Entries go as soon as the words of their file are cut.
 STILL_LONGER = {
-    # 2026-11-27: cards/early-expression.yaml is being rewritten. Its line "Hours since birth" says
-    # what the summary says.
-    ("nicu-separation", "early-expression"),
-    # 2026-11-27: cards/inhibited-letdown.yaml is being rewritten. Its opening says "full breasts"
-    # again.
-    ("inhibited-letdown-smoker", "inhibited-letdown"),
     # 2026-11-27: cards/breast-infection.yaml and mental-health-first.yaml are being rewritten.
     # Each has three actions of some 25 words.
     ("abscess", "breast-infection"),
