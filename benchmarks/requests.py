@@ -18,7 +18,7 @@ from cds_service.demo.fhir_store import FhirStore
 from cds_service.vignettes import vignettes
 
 MOTHER = "inhibited-letdown-smoker"
-CARDS = ["inhibited-letdown", "lactation-consult", "supply-risk-factors", "medicines-and-milk"]
+CARDS = ["inhibited-letdown", "supply-risk-factors", "medicines-and-milk"]
 # As each of them says in an answer which card it is.
 TOPICS = [f'"{TOPIC_SYSTEM}","code":"{card}"'.encode() for card in CARDS]
 SERVICE = "/cds-services/lactation-patient-view"

@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from .protocol import Context
 
 MOST_CARDS = 4
-# What is written out on one card; the rest is named in a line. So a card has 120 words at most.
+# What is written out on one card, less for each reason why something is not for now; the rest is
+# named in a line. So a card has 120 words at most.
 MOST_WRITTEN_OUT = 3
 MOST_CITED = 2
 MOST_SAID_OF_MEDICINES = 80  # words; of the first one all is said
+# Of a fact: it is known, or the card that asks for data asks for it again.
+TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
 MOST_LINKS = 12
 MOST_BACKINGS = 500  # that are kept ready
 TOPIC_SYSTEM = "urn:lactation-cds:card"
@@ -390,26 +393,26 @@ def _make_interventions(
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
     guarded = [choice for choice in choices if choice.guards]
-    standings = {choice.standing for choice in choices}
-    asking = card.asks_alone and "ask" in standings and "ordered" not in standings
-    if not (todo or guarded or asking):
+    if not (todo or guarded):
         return None
     because: Because = {}
     card.when.support(case, because)
     for choice in todo:
-        choice.intervention.when.support(case, because)
+        choice.support(case, because)
     shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
     backing = printed.backing(card, *[choice.intervention.id for choice in shown])
     plain = [choice for choice in todo if not choice.guards]
-    graded = [] if guarded else plain[:MOST_WRITTEN_OUT]  # a guarded one tells its own grade
+    not_now = _not_now(choices)
+    room = max(1, MOST_WRITTEN_OUT - len(not_now))
+    graded = [] if guarded else plain[:room]  # a guarded one tells its own grade
     grades = {choice.intervention.grade for choice in graded}
     is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        _todo_list(plain, is_told_once, case),
+        _todo_list(plain, room, is_told_once, case),
         *(_guards_of(choice, case) for choice in guarded),
-        _what_else(choices, case),
+        _what_else(card, choices, not_now, case),
         _could_not_be_read(case),
         _evidence(backing, grades if is_told_once else set(), case),
     ]
@@ -431,6 +434,9 @@ def _make_interventions(
     for finding in because.values():
         if finding is not None:
             rows.update(case.content.findings[finding].rows)
+    for choice in choices:
+        if choice.held_back_by is not None:
+            rows.update(choice.held_back_by.rows)
     interventions = [choice.intervention.id for choice in todo]
     told = _because(because, case)
     checked = {choice.intervention.id: choice.guards for choice in guarded}
@@ -501,10 +507,15 @@ def _beside(usual: str, hers: str) -> str:
     return f" ({usual})" if usual.endswith("?") else f" (usual {usual})"
 
 
-def _todo_list(todo: list[Choice], grade_is_told: bool, case: MotherCase) -> str:
-    """What to do, the first in full and the others by name; each has its suggestion."""
-    lines = [_todo(choice, grade_is_told, case) for choice in todo[:MOST_WRITTEN_OUT]]
-    others = [choice.intervention.short for choice in todo[MOST_WRITTEN_OUT:]]
+def _todo_list(todo: list[Choice], room: int, grade_is_told: bool, case: MotherCase) -> str:
+    """What to do, as many as there is ``room`` for in full, the others by name.
+
+    Where it is not recorded whether she does it already, it is to be checked, and not claimed.
+    """
+    lines = [_todo(choice, grade_is_told, case) for choice in todo[:room]]
+    if any(choice.unrecorded for choice in todo):
+        lines.insert(0, "Check, and start what is missing:\n")
+    others = [choice.intervention.short for choice in todo[room:]]
     return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
 
 
@@ -547,21 +558,27 @@ def _list_guards(guards: dict[Truth, list[Guard]], case: MotherCase) -> str:
     )
 
 
-def _what_else(choices: list[Choice], case: MotherCase) -> str:
-    """What is not for now and why, what is asked for already, and the one thing to ask her."""
-    lines: list[str] = []
+def _not_now(choices: list[Choice]) -> dict[str, list[str]]:
+    """What is not for now, by the reason; each has a line, in the place of one of what to do."""
     held: dict[str, list[str]] = {}
     for choice in choices:
-        if choice.standing == "held-back" and choice.held_back_by is not None:
-            held.setdefault(choice.held_back_by, []).append(choice.intervention.short)
-    for reason, names in held.items():
-        lines.append(f"Not now, for {reason}: {', '.join(names)}.")
+        if choice.held_back_by is not None:
+            held.setdefault(choice.held_back_by.label, []).append(choice.intervention.short)
+    return held
+
+
+def _what_else(
+    card: Card, choices: list[Choice], not_now: dict[str, list[str]], case: MotherCase
+) -> str:
+    """What is not for now and why, what is asked for already, and the one thing to ask her."""
+    lines = [f"Not now, for {reason}: {', '.join(names)}." for reason, names in not_now.items()]
     ordered = [c.intervention.short for c in choices if c.standing == "ordered"]
     if ordered:
         lines.append(f"Already asked for: {', '.join(ordered)}.")
-    missing = next((fact for choice in choices for fact in choice.missing), None)
-    if missing is not None:
-        lines.append(f"Ask about: {case.content.facts[missing].label}.")
+    wanted = [fact for fact in card.asks_first if case.facts[fact].status not in TOLD_ELSEWHERE]
+    wanted += [fact for choice in choices for fact in choice.missing]
+    if wanted:
+        lines.append(f"Ask about: {case.content.facts[wanted[0]].label}.")
     return "\n\n".join(lines)
 
 

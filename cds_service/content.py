@@ -412,8 +412,10 @@ class Guard(Entry):
 class Intervention(Entry):
     """Something that would help her, when it would, and how to do it.
 
-    One with ``guards`` is offered only if every guard is known to be clear; else the card says
-    which are open and which could not be checked. ``medicine`` adds the link to its record.
+    One with ``unless-in-use`` is safe and only needs to be shown: it is offered unless that is
+    known to hold, and where it is not known the card says to check. One with ``guards`` is offered
+    only if every guard is known to be clear; else the card says which are open and which could not
+    be checked. ``medicine`` adds the link to its record.
 
     ``label`` is said to clinicians; where it reads badly to her, her handout has
     ``title-for-mother``.
@@ -425,6 +427,7 @@ class Intervention(Entry):
     rows: list[RowId] = Field(min_length=1)
     when: When
     unless: When | None = None
+    unless_in_use: When | None = None
     held_back_by: list[Identifier] = Field(default_factory=list)
     guards: list[Identifier] = Field(default_factory=list)
     medicine: Identifier | None = None
@@ -480,6 +483,7 @@ class OtherWords(Entry):
     summary: Sentence | None = None
     summary_names: bool | None = None
     opening: Sentence | None = None
+    asks_first: list[Identifier] | None = None
 
 
 class UnderGate(Entry):
@@ -556,8 +560,7 @@ class Card(Entry):
     interventions: list[Identifier] = Field(default_factory=list)
     together: str | None = None
     warnings: dict[Effect, str] = Field(default_factory=dict)
-    # Shown also if there is only something to ask her, and nothing ordered.
-    asks_alone: bool = False
+    asks_first: list[Identifier] = Field(default_factory=list)  # facts, before any other question
     never_quiet: bool = False  # shown again also if it was overridden
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
@@ -693,7 +696,8 @@ WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
 
 def conditions_of(entry: Entry) -> list[Condition]:
     """The conditions that an entry holds."""
-    written = [getattr(entry, name, None) for name in ("when", "unless", "critical_when")]
+    names = ("when", "unless", "unless_in_use", "critical_when")
+    written = [getattr(entry, name, None) for name in names]
     if isinstance(entry, Card):
         tables = [entry.table, *(under.table or () for under in entry.under.values())]
         written += [line.when for table in tables for line in table]

@@ -421,6 +421,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         if intervention.suggestion is not None:
             template = [intervention.suggestion.template]
             references.append(("interventions", intervention.id, "templates", template))
+    for worded in content.cards_worded.values():
+        references.append(("cards", worded.id, "facts", worded.asks_first))
     for gate in content.gates.values():
         references.append(("gates", gate.id, "findings", [gate.finding]))
     for card in content.cards.values():
@@ -429,6 +431,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             references.append(("cards", card.id, "interventions", under.interventions or ()))
         references.append(("cards", card.id, "interventions", card.interventions))
         references.append(("cards", card.id, "findings", card.withheld_by))
+        references.append(("cards", card.id, "facts", card.asks_first))
         for name in card.about:
             if name not in orderable:
                 reason = f"'{name}' is no medicine, no effect of one, and no feed"

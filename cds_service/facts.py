@@ -80,6 +80,7 @@ _ITS_NAME = CERTAINTY.rpartition("/")[2].encode()  # slashes may be written in t
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 MOST_REFERENCES = 20  # that a card tells of one fact
 MOST_CODINGS = 20  # of one concept, among which a code is looked for
+NIGHT = range(1, 5)  # the hours from 01:00 to 05:00
 TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
 
 # Why a record is not used that is counted, and changes nothing of what is known.
@@ -144,6 +145,7 @@ MEASURES: dict[str, dict[str, str]] = {
         "latest": "quantity",
         "count": "number",  # sessions within the window
         "longest-gap": "duration",  # seconds between two sessions
+        "night-sessions": "number",  # those of the window that began at NIGHT, where she is
         "covered": "duration",  # seconds of the window that records span
     },
     "time": {"hours": "number", "days": "number"},  # since then
@@ -264,7 +266,7 @@ def read_facts(
 
     def combine(fact_id: str) -> None:
         found, unusable = readings.get(fact_id, ()), problems.get(fact_id, [])
-        facts[fact_id] = _combine(content.facts[fact_id], found, unusable, chart, at)
+        facts[fact_id] = _combine(content.facts[fact_id], found, unusable, chart, at, time_zone)
 
     if BIRTH in recorded:
         combine(BIRTH)
@@ -820,6 +822,7 @@ def _combine(
     problems: list[Problem],
     chart: Chart,
     now: float,
+    time_zone: tzinfo | None,
 ) -> FactValue:
     partly_read = bool(chart.partial) and not chart.partial.isdisjoint(spec.keys)
     fact = FactValue(spec, problems=problems, partly_read=partly_read)
@@ -861,6 +864,7 @@ def _combine(
     elif spec.combine == "sum":
         fact.unread = _unread_after(oldest, problems, now)
         _settle_sum(fact, counted, before, now)
+        _count_nights(fact, counted, time_zone)
     elif any(each.has_value for each in _unread_after(newest.moment.latest, problems, now)):
         fact.status = "unusable"
         fact.references = _references_to([newest])
@@ -1105,6 +1109,31 @@ def _add_sessions(
         if len(times) > 1:
             pairs = pairwise(times)
             measures["longest-gap"] = max(later - sooner for sooner, later in pairs)
+
+
+def _count_nights(fact: FactValue, counted: list[Reading], time_zone: tzinfo | None) -> None:
+    """How many sessions were at night, where the time of day there is known of each.
+
+    Of none it is only known once the records span the day.
+    """
+    sessions = {r.moment.earliest: r.moment for r in counted if r.spans < A_TOTAL_SPANS}
+    hours = [_local_hour(moment, time_zone) for moment in sessions.values()]
+    at_night = sum(hour in NIGHT for hour in hours)
+    if hours and None not in hours and (at_night or "count" in fact.measures):
+        fact.measures["night-sessions"] = float(at_night)
+
+
+def _local_hour(moment: Moment, time_zone: tzinfo | None) -> int | None:
+    """The hour of the day by the record's own offset, or in ``time_zone``.
+
+    An offset of zero says nothing of where she is: many systems write every time so.
+    """
+    if not moment.exact:
+        return None
+    written = datetime.fromisoformat(moment.text)
+    if written.utcoffset():
+        return written.hour
+    return None if time_zone is None else written.astimezone(time_zone).hour
 
 
 def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from .conditions import Truth
+from .conditions import Because, Not, Truth
 
 if TYPE_CHECKING:
-    from .content import Card, Guard, Intervention
+    from .content import Card, Finding, Guard, Intervention
     from .findings import MotherCase
 
 Standing = Literal[
@@ -27,9 +27,17 @@ class Choice(msgspec.Struct):
 
     intervention: Intervention
     standing: Standing
-    held_back_by: str | None = None
+    held_back_by: Finding | None = None
     missing: list[str] = []
     guards: dict[Truth, list[Guard]] = {}  # open, clear, not known
+    unrecorded: bool = False  # whether it is in use already is not known
+
+    def support(self, case: MotherCase, because: Because) -> None:
+        """Put why it is offered into ``because``: also that it is recorded as not in use."""
+        self.intervention.when.support(case, because)
+        in_use = self.intervention.unless_in_use
+        if in_use is not None and not self.unrecorded:
+            (in_use.part if isinstance(in_use, Not) else in_use).support(case, because)
 
 
 def choose(card: Card, case: MotherCase) -> list[Choice]:
@@ -40,20 +48,23 @@ def choose(card: Card, case: MotherCase) -> list[Choice]:
 def _choose(intervention: Intervention, case: MotherCase) -> Choice:
     label = intervention.label
     needed = case.holds("intervention", label, intervention.when, intervention.unless)
-    if needed is False or (case.faults and f"intervention {label}" in case.faults):
+    in_use: Truth = False
+    if intervention.unless_in_use is not None:
+        in_use = case.holds("intervention", label, intervention.unless_in_use, None)
+    if needed is None and not intervention.ask_if_unknown:
+        needed = False
+    if needed is False or in_use or (case.faults and f"intervention {label}" in case.faults):
         return Choice(intervention, "not-needed")
     if case.ordered(intervention.id) is True:
         return Choice(intervention, "ordered")
     for finding in intervention.held_back_by:
         if case.finding(finding) is True:
-            return Choice(intervention, "held-back", case.content.findings[finding].label)
+            return Choice(intervention, "held-back", case.content.findings[finding])
     if needed is None:
-        if not intervention.ask_if_unknown:
-            return Choice(intervention, "not-needed")
         missing = list(dict.fromkeys(intervention.when.missing(case)))
         return Choice(intervention, "ask", missing=missing)
     if not intervention.guards:
-        return Choice(intervention, "open")
+        return Choice(intervention, "open", unrecorded=in_use is None)
     guards = check_guards(intervention, case)
     standing: Standing = "guarded" if guards[True] or guards[None] else "open"
     return Choice(intervention, standing, guards=guards)

@@ -1,9 +1,10 @@
 """Mutations: is every threshold and every guard of the content watched by some vignette?
 
-Each is one small change for the worse: a threshold or a curve a little lower or higher, a guard, an
-``unless``, a ``held-back-by`` or a ``withheld-by`` gone, a gate always open, a card silent under a
-gate that lets it through. A vignette must notice. What none notices is a survivor: content that
-could be changed by mistake and nobody would see it.
+Each is one small change for the worse: a threshold or a curve a little lower or higher; a guard, an
+``unless``, an ``unless-in-use``, a ``held-back-by`` or a ``withheld-by`` gone, or one of the
+exceptions to what is offered unless it is in use; a gate always open; a card silent under a gate
+that lets it through. A vignette must notice. What none notices is a survivor: content that could be
+changed by mistake and nobody would see it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .conditions import Condition, FactCompares
+from .conditions import AnyOf, Condition, FactCompares
 from .content import WITH_CONDITIONS, Card, Content, Entry, Parameter, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
@@ -36,13 +37,16 @@ def mutations(content: Content) -> Iterator[Mutation]:
         for condition in conditions_of(entry):
             yield from _of_thresholds(condition, where)
         owners = _in_all_words(content, entry)
-        if getattr(entry, "unless", None) is not None:
-            yield _of_members(owners, "unless", None, f"{where}: without its unless")
+        for member in ("unless", "unless_in_use"):
+            if getattr(entry, member, None) is not None:
+                called = member.replace("_", "-")
+                yield _of_members(owners, member, None, f"{where}: without its {called}")
         for member in ("guards", "held_back_by", "withheld_by"):
             names = getattr(entry, member, [])
             for name in names:
                 rest = [other for other in names if other != name]
                 yield _of_members(owners, member, rest, f"{where}: without {name}")
+    yield from _of_exceptions(content)
     for parameter in content.parameters.values():
         yield from _of_parameter(content, parameter)
     for gate in content.gates.values():
@@ -66,6 +70,26 @@ def _of_thresholds(condition: Condition, where: str) -> Iterator[Mutation]:
             for limit in (part.limit - step, part.limit + step):
                 name = f"{where}: {part.fact}.{part.measure} {part.limit:g} -> {limit:g}"
                 yield _of_member(part, "limit", limit, name)
+
+
+def _of_exceptions(content: Content) -> Iterator[Mutation]:
+    """Each exception to what is offered unless it is in use, gone."""
+    conditions: dict[str, Condition] = {}
+    for intervention in content.interventions.values():
+        if intervention.unless_in_use is None:
+            continue
+        names = set(intervention.held_back_by)
+        if intervention.unless is not None:
+            conditions[f"intervention {intervention.id}"] = intervention.unless
+            names |= intervention.unless.findings()
+        conditions |= {f"finding {name}": content.findings[name].when for name in sorted(names)}
+    for where, condition in conditions.items():
+        if not isinstance(condition, AnyOf):
+            continue
+        for part in condition.parts:
+            rest = [other for other in condition.parts if other is not part]
+            called = ", ".join(sorted(part.facts() | part.findings()))
+            yield _of_member(condition, "parts", rest, f"{where}: without its exception {called}")
 
 
 def _without(entries: dict[str, Any], name: str, called: str) -> Mutation:

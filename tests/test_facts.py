@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from cds_service.chart import Answer, State
 from cds_service.content import Content
+from cds_service.evaluation import Evaluation
 from cds_service.facts import FactValue
 
-from .mothers import HER, INFANT, NOW, ago, birth, cards_of, facts_of, milk, observation
+from .mothers import HER, INFANT, NOW, ago, birth, cards_of, chart_of, facts_of, milk, observation
 
 VOLUME = "expressed-milk-volume"
 A_DAY = [milk(20, hours) for hours in (26, 20, 14, 8, 2)]  # 80 mL in the last 24 h
@@ -557,3 +559,63 @@ def test_a_month_is_too_vague_for_a_day(content: Content) -> None:
         content, *A_DAY, observation("delivery-time", valueDateTime="2026-01"), now=NOW
     )
     assert "inhibited-letdown" not in cards
+
+
+# --- sessions at night (P06) --------------------------------------------------------------------
+
+A_NIGHT = ["14T08:00", "14T12:00", "14T16:00", "14T20:00", "15T03:30", "15T06:30"]
+
+
+def nights(
+    content: Content, offset: str, zone: str | None = None, times: list[str] = A_NIGHT
+) -> float | None:
+    """Her sessions at night, with times in one offset, where the service may know a zone."""
+    sessions = [
+        milk(20, 1, effectiveDateTime=f"2026-01-{time}:00{offset}") for time in ("13T23:30", *times)
+    ]
+    known = None if zone is None else ZoneInfo(zone)
+    evaluation = Evaluation(content, time_zone=known)
+    facts = evaluation.case(chart_of(content, *sessions), NOW).facts
+    return facts["expressed-milk-volume"].measure("night-sessions")
+
+
+def test_a_session_at_night_is_told_by_the_offset_of_its_record(content: Content) -> None:
+    assert nights(content, "-05:00") == 1
+    assert nights(content, "-05:00", "Europe/Berlin") == 1, "the record's own offset comes first"
+
+
+def test_without_an_offset_of_its_own_the_zone_that_is_set_tells(content: Content) -> None:
+    utc = ["14T13:00", "14T17:00", "14T21:00", "15T01:00", "15T08:30", "15T11:30"]
+    assert nights(content, "Z", times=utc) is None, "many systems write every time so"
+    assert nights(content, "Z", "America/New_York", utc) == 1
+
+
+@pytest.mark.parametrize(
+    ("time", "is_night"), [("00:59", 0), ("01:00", 1), ("04:59", 1), ("05:00", 0)]
+)
+def test_the_night_is_from_one_to_five(content: Content, time: str, is_night: int) -> None:
+    assert nights(content, "-05:00", times=[*A_NIGHT[:4], f"15T{time}"]) == is_night
+
+
+def test_no_session_at_night_is_not_told_of_half_a_day(content: Content) -> None:
+    half = facts_of(
+        content,
+        *(
+            milk(20, 1, effectiveDateTime=f"2026-01-15T{hour}:00-05:00")
+            for hour in ("05:30", "06:30")
+        ),
+    )
+    assert half["expressed-milk-volume"].measure("night-sessions") is None
+
+
+def test_a_gap_of_fourteen_hours_is_a_gap_and_one_of_seventeen_a_want_of_records(
+    content: Content,
+) -> None:
+    def gap(hours: float) -> float | None:
+        times = [26 + hours - 14, 20 + hours - 14, 6, 1]
+        fact = facts_of(content, *(milk(40, at) for at in times))["expressed-milk-volume"]
+        measured: float | None = fact.measure("longest-gap")
+        return measured
+
+    assert gap(14) == 14 * 3600
+    assert gap(17) == 5 * 3600

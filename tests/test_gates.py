@@ -77,7 +77,11 @@ def test_after_a_loss_every_card_is_silent_or_has_its_own_words(
     content: Content, settings: Settings, mother: Vignette
 ) -> None:
     died = observation("infant-outcome", "died")
-    for hook, name, card in cards_on_every_hook(content, settings, mother, died):
+    told = list(cards_on_every_hook(content, settings, mother, died))
+    if any(name == "one-of-several-lost" for _, name, _ in told):
+        assert "several-infants" in str(mother.bundle), "another lives, who needs the milk"
+        return
+    for hook, name, card in told:
         assert "loss" in content.cards[name].under, name
         assert UNSPOKEN.findall(face_of(card).replace("lactation-cds", "")) == [], name
         if name == "after-loss":

@@ -133,6 +133,8 @@ interventions:
 cards:
   - {id: early-expression, off: true}
   - {id: inhibited-letdown, off: true}
+  - {id: check-letdown, off: true}
+  - {id: low-milk, off: true}
 """
     )
     client = create_app(settings, load_content(tmp_path), lambda: NOW).test_client()

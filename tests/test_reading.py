@@ -17,16 +17,6 @@ from .test_vignettes import MOTHERS, client_of, fire
 
 MOST_WORDS = 120
 
-# Cards that are longer, by mother and card. Entries go as soon as the words of their file are cut.
-STILL_LONGER = {
-    # 2026-11-27: cards/early-expression.yaml is being rewritten. Its line "Hours since birth" says
-    # what the summary says.
-    ("nicu-separation", "early-expression"),
-    # 2026-11-27: cards/inhibited-letdown.yaml is being rewritten. Its opening says "full breasts"
-    # again.
-    ("inhibited-letdown-smoker", "inhibited-letdown"),
-}
-
 # Words of the content's files that mean something else, or nothing, to who reads a card.
 JARGON = re.compile(
     r"\b(guards?|guarded|findings?|facts?|rows?|held back|open|opened|interventions?|parameters?"
@@ -85,8 +75,7 @@ def test_a_card_is_at_most_120_words_long(all_cards: Cards) -> None:
         for mother, card in each(all_cards)
         if words(card) > MOST_WORDS
     }
-    assert {name: count for name, count in longer.items() if name not in STILL_LONGER} == {}
-    assert longer.keys() == STILL_LONGER, "an entry that is no longer needed goes"
+    assert longer == {}
     assert sum(len(cards) for cards in all_cards.values()) > 200
 
 

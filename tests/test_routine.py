@@ -13,7 +13,18 @@ from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.settings import Settings
 
-from .mothers import NOW, birth, cards_of, hook_request, inhibited, observation, why
+from .mothers import (
+    HER,
+    NOW,
+    ago,
+    birth,
+    cards_of,
+    hook_request,
+    inhibited,
+    milk,
+    observation,
+    why,
+)
 from .test_quiet import soon
 
 VIEW = "/cds-services/lactation-patient-view"
@@ -23,7 +34,9 @@ ROUTINE = [
     "raise-frequency",
     "hands-on-pumping",
     "double-pumping",
+    "warmth-while-pumping",
     "breast-massage",
+    "shield-fit",
     "relaxation",
     "skin-to-skin",
 ]
@@ -32,14 +45,28 @@ NOT_DONE = [
     observation("hands-on-pumping", False),
     observation("pump-mode", "single"),
     observation("massage-while-pumping", False),
+    observation("warm-compress", "none"),
+    observation("breast-shield-fit", "not-checked"),
     observation("relaxation-while-pumping", False),
     observation("skin-to-skin-minutes-24h", (0, "min")),
 ]
 
 
+CONSULT = {
+    "resourceType": "ServiceRequest",
+    "id": "consult",
+    "status": "active",
+    "intent": "order",
+    "code": {"coding": [{"system": ACTIVITY, "code": "lactation-consult"}]},
+    "subject": {"reference": f"Patient/{HER}"},
+    "authoredOn": ago(10),
+}
+
+
 def view(client: FlaskClient, content: Content, *records: dict[str, Any]) -> dict[str, Any]:
-    """Her lead card, over HTTP."""
-    answer = client.post(VIEW, json=hook_request(content, *inhibited(), *NOT_DONE, *records))
+    """Her lead card, over HTTP; a consultant is on the way."""
+    known = [*inhibited(), *NOT_DONE, CONSULT]
+    answer = client.post(VIEW, json=hook_request(content, *known, *records))
     cards = {c["source"]["topic"]["code"]: c for c in answer.get_json()["cards"]}
     lead: dict[str, Any] = cards.get("inhibited-letdown", {})
     return lead
@@ -56,7 +83,7 @@ def test_the_whole_routine_comes_first_and_is_what_is_recommended(
 ) -> None:
     card = view(client, content, observation("pump-type", "manual"))
     whole, *single = card["suggestions"]
-    assert whole["label"] == "Teach the whole routine (6 techniques)"
+    assert whole["label"] == "Teach the whole routine (8 techniques)"
     assert [s["label"] for s in card["suggestions"] if s.get("isRecommended")] == [whole["label"]]
     assert card["selectionBehavior"] == "any"
     assert len(single) == len(ROUTINE) + 1  # and the pump, which is no teaching
@@ -106,8 +133,34 @@ def test_one_that_was_withdrawn_counts_for_none(
     assert why(view(client, content, written))["interventions"] == ROUTINE
 
 
+@pytest.mark.parametrize("separated", [True, False])
+def test_low_milk_has_its_routine_too(content: Content, separated: bool) -> None:
+    how_she_pumps = observation("exclusively-expressing", True)
+    sessions = [milk(10, hours) for hours in (25, 19, 13, 7, 1)]
+    apart = observation("separated-from-infant", separated)
+    card = cards_of(content, birth(110), *sessions, how_she_pumps, apart, *NOT_DONE)["low-milk"]
+    routine = [name for name in ROUTINE if name != "skin-to-skin"]
+    routine += ["pump-beside-infant", "skin-to-skin"] if separated else ["skin-to-skin"]
+    whole = card["suggestions"][0]
+    assert whole["label"] == f"Teach the whole routine ({len(routine)} techniques)"
+    assert whole["isRecommended"] is True
+    categories = resource_of(whole)["category"]
+    codes = [c["code"] for each in categories for c in each["coding"] if c["system"] == ACTIVITY]
+    assert codes == routine
+    assert {*routine, "look-for-causes", "lactation-consult"} == set(why(card)["interventions"])
+
+
 def test_one_technique_alone_has_no_routine(content: Content) -> None:
-    card = cards_of(content, *inhibited(), observation("skin-to-skin-minutes-24h", (90, "min")))
+    does = [
+        observation("pump-sessions-24h", 10, 0.5),
+        observation("hands-on-pumping", True),
+        observation("pump-mode", "double"),
+        observation("massage-while-pumping", True),
+        observation("warm-compress", "before-and-during"),
+        observation("breast-shield-fit", "good"),
+        observation("skin-to-skin-minutes-24h", (90, "min")),
+    ]
+    card = cards_of(content, *inhibited(), *does)
     (only, *_) = card["inhibited-letdown"]["suggestions"]
     assert "routine" not in only["label"]
     assert only.get("isRecommended") is True
@@ -171,7 +224,8 @@ def test_where_nobody_said_the_address_of_the_service_no_card_links_to_it(
 
 
 def test_a_card_that_teaches_nothing_has_no_handout(client: FlaskClient, content: Content) -> None:
-    answer = client.post(VIEW, json=hook_request(content, *inhibited()))
-    consult = answer.get_json()["cards"][1]
+    poor = observation("milk-transfer-adequate", False)
+    answer = client.post(VIEW, json=hook_request(content, birth(100), poor))
+    (consult,) = answer.get_json()["cards"]
     assert consult["source"]["topic"]["code"] == "lactation-consult"
     assert "Handout for her" not in str(consult)
