@@ -774,8 +774,8 @@ class Content:
     def _is_coded(self, codings: Any) -> bool:
         """Whether any coding is of a system that is known."""
         return isinstance(codings, list) and any(
-            isinstance(coding, dict) and coding.get("system") in self.known_systems
-            for coding in codings
+            isinstance(system, str) and system in self.known_systems
+            for system in (each.get("system") for each in codings if isinstance(each, dict))
         )
 
     def _facts_in_words(self, text: Any) -> tuple[FactSpec, ...]:
