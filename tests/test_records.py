@@ -703,3 +703,24 @@ def test_words_count_for_this_birth_alone(
         client.post(VIEW, json=hook_request(content, *inhibited(), words)).get_json()["cards"]
     )
     assert ("outcome-to-check" in cards) is asked
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"text": 7},
+        {"text": "IUFD", "coding": [{"system": ["x"], "code": "y"}]},
+        {"text": "IUFD", "coding": [None, 3]},
+        {"text": "IUFD", "coding": {"system": {}}},
+        "IUFD",
+    ],
+)
+def test_a_diagnosis_that_is_none_breaks_nothing(
+    client: FlaskClient, content: Content, code: Any
+) -> None:
+    odd = of_the_infant("Condition", HER, code=code, recordedDate=ago(9))
+    stay = of_the_infant("Encounter", HER, status="finished", reasonCode=[code, 3, None])
+    stay |= {"hospitalization": {"dischargeDisposition": code}, "period": {"start": ago(9)}}
+    for record in (odd, stay, stay | {"hospitalization": [3], "reasonCode": "x"}):
+        answered = client.post(VIEW, json=hook_request(content, *inhibited(), record))
+        assert answered.status_code == 200
