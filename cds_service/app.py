@@ -33,7 +33,7 @@ from .prefetch import gather
 from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
 from .request_body import discard_body, read_body
 from .room import Room, TooBusyError
-from .settings import Settings
+from .settings import Settings, read_settings
 from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
@@ -52,11 +52,11 @@ def create_app(
     """The WSGI application.
 
     Settings come from the environment and the content from ``cards/`` unless they are given.
-    Raises ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than start with what
-    cannot be trusted.
+    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than
+    start with what cannot be trusted.
     """
     keep_libraries_quiet()
-    settings = settings or Settings()
+    settings = settings or read_settings()
     content = content or load_content(settings.content_dir)
     outgoing = Outgoing(settings.networks, settings.ca_file)
     database = Database(settings.database_url)
@@ -114,6 +114,7 @@ def create_app(
             _must_accept_json()
             if request.mimetype != "application/json":
                 raise Refusal(415, "The body must be application/json.", "not-supported")
+            _must_be_as_written()
             with for_each.taken_by(caller.issuer):
                 yield caller
 
@@ -187,6 +188,17 @@ def _must_accept_json() -> None:
                 return
             break
     raise Refusal(406, "Answers are application/json.", "not-supported")
+
+
+def _must_be_as_written() -> None:
+    """Raises ``Refusal`` (415) if the body is compressed, or coded in another way.
+
+    As for a body of a media type that is not read, with what may be sent (RFC 9110, 15.5.16).
+    """
+    codings = request.headers.get("Content-Encoding", "").lower().split(",")
+    if any(coding.strip() not in ("", "identity") for coding in codings):
+        reason = "A body with a Content-Encoding is not read: send it uncompressed, without one."
+        raise Refusal(415, reason, "not-supported", headers={"Accept-Encoding": "identity"})
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -33,6 +33,7 @@ import orjson
 
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import (
+    ABOUT_A_PATIENT,
     Answer,
     Resource,
     State,
@@ -46,7 +47,7 @@ from .chart import (
 from .content import Content
 from .content_loader import load_content
 from .evaluation import Evaluation
-from .facts import all_too_old
+from .facts import all_too_old, records_too_old
 from .prefetch import make_chart
 from .references import read_reference
 
@@ -169,6 +170,7 @@ class Export:
     infants: dict[str, set[str]] = field(default_factory=dict)  # of each mother
     medications: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0  # lines
+    of_nobody: int = 0  # those whose subject cannot be read, or is no Patient
 
     @property
     def types(self) -> set[str]:
@@ -228,7 +230,9 @@ def _note(export: Export, line: bytes, place: int) -> None:
     kind = read.resource["resourceType"]
     if kind == "Medication":
         export.medications[read.resource["id"]] = place
-    elif read.patient is not None:
+    elif read.patient is None:
+        export.of_nobody += kind in ABOUT_A_PATIENT
+    else:
         places = export.persons if kind in PERSONS else export.places
         places.setdefault(read.patient, array("Q")).append(place)
         export.family.note(read)
@@ -242,8 +246,11 @@ class Summary:
     with_cards: int = 0
     cards: Counter[str] = field(default_factory=Counter)
     not_judged: int = 0
-    too_old: int = 0  # of whom all that is read is older than it counts
+    too_old: int = 0  # of whom nothing that changes by the day counts any more
+    old_records: int = 0  # of those, that are older than their windows
+    newest_old: str = ""  # the day of the newest of them
     unreadable: int = 0  # lines that were met in evaluating
+    of_nobody: int = 0  # those of them whose subject cannot be read, or is no Patient
 
     def add(self, other: Summary) -> None:
         """Count what another has counted too."""
@@ -252,7 +259,10 @@ class Summary:
         self.cards += other.cards
         self.not_judged += other.not_judged
         self.too_old += other.too_old
+        self.old_records += other.old_records
+        self.newest_old = max(self.newest_old, other.newest_old)
         self.unreadable += other.unreadable
+        self.of_nobody += other.of_nobody
 
 
 class PatientEvaluation:
@@ -268,6 +278,8 @@ class PatientEvaluation:
     ) -> None:
         self._content, self._exported, self._now = content, exported, now
         self._evaluation = Evaluation(content, jurisdiction, time_zone)
+        cards = content.cards.values()
+        self._asking = {card.id for card in cards if card.body == "data-needed"}
 
     def line(self, patient: str, resources: Iterable[Resource], summary: Summary) -> bytes:
         """Her cards as a line of NDJSON, nothing if she has none; counted in ``summary``.
@@ -275,15 +287,20 @@ class PatientEvaluation:
         ``resources`` are hers, those of her infants and the Medications that they point at.
         """
         summary.patients += 1
-        chart = make_chart(self._content, patient, self._answers(resources))
+        answers = self._answers(resources)
+        chart = make_chart(self._content, patient, answers, asked_by_code=False)
         try:
             answered = self._evaluation.answer(chart, Setting(patient, "Device/bulk"), self._now)
         except NothingEvaluated:
             summary.not_judged += 1
             told: dict[str, Any] = {"patient": patient, "error": "no card could be judged"}
             return orjson.dumps(told) + b"\n"
+        if self._asking.issuperset(answered.cards) and all_too_old(answered.facts):
+            summary.too_old += 1
+            records, newest = records_too_old(answered.facts)
+            summary.old_records += records
+            summary.newest_old = max(summary.newest_old, newest)
         if not answered.shown:
-            summary.too_old += all_too_old(answered.facts)
             return b""
         summary.with_cards += 1
         summary.cards.update(answered.cards)
@@ -515,6 +532,8 @@ def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
         except UnreadableLine:
             hands[0].append(line)  # to be counted once
             continue
+        if patient is None and resource["resourceType"] in ABOUT_A_PATIENT:
+            hands[0].append(line)  # this, too
         if patient is None or resource["resourceType"] == "Medication":
             continue
         whose = related.mothers.get(patient, (patient,))
@@ -538,7 +557,9 @@ def _evaluate_partition(
         except UnreadableLine:
             summary.unreadable += 1
             continue
-        assert patient is not None  # else it had not been dealt
+        if patient is None:
+            summary.of_nobody += 1
+            continue
         its = persons if resource["resourceType"] in PERSONS else lines
         its.setdefault(patient, []).append(line)
 

@@ -31,6 +31,7 @@ from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
 from .references import normal_base
 from .settings import Settings
+from .starting import CannotStart
 
 Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
@@ -42,7 +43,7 @@ FIRST_PATIENCE = 2.0  # seconds for the keys of a client, at start
 log = logging.getLogger("cds_service.caller")
 
 
-class ClientsError(Exception):
+class ClientsError(CannotStart):
     """The clients file cannot be used; the message says why."""
 
 
@@ -227,25 +228,26 @@ def _is_private(url: str) -> bool:
 
 
 def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
+    file = f"CDS_CLIENTS ({path})"
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         clients = [Client.model_validate(entry) for entry in document["clients"]]
     except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
-        what = f"{path} cannot be read as a clients file: {_say_fault(error)}"
+        what = f"{file} cannot be read as a clients file: {_say_fault(error)}"
         raise ClientsError(what) from None
     for client in clients:
         if client.keys is None and client.jku is None:
-            raise ClientsError(f"{path}: {client.issuer} has neither 'keys' nor a 'jku'")
+            raise ClientsError(f"{file}: {client.issuer} has neither 'keys' nor a 'jku'")
         for url in (*client.fhir_servers, *([client.jku] if client.jku else [])):
             if not _is_private(url):
-                raise ClientsError(f"{path}: {client.issuer}: {url} must be reached by https")
+                raise ClientsError(f"{file}: {client.issuer}: {url} must be reached by https")
         if client.keys is not None:
             try:
                 if has_private_keys(client.keys):
                     raise ValueError("one is not public, and only the client may have that")
                 client._key_set = key_set_of(client.keys)
             except ValueError as error:
-                raise ClientsError(f"{path}: the keys of {client.issuer}: {error}") from None
+                raise ClientsError(f"{file}: the keys of {client.issuer}: {error}") from None
         if client.jku is not None:
             client._remote = RemoteKeys(client.jku, outgoing)
             client._remote.fetch(patience=FIRST_PATIENCE)

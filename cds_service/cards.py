@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .conditions import Because, Truth
-from .facts import MOST_REFERENCES
+from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
@@ -354,8 +354,6 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    if card.overridden_for:
-        because.append({"fact": "birth", "value": case.day_of_birth})
     about = because[0]["value"] if card.body == "order" else ""
     return Shown(
         made["uuid"],
@@ -367,6 +365,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         because,
         card.never_quiet
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
+        case.day_of_birth if card.overridden_for else None,
     )
 
 
@@ -407,14 +406,15 @@ def _make_interventions(
     room = max(1, MOST_WRITTEN_OUT - len(not_now))
     graded = [] if guarded else plain[:room]  # a guarded one tells its own grade
     grades = {choice.intervention.grade for choice in graded}
+    is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        _todo_list(plain, room, len(grades) == 1 and bool(backing.cited), case),
+        _todo_list(plain, room, is_told_once, case),
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(card, choices, not_now, case),
         _could_not_be_read(case),
-        _evidence(backing, grades, case),
+        _evidence(backing, grades if is_told_once else set(), case),
     ]
     summary = card.summary.say(case)
     if card.summary_names:
@@ -527,12 +527,10 @@ def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
 
 def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
     """The sources in a line, with the grade where all that is to be done has the same."""
-    if not backing.cited:
-        return ""
-    if len(grades) != 1:
-        return f"Evidence: {backing.cited}."
-    grade = case.content.grades[next(iter(grades))].word.removesuffix(" evidence")
-    return f"Evidence: {grade} ({backing.cited})."
+    told = [case.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
+    if len(told) != 1:
+        return f"Evidence: {backing.cited}." if backing.cited else ""
+    return f"Evidence: {told[0]}{backing.cited and f' ({backing.cited})'}."
 
 
 def _guards_of(choice: Choice, case: MotherCase) -> str:
@@ -700,8 +698,8 @@ def _make_order(
     medicine = order.medicine if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
-    if card.if_guarded and guarded is not None:
-        guards = check_guards(guarded, case)
+    if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
+        guards = check_guards(guarded, case.with_orders_beside(order))
         if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card)
@@ -869,7 +867,9 @@ def _make_data_needed(
     lines: list[str] = []
     for why, wanted in missing.items():
         asks = ", ".join(case.content.facts[name].ask for name in wanted)
-        lines.append(f"- {why}: {_ask_for(asks)}.")
+        unused = [p.reason for name in wanted for p in case.facts[name].problems if p.has_value]
+        said = f" (recorded, but {' and '.join(dict.fromkeys(unused))})" if unused else ""
+        lines.append(f"- {why}: {_ask_for(asks)}{said}.")
     for fact in unclear:
         lines.append(f"- {fact.spec.label[:1].upper()}{fact.spec.label[1:]} {_say_unclear(fact)}")
     faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
@@ -880,7 +880,8 @@ def _make_data_needed(
     if faults:
         summary = "Part of the lactation check could not be evaluated"
     elif not unique:
-        summary, unique = "Lactation check incomplete, could not be read", unread
+        check = "Check" if case.closed_gates else "Lactation check"
+        summary, unique = f"{check} incomplete, could not be read", unread
     if unique:
         summary = _with_names(summary, unique)
     opening = card.opening.say(case) if card.opening else ""
@@ -893,7 +894,9 @@ def _make_data_needed(
         for wanted in missing.values()
         for name in wanted
     ]
-    because += _problems_of(unclear)
+    because += _problems_of(
+        [*unclear, *(case.facts[name] for wanted in missing.values() for name in wanted)]
+    )
     because += [
         {
             "fact": fact.spec.id,
@@ -919,7 +922,12 @@ def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     wanted = list(ask.facts)
     if ask.finding is not None:
         wanted += case.missing(ask.finding)
-    return [name for name in dict.fromkeys(wanted) if case.facts[name].value is None]
+    return [name for name in dict.fromkeys(wanted) if _is_wanting(case.facts[name])]
+
+
+def _is_wanting(fact: FactValue) -> bool:
+    """Whether there is no value, or that of a birth of which only the recording is dated."""
+    return fact.value is None or any(each.reason == RECORDED_WHEN for each in fact.problems)
 
 
 def _ask_for(asked: str) -> str:

@@ -35,6 +35,7 @@ READ = (
     *("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger"),
     *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
     *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
+    "hospitalization",
     *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
     *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
     *("relationship", "active", "partOf", "issue"),
@@ -324,13 +325,15 @@ def patient_in(reference: Any) -> tuple[str, str] | None:
 ANOTHER_PATIENT = "another-patient"
 ANOTHER_SERVER = "another-server"
 UNREADABLE = "unreadable-reference"
-# Of those two nobody can say that they are not hers.
-PERHAPS_HERS = (ANOTHER_SERVER, UNREADABLE)
+NOT_MAPPED = "code-not-mapped"
+# Of these nobody can say that they are not hers, or not of what was asked for.
+PERHAPS_HERS = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
 # What each says of some records on a card.
 SAY_LEFT_OUT = {
     ANOTHER_PATIENT: "of another patient",
     ANOTHER_SERVER: "whose subject is on another FHIR server",
     UNREADABLE: "without a subject that can be read",
+    NOT_MAPPED: "whose code is not mapped",
 }
 # The types that are read of a patient: one without a subject is nobody's.
 ABOUT_A_PATIENT = frozenset(
@@ -354,7 +357,9 @@ class Chart:
 
     ``matters`` says of a record whether anything reads it: one that could be hers and cannot be
     used makes its key partial only then. ``needed`` are the keys of which "there is none" is said
-    only if nothing was left out.
+    only if nothing was left out. ``unmapped`` says of an Observation of hers under one of them
+    whether its codes mean nothing here, and if so, whether it may be of what the key asks for:
+    then the key is partial, too. Of a key in which nothing has a code that is known, nothing is.
     """
 
     def __init__(
@@ -367,8 +372,9 @@ class Chart:
         drafts: Iterable[Any] = (),
         matters: Callable[[Resource], bool] = lambda _: True,
         needed: Collection[str] = (),
+        unmapped: Callable[[Resource], bool | None] = lambda _: None,
     ) -> None:
-        self._matters = matters
+        self._matters, self._needed, self._unmapped = matters, needed, unmapped
         self.patient_id = patient_id
         self.answers = answers
         self._reference = f"Patient/{patient_id}"
@@ -379,8 +385,10 @@ class Chart:
         self._infant_ids: set[str] = set()
         self._by_id: dict[str, dict[str, Resource]] = {}  # of each type
         self._by_url: dict[str, Resource] = {}
+        self.drafts: list[Resource] = []  # every draft order, whether the call is about it or not
         self.left_out: Counter[str] = Counter()  # records that were not used, by reason
         self._perhaps_hers: dict[str, Counter[str]] = {}  # of those, what could matter, by key
+        self._of_other_codes: Counter[str] = Counter()  # those that hardly matter, by key
         self._sort_in(drafts)
         # The keys of which nothing could be read: also if none of its records could be used.
         self._missing = {
@@ -399,6 +407,10 @@ class Chart:
             and (answer.state is State.PARTIAL or self._left_out_of(key))
         ).difference(self.unavailable)
         self.is_whole = not (self.unavailable or self.partial)
+        # The keys that were asked for, by the client or by us, and did not give all their records.
+        self.failed = self.partial | {
+            base_key(key) for key in self._missing if answers[key].state is not State.ABSENT
+        }
 
     def _sort_in(self, drafts: Iterable[Any]) -> None:
         of_others: list[tuple[str, str, Resource]] = []
@@ -416,6 +428,8 @@ class Chart:
                     of_its_type[identifier] = resource
                 subject = self._subject(resource)
                 if subject == self.patient_id:
+                    if kind == "Observation" and key in self._needed:
+                        self._look_at_code(key, resource)
                     self._hers.setdefault(kind, []).append(resource)
                     if "focus" in resource:
                         self._infant_ids.update(self._others_in(resource["focus"]))
@@ -432,8 +446,10 @@ class Chart:
                 self._leave_out(key, ANOTHER_PATIENT, resource)
         for draft in map(_resource_in, drafts):
             kind = draft.get("resourceType")
-            if isinstance(kind, str) and kind in ORDERED and not self.is_ordered_for(draft):
-                self.left_out[ANOTHER_PATIENT] += 1
+            if isinstance(kind, str) and kind in ORDERED:
+                self.drafts.append(draft)
+                if not self.is_ordered_for(draft):
+                    self.left_out[ANOTHER_PATIENT] += 1
 
     def _index_drafts(self, drafts: Iterable[Any]) -> None:
         """Let the draft orders refer to each other: to a Medication that was sent with them."""
@@ -473,6 +489,16 @@ class Chart:
         if self._matters(resource):
             of_the_key[reason] += 1
 
+    def _look_at_code(self, key: str, resource: Resource) -> None:
+        matters = self._unmapped(resource)
+        if matters is None:
+            return
+        self.left_out[NOT_MAPPED] += 1
+        if matters:
+            self._perhaps_hers.setdefault(key, Counter())[NOT_MAPPED] += 1
+        else:
+            self._of_other_codes[key] += 1
+
     def _left_out_of(self, key: str) -> int:
         """How many records of a key could be hers and could matter, and were not used."""
         counted = self._perhaps_hers.get(key)
@@ -480,8 +506,8 @@ class Chart:
 
     def _used_of(self, key: str) -> bool:
         """Whether any record of a key could be used."""
-        counted = self._perhaps_hers.get(key)
-        return counted is None or counted.total() < len(self.answers[key].resources)
+        left_out = self._perhaps_hers.get(key, Counter[str]()).total() + self._of_other_codes[key]
+        return left_out < len(self.answers[key].resources)
 
     def say_left_out(self, key: str) -> str:
         """How many records of a key that could matter were not used, and why, in words."""
@@ -489,7 +515,12 @@ class Chart:
         for part, reasons in self._perhaps_hers.items():
             if base_key(part) == key:
                 counted += reasons
-        told = SAY_LEFT_OUT if key in self.unavailable else PERHAPS_HERS
+        told: Iterable[str] = PERHAPS_HERS
+        if key in self.unavailable:
+            told = SAY_LEFT_OUT
+            for part, count in self._of_other_codes.items():
+                if base_key(part) == key:
+                    counted[NOT_MAPPED] += count
         return ", ".join(
             f"{counted[reason]} {SAY_LEFT_OUT[reason]}" for reason in told if counted[reason]
         )

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 Comparison = Literal["exact", "any-case", "icd"]
 Pair = tuple[str, str]  # a system and a code
 Meaning = TypeVar("Meaning")
 
 LONGEST_CODE = 100
+LONGEST_TEXT = 1000  # characters that are looked at
+MOST_CODINGS = 20  # of one concept, that are looked at
 
 # Two ICD codes in one ("J21.8+ B95.6*"), and the marks that stand behind one in print.
 _BETWEEN_ICD_CODES = re.compile(r"[\s+*†!]+")
@@ -148,3 +150,25 @@ class CodeIndex(Generic[Meaning]):
         for form in forms:
             found += [new for new in entries.find(form) if not any(new is old for old in found)]
         return tuple(found)
+
+
+class Said(NamedTuple):
+    """What a CodeableConcept says: its words, its codes, and their systems."""
+
+    texts: list[str]
+    codes: set[str]
+    systems: set[str]
+
+
+def said_by(concept: Any) -> Said:
+    """What is read of a CodeableConcept whose codes are not known; of anything else nothing."""
+    written = concept.get("coding") if isinstance(concept, dict) else None
+    several = written if isinstance(written, list) else []
+    codings = [each for each in several[:MOST_CODINGS] if isinstance(each, dict)]
+    text = concept.get("text") if isinstance(concept, dict) else None
+    texts = [text, *(coding.get("display") for coding in codings)]
+    return Said(
+        [text[:LONGEST_TEXT] for text in texts if isinstance(text, str) and text],
+        {code for coding in codings if isinstance(code := coding.get("code"), str) and code},
+        {system for coding in codings if isinstance(system := coding.get("system"), str)},
+    )

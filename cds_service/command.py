@@ -20,9 +20,9 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
@@ -32,7 +32,6 @@ import click
 import orjson
 import requests
 from flask import Flask
-from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
@@ -43,20 +42,19 @@ from rich.text import Text
 
 from .app import create_app
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
-from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
-from .chart import Chart
+from .chart import SAY_LEFT_OUT
 from .code_warnings import code_warnings
-from .conditions import Truth
+from .conditions import Because, Truth
 from .content import Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .database import Database, DatabaseError
 from .demo.ehr import example_request, present_request
 from .evaluation import Evaluation
-from .facts import all_too_old, collect_readings, read_facts
+from .facts import FactValue, all_too_old, records_too_old, values_left_out
 from .fhir_server import FhirReader
-from .findings import Conclusion, say_conclusions
+from .findings import Conclusion, MotherCase, say_conclusions
 from .lactmed import (
     FILE,
     ArchiveError,
@@ -70,20 +68,24 @@ from .lactmed import (
 from .medicines import plain
 from .mutations import mutations
 from .outgoing import is_loopback
+from .patient import gets_no_card
 from .prefetch import gather
-from .protocol import HOOKS, Refusal, read_request
+from .protocol import HOOKS, HookRequest, Refusal, read_request
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
-from .settings import Settings
+from .settings import Settings, SettingsError, read_settings
+from .starting import CannotStart
 from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
 from .times import DAY
 from .tracing import send_traces
 from .vignettes import Vignette, VignetteError, differences, vignettes
+from .wording import say_value
 
 log = logging.getLogger("cds_service.command")
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
+NOTHING_TO_DO = "All was read, and there is nothing to do."
 MOST_SHOWN = 3  # vignettes that it names for a row
 MOST_NAMED = 40  # entries of one kind that the content check names
 
@@ -159,10 +161,8 @@ def _serve(make: Callable[[], Flask], options: Options) -> None:
     """Serve what ``make`` gives. Raises ``ClickException`` in words for an operator if it fails."""
     try:
         run_under_gunicorn(make, options)
-    except (ContentError, ClientsError, DatabaseError) as error:
+    except CannotStart as error:
         raise click.ClickException(str(error)) from None
-    except ValidationError as error:
-        raise click.ClickException(_say_settings(error)) from None
 
 
 def _must_be_free(host: str, port: int, command: str) -> None:
@@ -199,10 +199,7 @@ def _listen(host: str, port: int) -> int:
 
 def _must_mean_it(host: str) -> Settings:
     """The settings. Raises ``ClickException`` if an open one would listen to others unsaid."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        raise click.ClickException(_say_settings(error)) from None
+    settings = _settings()
     if settings.auth == "open" and not is_loopback(host) and not settings.open_beyond_loopback:
         raise click.ClickException(
             f"CDS_AUTH=open lets anyone in who reaches {host}. If that is meant, "
@@ -211,12 +208,12 @@ def _must_mean_it(host: str) -> Settings:
     return settings
 
 
-def _say_settings(error: ValidationError) -> str:
-    lines = [
-        f"CDS_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
-        for problem in error.errors()
-    ]
-    return "\n".join(lines)
+def _settings() -> Settings:
+    """The settings. Raises ``ClickException`` that names each that cannot be used."""
+    try:
+        return read_settings()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command(short_help="Load the synthetic mothers into a FHIR server.")
@@ -262,7 +259,7 @@ def report(days: int, as_text: bool, fhir: bool) -> None:
     """Show what the cards achieve: shown, accepted, overridden and why, as on the dashboard."""
     loaded = _content()
     try:
-        database = Database(Settings().database_url)
+        database = Database(_settings().database_url)
         database.upgrade()
         made = report_on(database, loaded, datetime.now(UTC), days)
     except DatabaseError as error:
@@ -304,7 +301,7 @@ def _report_table(kind: str, made: Report) -> Table:
 @click.option("--older-than", "days", type=int, help="Days; CDS_KEEP_DAYS if not given.")
 def forget(days: int | None) -> None:
     """Delete what was shown and told longer ago than CDS_KEEP_DAYS from the database."""
-    settings = Settings()
+    settings = _settings()
     keep = days if days is not None else settings.keep_days
     try:
         database = Database(settings.database_url)
@@ -329,7 +326,7 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
     What is not in its prefetch is read from its fhirServer, as the service would. Ends with 1 if
     the request is refused, with the OperationOutcome's text.
     """
-    settings = Settings()
+    settings = _settings()
     content = _content()
     body = request_file.read_bytes()
     try:
@@ -350,18 +347,23 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
     console = Console()
     for card in cards:
         console.print(_panel(card))
+    case = evaluation.case(chart, at, context.judged_orders)
     if assess:
-        case = evaluation.case(chart, at, context.judged_orders)
         for assessment in content.assessments.values():
             console.print(_assessment_table(assessment, case.assess(assessment)))
     more = "" if assess else ", and --assess how letdown was assessed"
     _hint(f"--json prints the response as an EHR gets it{more}.")
+    warnings = list(_not_used(case, request))
+    for line in warnings:
+        console.print("[dark_orange]Warning:[/]", Text(line))
     if cards:
         names = [f"{card['source']['topic']['code']} ({card['indicator']})" for card in cards]
         number = "1 card" if len(cards) == 1 else f"{len(cards)} cards"
         console.print(f"{number} as of {at.isoformat(timespec='minutes')}: {', '.join(names)}.")
     else:
-        console.print(_why_no_cards(content, chart, at, settings.time_zone))
+        why = _why_no_cards(case, all_used=not warnings)
+        colour = "green" if why == NOTHING_TO_DO else "dark_orange"
+        console.print(f"[{colour}]No cards.[/]", Text(why))
 
 
 @main.command(short_help="Print a hook request for a synthetic mother.")
@@ -391,20 +393,68 @@ def example(name: str, names: bool) -> None:
     )
 
 
-def _why_no_cards(content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None) -> str:
+def _why_no_cards(case: MotherCase, all_used: bool) -> str:
     """Whether there is nothing to do, or nothing that counts."""
-    readings, problems = collect_readings(content, chart, now, time_zone)
-    if not readings and not problems:
-        return "[dark_orange]No cards.[/] No record was sent that is read here."
-    if not all_too_old(read_facts(content, chart, now, time_zone)):
-        return "[green]No cards.[/] All was read, and there is nothing to do."
-    found = [reading for several in readings.values() for reading in several]
-    records = len({id(reading.record) for reading in found})
-    newest = max((reading.moment for reading in found), key=lambda moment: moment.latest)
-    return (
-        f"[dark_orange]No cards.[/] {records} records, all older than their windows, the newest of "
-        f"{newest.text[:10]}. With --now they are judged as of another time."
+    if gets_no_card(case.chart.patient, case.content, case.now):
+        return "By the Patient resource, a child or someone who has died: there is never a card."
+    if case.closed_gates:
+        return "Cards about milk are silent."
+    if case.unread:
+        return f"Could not be read: {', '.join(case.unread)}."
+    statuses = {fact.status for fact in case.facts.values()}
+    if statuses == {"not-recorded"}:
+        return "No record was sent that is read here."
+    if all_too_old(case.facts):
+        return "Nothing that was sent of how it goes counts any more."
+    if statuses.isdisjoint(("known", "conflicting")):
+        return "Nothing that was sent counts any more, or could be read."
+    return NOTHING_TO_DO if all_used else "Of what counts, nothing is to do."
+
+
+def _say_gates(case: MotherCase) -> Iterator[str]:
+    """Which gates keep cards about milk from her, and the facts for which they are closed."""
+    for name in case.closed_gates:
+        gate = case.content.gates[name]
+        because: Because = {}
+        case.support(gate.finding, because)
+        facts = dict.fromkeys(fact_id for fact_id, _ in because)
+        told = "; ".join(_say_fact(case.facts[fact_id], case.content) for fact_id in facts)
+        yield f"Cards about milk are silent: {gate.label}{f' ({told})' if told else ''}."
+
+
+def _say_fact(fact: FactValue, content: Content) -> str:
+    if fact.status == "conflicting":
+        return f"{fact.spec.label}: records contradict each other"
+    return f"{fact.spec.label}: {say_value(fact, content)}"
+
+
+def _say_old(records: int, newest: str) -> str:
+    """That so many records are older than their windows, the newest of that day."""
+    older = (
+        "1 record is older than its window"
+        if records == 1
+        else (f"{records:,} records are older than their windows")
     )
+    return f"{older}, the newest of {newest}. With --now they are judged as of another time."
+
+
+def _not_used(case: MotherCase, request: HookRequest) -> Iterator[str]:
+    """What was sent and is not used, and what is silent for it, a line each."""
+    unknown = sorted(request.prefetch.keys() - case.content.prefetch.keys())
+    if unknown:
+        yield f"Not read, for no prefetch key is called so: {', '.join(unknown)}."
+    for reason, count in case.chart.left_out.items():
+        yield f"Not used: {_records(count)} {SAY_LEFT_OUT[reason]}."
+    for reason, count in values_left_out(case.facts).items():
+        yield f"Not used: {_records(count)} ({reason.replace('-', ' ')})."
+    yield from _say_gates(case)
+    records, newest = records_too_old(case.facts)
+    if records:
+        yield _say_old(records, newest)
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"
 
 
 @main.command("evaluate-bulk")
@@ -425,7 +475,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     Writes a line for each patient who has cards, and prints a summary. Ends with 1 if a line of the
     export could not be read, or someone could not be judged; what could is written all the same.
     """
-    settings, content = Settings(), _content()
+    settings, content = _settings(), _content()
     try:
         export = open_export(directory)
     except ExportError as error:
@@ -447,8 +497,11 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
                 progress.advance(task, summary.patients)
     Console().print(_bulk_table(whole, content))
     if whole.too_old:
-        text = f"{whole.too_old:,} patients have only records that are older than their windows."
-        click.echo(f"{text} With --now they are judged as of another time.")
+        text = f"{whole.too_old:,} patients have no record of how it goes that counts any more."
+        click.echo(f"{text} {_say_old(whole.old_records, whole.newest_old)}")
+    if export.of_nobody:
+        many = "1 line belongs" if export.of_nobody == 1 else f"{export.of_nobody:,} lines belong"
+        click.echo(f"{many} to nobody: their subject is missing, or is no Patient.")
     missing = sorted(wanted - export.types)
     if missing:
         click.echo(f"Not exported, and so not known: {', '.join(missing)}.")
@@ -585,7 +638,7 @@ def reload(pid_file: Path | None) -> None:
     The content is checked whole before. Each worker ends what it has begun, and one with the new
     content takes its place, so that no answer mixes the two. /health/ready says what is served.
     """
-    settings = Settings()
+    settings = _settings()
     checked = _content()
     path = pid_file or settings.pid_file
     if path is None:
@@ -704,7 +757,7 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
 
     Nothing is written unless the whole archive was read and the content is valid with it.
     """
-    directory = to or Settings().content_dir
+    directory = to or _settings().content_dir
     if directory is None:
         raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
     records, unread, digest = _read_lactmed(archive)
@@ -810,7 +863,7 @@ def _fire(
 def _content(overlay: Path | None = None) -> Content:
     """The content with a directory laid over it: that of ``CDS_CONTENT_DIR`` if none is given."""
     try:
-        return load_content(overlay or Settings().content_dir)
+        return load_content(overlay or _settings().content_dir)
     except ContentError as error:
         console = Console(stderr=True)
         for fault in error.faults:

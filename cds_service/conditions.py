@@ -17,13 +17,17 @@ What can be written::
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
+    {search-failed: infant-outcome}               its records were asked for, and not all came
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
     {newest: stimulant-use, within: 14 d}         its newest record is no older
     {began: varicella, around: delivery-time, before: 5 d, after: 2 d}   it may have begun so long
                                                   before until so long after
     {ordered: lactation-consult}                  asked for already, or done
-    {allergic: domperidone}                       by her list of allergies, if medicines are on it
+    {ever: psychosis-or-mania}                    a record says that it was so, or has ended
+    {allergic: domperidone}                       by her list of allergies, if medicines are on it;
+                                                  also to any medicine of one effect (ergot)
+    {guarded: cabergoline}                        a guard of it is open: it is spoken against
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one effect
@@ -59,8 +63,10 @@ class Case(Protocol):
     def finding(self, finding_id: str) -> Truth: ...
     def ordered(self, activity: str) -> Truth: ...
     def taking(self, what: str) -> Truth: ...
-    def allergic(self, medicine_id: str) -> Truth: ...
+    def allergic(self, what: str) -> Truth: ...
+    def guarded(self, medicine_id: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
+    def search_failed(self, fact_id: str) -> bool: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
     def missing(self, finding_id: str) -> Iterable[str]: ...
@@ -266,6 +272,22 @@ class Unclear(OfFact):
 
 
 @dataclass(slots=True)
+class SearchFailed(OfFact):
+    """Whether no value is known and a search for it failed, or gave only part. Never unknown."""
+
+    def test(self, case: Case) -> Truth:
+        return case.facts[self.fact].value is None and case.search_failed(self.fact)
+
+
+@dataclass(slots=True)
+class Ever(OfFact):
+    """Whether any record says that a fact was so, whenever; not known if none does."""
+
+    def test(self, case: Case) -> Truth:
+        return True if case.facts[self.fact].ever else None
+
+
+@dataclass(slots=True)
 class Newer(OfFact):
     """Whether a fact has a record that is surely later than those of another; never unknown."""
 
@@ -283,13 +305,17 @@ class Newer(OfFact):
 
 @dataclass(slots=True)
 class Newest(FactCompares):
-    """Whether the newest record of a fact is at most so old, however long it has been so."""
+    """Whether the newest record of a fact is at most so old, however long it has been so.
+
+    That may be longer than the fact's window.
+    """
 
     def test(self, case: Case) -> Truth:
         fact = case.facts[self.fact]
-        if fact.value is None or fact.moment is None or self.limit is None:
+        newest = fact.too_old[-1].moment if fact.too_old else fact.moment
+        if newest is None or self.limit is None:
             return None
-        return case.now.timestamp() - fact.moment.latest <= self.limit
+        return case.now.timestamp() - newest.latest <= self.limit
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
         because.setdefault((self.fact, "value"), finding)
@@ -372,10 +398,18 @@ class Taking(Condition):
 
 @dataclass(slots=True)
 class Allergic(Condition):
+    what: str
+
+    def test(self, case: Case) -> Truth:
+        return case.allergic(self.what)
+
+
+@dataclass(slots=True)
+class Guarded(Condition):
     medicine: str
 
     def test(self, case: Case) -> Truth:
-        return case.allergic(self.medicine)
+        return case.guarded(self.medicine)
 
 
 @dataclass(slots=True)
@@ -396,6 +430,8 @@ class Jurisdiction(Condition):
         return case.jurisdiction in self.countries
 
 
+AGE = "age"  # of the newest record of a fact: what ``Newest`` compares
+
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at-least": operator.ge,
     "above": operator.gt,
@@ -409,9 +445,12 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "recorded": Recorded,
     "mentioned": Mentioned,
     "unclear": Unclear,
+    "search-failed": SearchFailed,
+    "ever": Ever,
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,
+    "guarded": Guarded,
     "licensed": Licensed,
 }
 
@@ -452,7 +491,7 @@ def compile_condition(written: Any) -> Condition:
         within = written["within"]
         name = _text(within.get("parameter")) if isinstance(within, dict) else None
         limit = None if name else duration(within)
-        return Newest(_text(written["newest"]), "held", operator.le, limit, None, True, name)
+        return Newest(_text(written["newest"]), AGE, operator.le, limit, None, True, name)
     if keys == {"began", "around", "before", "after"}:
         before, after = duration(written["before"]), duration(written["after"])
         return Began(_text(written["began"]), _text(written["around"]), before, after)

@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from .codes import CodeIndex, CodeSet, Comparison, Systems
+from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
 from .conditions import Condition, compile_condition
 from .facts import TOO_LARGE, FactValue
+from .names import Names, Phrases
 from .times import HOUR, duration
 from .wording import SpokenUnit, Wording
 
@@ -171,12 +172,31 @@ class AnswerSpec(Entry):
     boolean: bool | None = None
 
 
+class Words(Entry):
+    """Phrases that mean a fact in a diagnosis without a code, and those that say that it is not so.
+
+    They are words as they are written, in any case. ``unless_after`` are phrases up to three words
+    before one that means it, ``unless_before`` are those anywhere behind it.
+    """
+
+    mean: list[str] = Field(min_length=1)
+    unless_after: list[str] = Field(default_factory=list)
+    unless_before: list[str] = Field(default_factory=list)
+
+    @cached_property
+    def phrases(self) -> Phrases:
+        """What finds them in a text."""
+        return Phrases(self.mean, self.unless_after, self.unless_before)
+
+
 class FactSpec(Entry):
     """A fact: what it is, in which unit, for how long it counts, and how to ask for it.
 
-    One about the infant with ``own_record`` is read of the infant's Conditions only, never of the
-    mother's. A result that is a limit, such as "<20", is no number, unless ``limits_count``: then
-    it is the number next to it. ``most`` is what no value reaches; above it is a slip of the pen.
+    One about the infant with ``own_record`` is read of the infant's Conditions and Encounters only,
+    never of the mother's. One that ``tells`` another adds what it reads to that one. ``words`` are
+    those of a diagnosis that has no code of a known system. A result that is a limit, such as
+    "<20", is no number, unless ``limits_count``: then it is the number next to it. ``most`` is what
+    no value reaches; above it is a slip of the pen.
 
     One with ``before_birth`` is of this birth: what is older than so long before it does not count.
     One ``by_infant`` is an outcome, told apart by infant.
@@ -199,6 +219,8 @@ class FactSpec(Entry):
     counts: Identifier | None = None
     about: Literal["mother", "infant"] = "mother"
     own_record: bool = False
+    tells: Identifier | None = None
+    words: Words | None = None
     by_infant: bool = False
     limits_count: bool = False
     most: float = TOO_LARGE
@@ -716,6 +738,7 @@ class Content:
     value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
     # What follows is derived from the above when it is loaded, so that a request only looks up.
     facts_by_code: dict[str, CodeIndex[FactSpec]] = field(default_factory=dict)  # by resource type
+    diagnoses: Names[str] = field(default_factory=Names)  # facts by what diagnoses are called
     answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact
     not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
@@ -729,6 +752,8 @@ class Content:
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
     facts_of_birth: list[FactSpec] = field(default_factory=list)
+    facts_in_words: list[FactSpec] = field(default_factory=list)
+    known_systems: set[str] = field(default_factory=set)  # by every address, and our own
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
     keys_in_use: set[str] = field(default_factory=set)
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
@@ -737,13 +762,47 @@ class Content:
         """The facts that a CodeableConcept codes for in a resource of this type."""
         codings = concept.get("coding") if isinstance(concept, dict) else None
         by_code = self.facts_by_code.get(resource_type)
-        if by_code is None or not isinstance(codings, list):
-            return ()
         found: tuple[FactSpec, ...] = ()
-        for coding in codings:
-            specs = by_code.find(coding)
-            found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
+        if by_code is not None and isinstance(codings, list):
+            for coding in codings:
+                specs = by_code.find(coding)
+                found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
+        if resource_type == "Condition" and not found and self.facts_in_words:
+            said = said_by(concept)
+            if said.systems.isdisjoint(self.known_systems):
+                return self._facts_in_words(said.texts)
         return found
+
+    def facts_suggested(self, concept: Any) -> tuple[FactSpec, ...]:
+        """The facts that a diagnosis may be of, none of whose codes is of a system that is known.
+
+        By its code, if that means a fact in any system ("O91.22" without a system, or with the
+        address of some year), and by its words, if they hold the label of a fact that diagnoses
+        tell ("Mastitis, left"). A diagnosis with a code of a known system is of what that says; so
+        of most that have nothing to do with milk nothing is suggested.
+
+        This is for counting what was sent and not used. It is no reading: the code may mean
+        something else, and the words may be those of a "no".
+        """
+        said = said_by(concept)
+        by_code = self.facts_by_code.get("Condition")
+        if by_code is None or not said.systems.isdisjoint(self.known_systems):
+            return ()
+        found = [
+            name for text in said.texts for names in self.diagnoses.find(text) for name in names
+        ]
+        for code in sorted(said.codes):
+            for url in {system.url for system in self.addresses.values()}:
+                found += [spec.id for spec in by_code.find({"system": url, "code": code})]
+        return tuple(spec for spec in self.facts.values() if spec.id in found)
+
+    def _facts_in_words(self, texts: list[str]) -> tuple[FactSpec, ...]:
+        """The facts that a diagnosis in words alone means."""
+        return tuple(
+            spec
+            for spec in self.facts_in_words
+            if spec.words is not None and any(map(spec.words.phrases.are_in, texts))
+        )
 
     def convert(self, fact_id: str, number: float, unit: Any) -> float | None:
         """A number in the fact's unit; ``None`` if its unit is of another kind, or missing.

@@ -21,6 +21,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .content import NOTHING_ASKED, SECTIONS, VALUE_SET
+from .starting import CannotStart
 
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
 
@@ -37,7 +38,7 @@ class Fault:
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-class ContentError(Exception):
+class ContentError(CannotStart):
     """The content cannot be used. ``faults`` says why, with file and line."""
 
     def __init__(self, faults: list[Fault]) -> None:

@@ -16,7 +16,17 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .codes import CodeIndex, CodeSet, System, Systems, normal_forms
-from .conditions import Condition, FactCompares, FactIs, Known, Taking
+from .conditions import (
+    AGE,
+    Allergic,
+    Condition,
+    FactCompares,
+    FactIs,
+    Guarded,
+    Known,
+    Newest,
+    Taking,
+)
 from .content import (
     MEDICATIONS,
     MEDICINE_TYPES,
@@ -84,6 +94,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _check_parameters(content, files)
     _check_findings_have_no_cycle(content, files)
     _check_reasons(content, files)
+    _check_told_facts(content, files)
     _check_wording(content, files)
     _build_suggestions(content, files)
     if files.faults:
@@ -240,7 +251,7 @@ def _settle_parameters(content: Content, files: ContentFiles) -> None:
 def _limit_of(parameter: Parameter, spec: FactSpec, measure: str, content: Content) -> float | None:
     """A parameter as a limit of a measure; ``None`` if its unit is of another kind."""
     kind = "quantity" if measure == "value" else MEASURES[spec.measures_like].get(measure)
-    if kind == "duration":
+    if kind == "duration" or measure == AGE:
         try:
             return duration(f"{parameter.value:g} {parameter.unit}")
         except ValueError:
@@ -296,10 +307,15 @@ def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
     return written if isinstance(written, tuple) else (written, 0.0)
 
 
+_BETWEEN_NAMES = re.compile(r"\s*(?:,|\bor\b)\s*")  # in the label of a fact
+
+
 def _index(content: Content) -> None:
     content.not_recorded.update({spec.id: FactValue(spec) for spec in content.facts.values()})
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
     content.facts_of_birth += [spec for spec in content.facts.values() if spec.before_birth]
+    content.facts_in_words += [spec for spec in content.facts.values() if spec.words is not None]
+    content.known_systems |= {OWN_FACT, OWN_ANSWER, *content.addresses}
     for spec in content.facts.values():
         for kind in ("Observation", *(source.resource for source in spec.also_from)):
             by_code = content.facts_by_code.setdefault(kind, CodeIndex(content.addresses))
@@ -307,12 +323,16 @@ def _index(content: Content) -> None:
             if kind == "Observation" and spec.before_birth and spec.type == "yes-no":
                 continue  # its codes are diagnoses; an Observation with one asks something else
             by_code.add(content.codes.get(f"{VALUE_SET}{spec.id}", CodeSet()), spec)
-            if spec.type == "coded" and kind in ("Condition", "Procedure"):
+            if spec.type == "coded" and kind != "Observation":
                 for answer in spec.answers:  # its code is the answer
                     name = f"{VALUE_SET}{spec.id}-{answer}"
                     by_code.add(content.codes.get(name, CodeSet()), spec)
     for by_code in content.facts_by_code.values():
         by_code.settle()
+    for spec in content.facts.values():
+        if any(source.resource == "Condition" for source in spec.also_from):
+            for label in _BETWEEN_NAMES.split(spec.label):
+                content.diagnoses.add(label, spec.id)
     for card in content.cards.values():
         for gate, under in card.under.items():
             other = {name: getattr(under, name) for name in under.model_fields_set}
@@ -441,10 +461,19 @@ def _wrong_in(
     for part in condition.parts_within():
         if isinstance(part, Taking) and part.what != "any" and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
+        if isinstance(part, Guarded) and not any(
+            each.medicine == part.medicine and each.guards
+            for each in content.interventions.values()
+        ):
+            yield f"'{part.medicine}' has no intervention with guards"
+        if isinstance(part, Allergic) and part.what not in takable:
+            yield f"'{part.what}' is no medicine, and no effect of one"
         if isinstance(part, FactIs) and part.fact in content.facts:
             unknown = sorted(part.answers - content.facts[part.fact].answers.keys())
             if unknown:
                 yield f"{part.fact} has no answer '{unknown[0]}'"
+        if isinstance(part, Newest):
+            continue  # of any fact
         if isinstance(part, FactCompares | Known) and part.fact in content.facts:
             spec = content.facts[part.fact]
             if part.measure != "value" and part.measure not in MEASURES[spec.measures_like]:
@@ -456,6 +485,13 @@ def _wrong_in(
                 yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
             if part.curve is not None and part.curve[0] not in content.curves:
                 yield f"there is no curve '{part.curve[0]}'"
+
+
+def _check_told_facts(content: Content, files: ContentFiles) -> None:
+    for spec in content.facts.values():
+        told = content.facts.get(spec.tells) if spec.tells is not None else spec
+        if told is None or not told.answers.keys() >= spec.answers.keys():
+            files.fault("facts", spec.id, f"'{spec.tells}' has not its answers")
 
 
 def _check_reasons(content: Content, files: ContentFiles) -> None:

@@ -27,6 +27,8 @@ from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
+from .starting import CannotStart
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_MS = 2000
 CACHE_KB = 256  # of SQLite, a connection
@@ -105,7 +107,7 @@ _SEE_TOKEN = sa.insert(_seen_tokens)  # made once: it is asked for at every call
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-class DatabaseError(Exception):
+class DatabaseError(CannotStart):
     """The database cannot be used; the message says why, without its address."""
 
 

@@ -75,6 +75,7 @@ class Evaluation:
             self._feeds.ordered(chart, orders),
             self._medicines.allergies(chart),
             self.jurisdiction,
+            self._medicines.ordered(chart, chart.drafts or orders) if orders else [],
         )
 
     def assessed(self, chart: Chart, now: datetime) -> dict[str, str]:

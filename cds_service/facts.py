@@ -69,6 +69,7 @@ OUTCOME = "infant-outcome"
 LIVING, STILLBORN, DIED = "alive", "stillborn", "died"
 RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
 ACTIVE = frozenset({"active", "recurrence", "relapse"})
+REFUTED = frozenset({"entered-in-error", "refuted"})
 SUPPOSED = frozenset({"unconfirmed", "provisional", "differential"})  # by its verificationStatus
 # How certain a German diagnosis is (KBV, S_ICD_DIAGNOSESICHERHEIT): an extension of its code. What
 # is suspected counts, as what is unconfirmed: an infection that may be one is looked at, and a
@@ -82,18 +83,26 @@ MOST_CODINGS = 20  # of one concept, among which a code is looked for
 NIGHT = range(1, 5)  # the hours from 01:00 to 05:00
 TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
 
+# Why a record is not used that is counted, and changes nothing of what is known.
+OF_NO_SYSTEM = "its code is of no system that is known"
+RECORDED_WHEN = "it says only when it was recorded, which is not when the birth was"
+
 _CODE = re.compile(r"[a-z-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A record that did not count: why, and which. ``withdrawn`` ones need no one's attention."""
+    """A record that did not count: why, and which.
+
+    ``withdrawn`` ones need no one's attention: what else is known of the fact stays. ``has_value``
+    is of one that says something and is not used: it is counted.
+    """
 
     reason: str
     reference: str
     withdrawn: bool = False
     moment: Moment | None = None  # when it may be of, as far as that can be read
-    has_value: bool = False  # an Observation that says something, and cannot be read
+    has_value: bool = False
 
 
 class FactValue(msgspec.Struct):
@@ -113,7 +122,11 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
+    ever: bool = (
+        False  # of yes or no: whether any record says yes, or is a Condition that has ended
+    )
     unread: list[Problem] = []  # of a sum: the records in its window that could not be read
+    too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
 
     def measure(self, name: str) -> float | None:
         """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
@@ -194,9 +207,21 @@ def _is_unread(spec: FactSpec, chart: Chart) -> bool:
 
 
 def all_too_old(facts: Facts) -> bool:
-    """Whether there are records of what changes by the day, and each is older than its window."""
+    """Whether there are records of what changes by the day, and none of them counts any more."""
     statuses = {fact.status for fact in facts.values() if fact.spec.window <= BY_THE_DAY}
-    return statuses - {"not-recorded", "not-available"} == {"stale"}
+    return "stale" in statuses and statuses.isdisjoint(("known", "conflicting"))
+
+
+def records_too_old(facts: Facts) -> tuple[int, str]:
+    """How many records are older than what they say counts for, and the day of the newest.
+
+    Those are not among them that newer records of the same have replaced. Zero and an empty text
+    if there are none.
+    """
+    old = [reading for fact in facts.values() for reading in fact.too_old]
+    newest = max(old, key=lambda reading: reading.moment.latest, default=None)
+    records = len({id(reading.record) for reading in old})
+    return records, "" if newest is None else newest.moment.text[:10]
 
 
 def values_left_out(facts: Facts) -> Counter[str]:
@@ -281,6 +306,7 @@ def collect_readings(
     problems: dict[str, list[Problem]] = {}
     older = _older_children(chart, as_of)
     chart.leave_out_children(older)
+    suggested: dict[bytes, Specs] = {}  # by diagnoses of no known system, as they are written
 
     def read(
         read_record: _Reader, of_her: bool, resource: Resource, part: Resource, specs: Specs
@@ -288,7 +314,7 @@ def collect_readings(
         for spec in specs:
             if spec.about == "mother" and not of_her:
                 continue
-            if spec.own_record and of_her and resource["resourceType"] == "Condition":
+            if spec.own_record and of_her and resource["resourceType"] != "Observation":
                 continue
             try:
                 reading = read_record(content, spec, resource, part, as_of)
@@ -304,7 +330,7 @@ def collect_readings(
             else:
                 if spec.by_infant:
                     reading.site = chart.infant_of(resource)
-                readings.setdefault(spec.id, []).append(reading)
+                readings.setdefault(spec.tells or spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
         coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
@@ -326,6 +352,12 @@ def collect_readings(
                         continue
                 if specs:
                     read(read_record, of_her, resource, resource, specs)
+                elif kind == "Condition" and not _is_refuted(resource):
+                    for spec in _suggested_by(content, resource, suggested):
+                        if spec.own_record if of_her else spec.about == "mother":
+                            continue
+                        problem = Problem(OF_NO_SYSTEM, reference_to(resource), True, None, True)
+                        problems.setdefault(spec.id, []).append(problem)
     for newborn in chart.newborns():
         for fact_id, read_newborn in ((BIRTH, birth_of_newborn), (OUTCOME, death_of_newborn)):
             told = read_newborn(newborn, as_of) if fact_id in content.facts else None
@@ -346,13 +378,22 @@ def _problem(
 ) -> Problem:
     """Why a record does not count, and what it could hide if it is left out."""
     moment = None if withdrawn else _about_when(resource, as_of)
-    says_something = (
+    has_value = (
         resource["resourceType"] == "Observation"
         and _has_value(part)
         and not part.get("dataAbsentReason")
         and _status_of(resource) in COUNTED_STATUSES
     )
-    return Problem(reason, reference_to(resource), withdrawn, moment, says_something)
+    return Problem(reason, reference_to(resource), withdrawn, moment, has_value)
+
+
+def says_something(observation: Resource) -> bool:
+    """Whether an Observation, or a component of it, has a value that is not withdrawn."""
+    components = observation.get("component")
+    parts = components if isinstance(components, list) else []
+    return _status_of(observation) in COUNTED_STATUSES and any(
+        _has_value(part) for part in (observation, *parts) if isinstance(part, dict)
+    )
 
 
 def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
@@ -375,9 +416,44 @@ def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes
         if written not in coded:
             coded[written] = content.facts_of_concept(member_of(resource, "code"), kind)
         return coded[written]
-    types = resource.get("type")
-    concepts = types if isinstance(types, list) else ()
-    return tuple(spec for each in concepts for spec in content.facts_of_concept(each, kind))
+    found = {
+        spec.id: spec
+        for each in _types_of(resource)
+        for spec in content.facts_of_concept(each, kind)
+    }
+    for each in _why_and_how_it_ended(resource):  # of a birth; a stay is none of its reasons
+        specs = content.facts_of_concept(each, kind)
+        found |= {spec.id: spec for spec in specs if spec.before_birth}
+    return tuple(found.values())
+
+
+def _types_of(encounter: Resource) -> list[Any]:
+    types = encounter.get("type")
+    return types if isinstance(types, list) else []
+
+
+def _why_and_how_it_ended(encounter: Resource) -> list[Any]:
+    """The reasons of an Encounter, and where the patient went from there."""
+    reasons, stay = encounter.get("reasonCode"), encounter.get("hospitalization")
+    ended = [stay.get("dischargeDisposition")] if isinstance(stay, dict) else []
+    return [*(reasons if isinstance(reasons, list) else ()), *ended]
+
+
+def _suggested_by(content: Content, resource: Resource, known: dict[bytes, Specs]) -> Specs:
+    """As ``Content.facts_suggested``; ``known`` are those of codes as they were written."""
+    code = resource.get("code")
+    if not isinstance(code, msgspec.Raw):
+        return content.facts_suggested(code)
+    written = bytes(code)
+    if written not in known:
+        known[written] = content.facts_suggested(member_of(resource, "code"))
+    return known[written]
+
+
+def _is_refuted(condition: Resource) -> bool:
+    return not _codes_of(condition.get("verificationStatus")).isdisjoint(
+        ("entered-in-error", "refuted")
+    )
 
 
 def _parts_of(
@@ -528,6 +604,15 @@ def _read_encounter(
     if spec.type == "time":
         return _read_birth(resource, ("period",), 3, as_of)
     ended = (resource.get("period") or {}).get("end")
+    if spec.before_birth:  # what it says of a birth, it says whether it has ended or not
+        moment = as_of.moment(ended) if spec.own_record else None
+        moment = moment or _moment_of(resource, ("period",), as_of)
+        concepts = [*_types_of(resource), *_why_and_how_it_ended(resource)]
+        codings = [c for each in concepts if each for c in each.get("coding") or ()]
+        answer = "yes"
+        if spec.type == "coded":
+            answer = _answer_in(content, spec, {"coding": codings})
+        return Reading(answer, moment, resource, rank=1)
     return Reading("no" if ended else "yes", _moment_of(resource, ("period",), as_of), resource)
 
 
@@ -757,6 +842,8 @@ def _combine(
             vague = True
             reason = "its time is too vague for this"
             problems.append(Problem(reason, reading.reference, moment=moment, has_value=True))
+    if spec.type == "yes-no":
+        fact.ever = any(map(_says_it_was_so, (*counted, *before)))
     if len(counted) > 1:
         counted.sort(key=_earliest)
     if len(before) > 1:
@@ -764,6 +851,7 @@ def _combine(
     if not counted:
         if before and not vague:
             fact.status = "stale"
+            fact.too_old = before
             fact.time = before[-1].moment.text
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
@@ -797,6 +885,11 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _says_it_was_so(reading: Reading) -> bool:
+    """Whether a record says yes, or is of what was so once."""
+    return reading.value == "yes" or reading.record["resourceType"] == "Condition"
 
 
 def _unread_after(start: float, problems: list[Problem], now: float) -> list[Problem]:
@@ -857,6 +950,8 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
         fact.measures["days"] = float((now - chosen.moment.earliest) // DAY)
         if width <= TO_THE_HOUR or since >= 2 * DAY:
             fact.measures["hours"] = since / HOUR
+    elif chosen.rank == RECORDED_ONLY:
+        fact.problems.append(Problem(RECORDED_WHEN, chosen.reference, True, None, True))
 
 
 def _settle_outcomes(

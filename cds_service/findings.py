@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Container, Iterable
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -19,6 +20,7 @@ from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import MEDICINE_TYPES
 from .facts import Facts, FactValue
+from .interventions import check_guards
 from .times import parse_moment
 
 if TYPE_CHECKING:
@@ -68,12 +70,14 @@ class MotherCase:
         feeds: list[OrderedFeed] | None = None,
         allergies: Allergies | None = None,
         jurisdiction: str = "US",
+        beside: list[TakenMedicine] | None = None,
     ) -> None:
         self.content = content
         self.chart = chart
         self.facts = facts
         self.medicines = medicines
         self.ordered_medicines = ordered or []  # those that the hook is about
+        self.ordered_beside = beside or []  # those, and the drafts that stand beside them
         self.ordered_feeds = feeds or []
         self.allergies = allergies
         self.jurisdiction = jurisdiction
@@ -222,10 +226,32 @@ class MotherCase:
         by_id = what in self.content.medicines
         return False if by_id or all(medicine.effects_known for medicine in known) else None
 
-    def allergic(self, medicine_id: str) -> Truth:
-        """Whether she is allergic to a medicine; not known if her list is silent on medicines."""
-        known = self.allergies.include(medicine_id) if self.allergies is not None else None
+    def with_orders_beside(self, order: TakenMedicine) -> MotherCase:
+        """The same case, but she takes what is being ordered beside this one too."""
+        others = [each for each in self.ordered_beside if each.key != order.key]
+        if not others:
+            return self
+        case = copy(self)
+        case.medicines = [*self.medicines, *others]
+        case._findings = {}
+        return case
+
+    def allergic(self, what: str) -> Truth:
+        """Whether she is allergic to a medicine by its id, or to any of one effect.
+
+        Not known if her list is silent on medicines.
+        """
+        known = None
+        if self.allergies is not None:
+            medicines = self.content.medicines.values()
+            of_it = [m.id for m in medicines if what in (m.id, *m.effects)]
+            known = self.allergies.include_any(of_it)
         return None if known is False and self._is_unread("AllergyIntolerance") else known
+
+    def guarded(self, medicine_id: str) -> Truth:
+        """Whether her record speaks against a medicine: whether any of its guards is open."""
+        checked = check_guards(self.content.guarded[medicine_id], self)
+        return True if checked[True] else None if checked[None] else False
 
     def licensed(self, medicine_id: str) -> Truth:
         """Whether a medicine is licensed where the service works, for whatever use."""
@@ -233,6 +259,10 @@ class MotherCase:
         if self.jurisdiction in medicine.not_licensed_in:
             return False
         return True if self.jurisdiction in medicine.licensed_in else None
+
+    def search_failed(self, fact_id: str) -> bool:
+        """Whether a search for records of a fact failed, or gave only part; not one never made."""
+        return not self.chart.failed.isdisjoint(self.content.facts[fact_id].keys)
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""

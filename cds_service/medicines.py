@@ -92,9 +92,9 @@ class Allergies:
     to: set[str] = field(default_factory=set)
     asked: bool = False
 
-    def include(self, medicine_id: str) -> Truth:
-        """Whether she is allergic to a medicine; ``None`` if that was not asked."""
-        return True if medicine_id in self.to else False if self.asked else None
+    def include_any(self, medicines: Iterable[str]) -> Truth:
+        """Whether she is allergic to any of these medicines; ``None`` if that was not asked."""
+        return True if not self.to.isdisjoint(medicines) else False if self.asked else None
 
 
 class MedicineIndex:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 Meant = TypeVar("Meant")
@@ -10,6 +11,9 @@ Meant = TypeVar("Meant")
 LONGEST_TEXT = 1000  # characters of a text from elsewhere: no name is longer
 
 _WORD = re.compile(r"[a-z0-9]+")
+_LETTERS = re.compile(r"[^\W_]+")
+_END_OF_CLAUSE = re.compile(r"[,;:()\[\]]")
+BETWEEN = 3  # words that may stand between what denies a phrase and the phrase
 
 
 class Names(Generic[Meant]):
@@ -56,3 +60,49 @@ class Names(Generic[Meant]):
             if meant:
                 return length, meant
         return 1, []
+
+
+class Phrases:
+    """Phrases that mean something in a text, unless others deny it: "no", "history of"."""
+
+    def __init__(
+        self, mean: Iterable[str], unless_after: Iterable[str], unless_before: Iterable[str]
+    ) -> None:
+        self._mean = [_words_of(phrase) for phrase in mean]
+        self._unless_after = [_words_of(phrase) for phrase in unless_after]
+        self._unless_before = [_words_of(phrase) for phrase in unless_before]
+
+    def are_in(self, text: str) -> bool:
+        """Whether one of them stands in a text and is not denied there.
+
+        Only the first ``LONGEST_TEXT`` characters are looked at.
+        """
+        clauses = [_words_of(each) for each in _END_OF_CLAUSE.split(text[:LONGEST_TEXT])]
+        for number, words in enumerate(clauses):
+            rest = [word for clause in clauses[number + 1 :] for word in clause]
+            for start, end in _places(words, self._mean):
+                before = words[:start]
+                nearly = before[-BETWEEN - _longest(self._unless_after) :]
+                denied = any(
+                    len(nearly) - e <= BETWEEN for _, e in _places(nearly, self._unless_after)
+                )
+                after = [*words[end:], *rest]
+                if not denied and not any(_places(after, self._unless_before)):
+                    return True
+        return False
+
+
+def _words_of(text: str) -> list[str]:
+    return _LETTERS.findall(text.lower())
+
+
+def _longest(phrases: list[list[str]]) -> int:
+    return max(map(len, phrases), default=0)
+
+
+def _places(words: list[str], phrases: list[list[str]]) -> Iterator[tuple[int, int]]:
+    """Where any of some phrases stands: its first word, and the one behind its last."""
+    for start in range(len(words)):
+        for phrase in phrases:
+            if words[start : start + len(phrase)] == phrase:
+                yield start, start + len(phrase)

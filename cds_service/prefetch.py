@@ -22,6 +22,7 @@ from .facts import is_read
 from .fhir_server import FhirReader
 from .patient import is_excluded
 from .protocol import Context, HookRequest, Refusal
+from .unmapped import Unmapped
 
 MOST_RESOURCES = 50_000
 MOST_MEDICATIONS = 100  # that are read by id
@@ -107,12 +108,17 @@ def make_chart(
     other_bases: Iterable[str] = (),
     encounter_id: str | None = None,
     drafts: Iterable[Any] = (),
+    asked_by_code: bool = True,
 ) -> Chart:
-    """A ``Chart`` of which ``content`` says what matters in it."""
+    """A ``Chart`` of which ``content`` says what matters in it.
+
+    ``asked_by_code`` is false if nobody was asked for the codes of a key, and all is in it.
+    """
     needed = [key.id for key in content.prefetch.values() if key.needed]
     matters = partial(is_read, content)
     beside = (other_bases, encounter_id, drafts)
-    return Chart(patient_id, answers, fhir_server, *beside, matters, needed)
+    unmapped = Unmapped(content, asked_by_code)
+    return Chart(patient_id, answers, fhir_server, *beside, matters, needed, unmapped)
 
 
 def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:

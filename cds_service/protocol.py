@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -148,8 +148,10 @@ def operation_outcome(
     return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
-# Of an optional member: a text without a letter is as none sent.
+# Of an optional member: a text without a letter is as none sent. A client must leave out what has
+# no value (CDS Hooks 2.0.1, "Use of JSON"), and some do not; by ``Empty`` the description says so.
 OrNone = BeforeValidator(lambda value: None if value == "" else value)
+Empty = Literal[""]
 BareId = Annotated[str, Field(max_length=255, pattern=r"^[^/\s]+$")]
 
 
@@ -164,7 +166,9 @@ class Context(_Lenient):
         alias="userId", max_length=255, pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$"
     )
     patient_id: BareId = Field(alias="patientId")
-    encounter_id: Annotated[BareId | None, OrNone] = Field(default=None, alias="encounterId")
+    encounter_id: Annotated[BareId | Empty | None, OrNone] = Field(
+        default=None, alias="encounterId"
+    )
 
     @property
     def judged_orders(self) -> list[dict[str, Any]]:
@@ -297,7 +301,7 @@ class HookRequest(_Lenient):
             },
             "then": {
                 "required": ["fhirServer"],
-                "properties": {"fhirServer": {"type": "string"}},
+                "properties": {"fhirServer": {"type": "string", "minLength": 1}},
             },
         }
     )
@@ -306,10 +310,12 @@ class HookRequest(_Lenient):
     hook_instance: Annotated[str, AfterValidator(_uuid)] = Field(
         alias="hookInstance", json_schema_extra={"format": "uuid"}
     )
-    fhir_server: Annotated[Address | None, OrNone] = Field(default=None, alias="fhirServer")
+    fhir_server: Annotated[Address | Empty | None, OrNone] = Field(default=None, alias="fhirServer")
     fhir_authorization: FhirAuthorization | None = Field(default=None, alias="fhirAuthorization")
     context: dict[str, Any]
-    prefetch: dict[str, Any] = Field(default_factory=dict)
+    prefetch: dict[str, Any] = Field(
+        default_factory=dict, json_schema_extra={"type": ["object", "null"]}
+    )
 
     @model_validator(mode="after")
     def _server_for_authorization(self) -> HookRequest:

@@ -105,13 +105,17 @@ class Shown:
     offered: Mapping[str, str]  # by the uuid of the suggestion: an intervention, or more with "+"
     because: Sequence[Mapping[str, Any]]  # what stood behind it, as it is told on the card
     never_quiet: bool = False
+    birth: str | None = None  # the day of the birth for which an override counts, whatever comes
 
     @property
     def reasons(self) -> set[str]:
         """What stood behind it: facts, with what was found of them or answered.
 
-        Not the numbers: they are others each time. That they are worse, a finding says.
+        Not the numbers: they are others each time. That they are worse, a finding says. Of one that
+        was overridden for a birth, that birth alone.
         """
+        if self.birth is not None:
+            return {f"birth  {self.birth}"}
         return {
             f"{entry['fact']} {entry.get('finding', '')} {value if isinstance(value, str) else ''}"
             for entry in self.because

@@ -33,12 +33,11 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
 from .app import AT_WORKER_START
-from .caller import ClientsError
 from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
-from .database import DatabaseError
 from .deadlines import until
 from .protocol import operation_outcome
+from .starting import CannotStart
 from .telemetry import NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
@@ -190,7 +189,7 @@ def _say_for_the_log(error: Exception) -> str:
         places = ", ".join(f"{fault.file}:{fault.line}" for fault in error.faults[:MOST_PLACES])
         count = len(error.faults)
         return f"the content has {count} faults ({places}); cds-service content check says which"
-    return str(error) if isinstance(error, ClientsError | DatabaseError) else type(error).__name__
+    return str(error) if isinstance(error, CannotStart) else type(error).__name__
 
 
 class _JsonLogger(Logger):  # type: ignore[misc]

@@ -2,13 +2,90 @@
 
 from __future__ import annotations
 
+import ssl
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, FilePath, SecretStr, field_validator
+from pydantic import AfterValidator, DirectoryPath, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from .starting import CannotStart
+
+SWITCH = "true or false"
+NUMBER = "a whole number greater than 0"
+
+
+class SettingsError(CannotStart):
+    """Settings that cannot be used. The message has a line for each: its name and what it must be.
+
+    What was set is not repeated: it may be a secret, or hold one.
+    """
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings from the environment, with others in place of some. Raises ``SettingsError``."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
+        fields = Settings.model_fields
+        lines = [f"CDS_{name.upper()} must be {fields[name].description}." for name in names]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _base_of(url: str) -> str:
+    if not _is_address(url):
+        raise ValueError
+    return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is an address of HTTP that names a host, and a port that can be one, if any."""
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+
+
+def _networks(text: str) -> str:
+    for each in _listed(text):
+        ip_network(each)
+    return text
+
+
+def _origins(text: str) -> str:
+    for each in _listed(text):
+        if not _is_address(each) or urlsplit(each).path or "?" in each or "#" in each:
+            raise ValueError
+    return text
+
+
+def _in_a_directory(path: Path) -> Path:
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError
+    return path
+
+
+def _of_authorities(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:  # what it holds is an error of SSL, which is one of these
+        raise ValueError from None
+    return path
+
+
+def _of_a_database(url: str) -> str:
+    try:
+        dialect = make_url(url).get_dialect()
+        dialect.import_dbapi()
+    except (SQLAlchemyError, ImportError):
+        raise ValueError from None
+    if dialect.name not in ("sqlite", "postgresql"):
+        raise ValueError
+    return url
 
 
 class Settings(BaseSettings):
@@ -36,50 +113,68 @@ class Settings(BaseSettings):
     says in the answer which cards are held back. ``keep_days`` is for how long the ledger is kept.
     ``dashboard_password`` opens ``/dashboard``, for whoever knows it.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
+
+    Of each, the description says what it must be: "CDS_... must be ...".
     """
 
     model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore", env_ignore_empty=True)
 
-    base_url: str = "http://127.0.0.1:8000"
-    auth: Literal["required", "open"] = "required"
-    clients: Path | None = None
-    content_dir: Path | None = None
-    pid_file: Path | None = None
-    jurisdiction: str = Field(default="US", pattern=r"^[A-Z]{2}$")
-    database_url: str = "sqlite:///lactation-cds.sqlite3"
-    time_zone: ZoneInfo | None = None
-    private_networks: str = ""
-    ca_file: FilePath | None = None
-    open_beyond_loopback: bool = False
-    metrics: bool = False
-    traces: bool = False
-    keep_comments: bool = False
-    patient_key: SecretStr = SecretStr("")
-    quiet: bool = True
-    overrides_count_for: Literal["user", "clinicians", "everyone"] = "clinicians"
-    dashboard_password: SecretStr = SecretStr("")
-    explain: bool = False
-    keep_days: int = Field(default=400, gt=0)
-    allowed_origins: str = ""
-    max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
-    body_ms: int = Field(default=5000, gt=0)
-    deadline_ms: int = Field(default=400, gt=0)
-    at_once: int = Field(default=16, gt=0)
-    reading_at_once: int = Field(default=6, gt=0)
-
-    @field_validator("base_url")
-    @classmethod
-    def _without_slash(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("CDS_BASE_URL must start with https:// (or http://)")
-        return url.rstrip("/")
-
-    @field_validator("private_networks")
-    @classmethod
-    def _are_networks(cls, text: str) -> str:
-        for each in _listed(text):
-            ip_network(each)
-        return text
+    base_url: Annotated[str, AfterValidator(_base_of)] = Field(
+        default="http://127.0.0.1:8000",
+        description="an address that starts with https:// (or http://) and names a host",
+    )
+    auth: Literal["required", "open"] = Field(default="required", description="required or open")
+    clients: FilePath | None = Field(
+        default=None, description="a file of clients, which is there and can be read"
+    )
+    content_dir: DirectoryPath | None = Field(
+        default=None, description="a directory, which is there"
+    )
+    pid_file: Annotated[Path, AfterValidator(_in_a_directory)] | None = Field(
+        default=None, description="a file in a directory that is there"
+    )
+    jurisdiction: str = Field(
+        default="US",
+        pattern=r"^[A-Z]{2}$",
+        description="a country by its two capital letters (ISO 3166-1), such as US or DE",
+    )
+    database_url: Annotated[str, AfterValidator(_of_a_database)] = Field(
+        default="sqlite:///lactation-cds.sqlite3",
+        description="the address of a SQLite or PostgreSQL database: sqlite:///FILE, or "
+        "postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+    )
+    time_zone: ZoneInfo | None = Field(
+        default=None, description="the IANA name of a time zone, such as Europe/Berlin"
+    )
+    private_networks: Annotated[str, AfterValidator(_networks)] = Field(
+        default="",
+        description="networks as CIDR without host bits, separated by commas, such as 10.0.0.0/8",
+    )
+    ca_file: Annotated[FilePath, AfterValidator(_of_authorities)] | None = Field(
+        default=None, description="a file of certificates in PEM, which is there and can be read"
+    )
+    open_beyond_loopback: bool = Field(default=False, description=SWITCH)
+    metrics: bool = Field(default=False, description=SWITCH)
+    traces: bool = Field(default=False, description=SWITCH)
+    keep_comments: bool = Field(default=False, description=SWITCH)
+    patient_key: SecretStr = Field(default=SecretStr(""), description="a text")
+    quiet: bool = Field(default=True, description=SWITCH)
+    overrides_count_for: Literal["user", "clinicians", "everyone"] = Field(
+        default="clinicians", description="user, clinicians or everyone"
+    )
+    dashboard_password: SecretStr = Field(default=SecretStr(""), description="a text")
+    explain: bool = Field(default=False, description=SWITCH)
+    keep_days: int = Field(default=400, gt=0, description=NUMBER)
+    allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        default="",
+        description="origins of browsers, separated by commas, each with its scheme and without a "
+        "path, such as https://ehr.example.org",
+    )
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description=NUMBER)
+    body_ms: int = Field(default=5000, gt=0, description=NUMBER)
+    deadline_ms: int = Field(default=400, gt=0, description=NUMBER)
+    at_once: int = Field(default=16, gt=0, description=NUMBER)
+    reading_at_once: int = Field(default=6, gt=0, description=NUMBER)
 
     @property
     def networks(self) -> list[IPv4Network | IPv6Network]:

@@ -56,6 +56,7 @@ class Expected(BaseModel):
     jurisdiction: str = "US"
     orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
     feeds: list[str] = []  # feeds that are being ordered for her infant
+    fails: list[str] = []  # resource types of hers that the record system fails to search
     rows: list[str]  # that are at work on her cards
     near_misses: list[str] = []  # rows that she just misses: what they bring is not on her cards
     cards: list[str]  # exactly these, in this order

@@ -34,6 +34,8 @@ def write_page(page: str, content: Content) -> str:
     pieces = {
         "codes": table(content),
         "keys": key_table(content),
+        "answers": answer_table(content),
+        "systems": system_table(content),
         "sample request": asked,
         "sample response": sample,
     }
@@ -52,6 +54,31 @@ def key_table(content: Content) -> str:
         needed = "yes, else 412" if key.needed else "no" if key.asked else "not asked for"
         what = f"{key.resource}: {key.label}"
         lines.append(f"| `{key.id}` | {what} | {', '.join(facts)} | {needed} |")
+    return "\n".join([*lines, ""])
+
+
+def answer_table(content: Content) -> str:
+    """The facts that are answered by a code: our code of each answer, with what it means."""
+    lines = ["| fact | codes of `urn:lactation-cds:answer` |", "|---|---|"]
+    yes_or_no = []
+    for fact in content.facts.values():
+        if fact.type == "yes-no":
+            yes_or_no.append(f"`{fact.id}`")
+        elif fact.answers:
+            answers = [f"`{name}` ({answer.label})" for name, answer in fact.answers.items()]
+            lines.append(f"| `{fact.id}` | {', '.join(answers)} |")
+    either = f"By `yes` or `no`, or a `valueBoolean`: {', '.join(yes_or_no)}."
+    return "\n".join([*lines, "", either, ""])
+
+
+def system_table(content: Content) -> str:
+    """The code systems, each with every address under which its codes are read."""
+    lines = ["| system | address | read as the same |", "|---|---|---|"]
+    for system in content.systems.values():
+        if system.same_as is None:
+            also = [each.url for each in content.systems.values() if each.same_as == system.id]
+            others = ", ".join(f"`{address}`" for address in (*system.aliases, *also))
+            lines.append(f"| {system.id} | `{system.url}` | {others} |")
     return "\n".join([*lines, ""])
 
 

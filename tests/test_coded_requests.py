@@ -14,6 +14,7 @@ from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.settings import Settings
 
+from .fhir_servers import bundle
 from .mothers import facts_of, observation
 
 REQUESTS = Path(__file__).parent / "requests"
@@ -84,7 +85,13 @@ def test_german_codes_mean_the_same(post: Post) -> None:
 
 
 def test_what_was_ordered_by_standard_codes_is_not_asked_for_again(post: Post) -> None:
-    body = sent("ordered-by-standard-codes")
+    request = json.loads(sent("ordered-by-standard-codes"))
+    # She goes home without her infant, and so what she pumps is all her milk.
+    apart = observation("separated-from-infant", True, effectiveDateTime="2026-03-10T10:00:00Z")
+    request["prefetch"]["infantFeeding"] = bundle(apart)
+    patient = request["context"]["patientId"]
+    apart["subject"] = {"reference": f"Patient/{patient}"}
+    body = json.dumps(request).encode()
     asked = post(body, "lactation-encounter-discharge", MARCH)["discharge-plan"]["summary"]
     assert "pump" not in asked
     assert "consultant" not in asked
@@ -171,7 +178,8 @@ def test_a_diagnosis_of_lactation_is_read(
 def test_what_the_infant_took_is_never_what_she_pumped(content: Content, code: str) -> None:
     record = coded({"system": SNOMED, "code": code}, None)
     record["valueQuantity"] = {"value": 40, "unit": "mL", "code": "mL"}
-    assert facts_of(content, record)["expressed-milk-volume"].status == "not-recorded"
+    volume = facts_of(content, record)["expressed-milk-volume"]
+    assert (volume.value, volume.measures) == (None, {})
 
 
 def test_an_allergy_to_formula_is_no_formula_given(post: Post) -> None:

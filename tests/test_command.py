@@ -23,7 +23,7 @@ from cds_service.command import main
 from cds_service.content import Content
 from cds_service.vignettes import SHIPPED
 
-from .mothers import hook_request, inhibited
+from .mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
 from .processes import connected, free_port, started
 
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
@@ -45,13 +45,80 @@ def test_evaluate_shows_the_cards() -> None:
     assert "Order a lactation consultation" in output
 
 
+def told(*arguments: str) -> str:
+    """What ``evaluate`` prints, in one line."""
+    return " ".join(run("evaluate", *arguments).split())
+
+
+def request_file(folder: Path, content: Content, *resources: dict[str, Any], **keys: Any) -> str:
+    """A file with the request of a mother with these records, and with more prefetch ``keys``."""
+    request = hook_request(content, *resources)
+    request["prefetch"].update(keys)
+    file = folder / "request.json"
+    file.write_text(json.dumps(request))
+    return str(file)
+
+
 def test_evaluate_says_where_nothing_could_count() -> None:
-    """Half a year later all that was recorded is too old: that is not "nothing to do"."""
-    output = " ".join(run("evaluate", REQUEST, "--now", "2026-07-15T12:00:00Z").split())
-    assert "records, all older than their windows, the newest of 2026-01-15" in output
-    assert "nothing to do" not in output
+    """Half a year later what changes by the day is too old: that is not "nothing to do"."""
+    output = told(REQUEST, "--now", "2026-07-15T12:00:00Z")
+    assert "32 records are older than their windows, the newest of 2026-01-15." in output
+    assert "Nothing that was sent of how it goes counts any more." in output
     usual = str(SHIPPED / "average-letdown" / "request.json")
-    assert "All was read, and there is nothing to do." in run("evaluate", usual, "--now", NOW)
+    assert "All was read, and there is nothing to do." in told(usual, "--now", NOW)
+
+
+def test_evaluate_says_what_is_too_old_beside_what_counts(content: Content, tmp_path: Path) -> None:
+    """A record of today among old ones: how many are old, and of when the newest is."""
+    old = [milk(20, 24 * days) for days in (3, 4, 5)]
+    cases = {
+        "no card": [birth(24 * 10), *old, observation("breast-fullness", "normal")],
+        "a card": [birth(24 * 10), *old, plan("nurse"), observation("pacifier-use", True)],
+    }
+    for name, records in cases.items():
+        output = told(request_file(tmp_path, content, *records), "--now", NOW)
+        assert "3 records are older than their windows, the newest of 2026-01-12." in output, name
+        assert "All was read" not in output, name
+    assert "supply-risk-factors" in output
+
+
+def test_old_records_that_newer_ones_replace_are_no_news(content: Content, tmp_path: Path) -> None:
+    records = [*average(), milk(80, 60), observation("breast-fullness", "full", 24 * 9)]
+    output = told(request_file(tmp_path, content, *records), "--now", NOW)
+    assert "older than" not in output
+    assert "All was read, and there is nothing to do." in output
+
+
+def test_evaluate_says_which_gate_silences_cards_and_why(content: Content, tmp_path: Path) -> None:
+    died = observation("infant-outcome", "died", 24 * 30)
+    records = [birth(24 * 40), *inhibited()[1:], died]
+    output = told(request_file(tmp_path, content, *records), "--now", NOW)
+    assert "Cards about milk are silent: loss of the infant or the pregnancy" in output
+    assert "outcome of the birth: born alive and died" in output
+    assert "nothing to do" not in output
+    alive = told(request_file(tmp_path, content, *inhibited()), "--now", NOW)
+    assert "silent" not in alive
+    assert "inhibited-letdown (warning)" in alive
+
+
+def test_evaluate_says_what_was_sent_and_is_not_used(content: Content, tmp_path: Path) -> None:
+    of_another = observation("breast-fullness", "full", subject={"reference": "Patient/another"})
+    in_words = observation("breast-fullness", valueString="full")
+    file = request_file(tmp_path, content, *average(), of_another, in_words, breastMilk=None)
+    output = told(file, "--now", NOW)
+    assert "Not read, for no prefetch key is called so: breastMilk." in output
+    assert "Not used: 1 record of another patient." in output
+    assert "Not used: 1 record (its value is plain text which is not read)." in output
+    assert "All was read" not in output
+
+
+def test_evaluate_says_if_nothing_was_sent_or_she_is_a_child(
+    content: Content, tmp_path: Path
+) -> None:
+    assert "No record was sent that is read here." in told(request_file(tmp_path, content))
+    child = {"resourceType": "Patient", "id": HER, "birthDate": "2020-01-01"}
+    output = told(request_file(tmp_path, content, *inhibited(), patient=child), "--now", NOW)
+    assert "By the Patient resource, a child or someone who has died" in output
 
 
 def test_evaluate_can_show_how_letdown_was_assessed() -> None:
@@ -493,9 +560,12 @@ def test_a_connection_can_be_used_again_after_a_refusal(served: str) -> None:
     ("environment", "told"),
     [
         ({"CDS_AUTH": "required"}, "CDS_CLIENTS"),
-        ({"CDS_AUTH": "maybe"}, "CDS_AUTH: Input should be 'required' or 'open'"),
+        ({"CDS_AUTH": "maybe"}, "CDS_AUTH must be required or open."),
         ({"CDS_AUTH": "open", "CDS_DEADLINE_MS": "0"}, "CDS_DEADLINE_MS"),
-        ({"CDS_AUTH": "open", "CDS_CONTENT_DIR": "/nowhere"}, "there is no such directory"),
+        (
+            {"CDS_AUTH": "open", "CDS_CONTENT_DIR": "/nowhere"},
+            "CDS_CONTENT_DIR must be a directory",
+        ),
     ],
 )
 def test_serve_says_why_it_does_not_start(environment: dict[str, str], told: str) -> None:

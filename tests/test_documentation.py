@@ -159,3 +159,16 @@ def test_the_program_for_dask_runs(content: Content, tmp_path: Path) -> None:
     )
     assert f"of {len(mothers)} patients have cards\n0 lines" in ran.stdout, ran.stderr
     assert list((tmp_path / "CARDS").iterdir())
+
+
+def test_the_first_card_of_a_tester_comes_as_printed(tmp_path: Path) -> None:
+    """The request of the page, by the command of the page; and later, why none comes."""
+    (sample,) = [block for block in blocks(CONNECT, "json") if '"hookInstance"' in block]
+    (tmp_path / "request.json").write_text(sample)
+    (command,) = [b for b in blocks(CONNECT) if b.startswith("cds-service evaluate request.json")]
+    _, verb, file, *rest = shlex.split(command)
+    shown = CliRunner().invoke(main, [verb, str(tmp_path / file), *rest])
+    assert "supply-risk-factors" in shown.output
+    later = CliRunner().invoke(main, [verb, str(tmp_path / file), "--now", "2027-12-01T12:00:00Z"])
+    assert "older than their windows, the newest of 2026-01-15" in " ".join(later.output.split())
+    assert "--now" in README

@@ -121,3 +121,47 @@ cards:
     assert "brand-new" in topics(fire(client, hook_request(content, born)))
     lost = observation("infant-outcome", "stillborn", 9)
     assert topics(fire(client, hook_request(content, born, lost))) == ["after-loss"]
+
+
+FAILED = {
+    "resourceType": "OperationOutcome",
+    "issue": [{"severity": "error", "code": "timeout"}],
+}
+
+
+def with_failed_diagnoses(content: Content, *records: Resource, key: str = "conditions") -> Any:
+    """A request in which the EHR says that it could not search for diagnoses."""
+    request = hook_request(content, *records)
+    request["prefetch"][key] = FAILED
+    return request
+
+
+def test_where_a_loss_could_not_be_looked_for_nobody_is_told_to_start(
+    content: Content, settings: Settings
+) -> None:
+    client = create_app(settings, content, lambda: NOW).test_client()
+    records = birth(hours=10), observation("separated-from-infant", "yes", 9)
+    assert "early-expression" in topics(fire(client, hook_request(content, *records)))
+    for key in ("conditions", "infantFeeding"):
+        (card,) = fire(client, with_failed_diagnoses(content, *records, key=key))
+        assert card["source"]["topic"]["code"] == "data-needed"
+        label = content.prefetch[key].label
+        assert card["summary"] == f"Check incomplete, could not be read: {label}"
+
+
+def test_who_lives_and_feeds_is_not_kept_waiting_for_a_failed_search(
+    content: Content, settings: Settings
+) -> None:
+    client = create_app(settings, content, lambda: NOW).test_client()
+    born = birth(hours=10), observation("separated-from-infant", "yes", 9)
+    for sign in (
+        observation("infant-outcome", "alive", 9),
+        observation("milk-transfer-adequate", True, 1),
+        observation("pump-sessions-24h", 3, 1),
+    ):
+        cards = fire(client, with_failed_diagnoses(content, *born, sign))
+        assert topics(cards) != ["data-needed"], sign
+        assert all("Could not be read: conditions" in card["detail"] for card in cards)
+    once = observation("pump-sessions-24h", 2, 1)  # to ease her, perhaps
+    cards = fire(client, with_failed_diagnoses(content, *born, once))
+    assert topics(cards) == ["data-needed"]

@@ -281,7 +281,8 @@ def test_a_blood_pressure_is_read_of_its_panel_and_asked_for_by_it(content: Cont
     assert round(facts_of(content, in_kilopascal)["systolic-pressure"].value) == 90
     asked = ",".join(content.prefetch_templates.values())
     assert "http://loinc.org|85354-9" in asked
-    assert "http://loinc.org|8462-4" not in asked
+    assert facts_of(content, panel)["diastolic-pressure"].value == 50
+    assert "http://loinc.org|8462-4" in asked
 
 
 @pytest.mark.parametrize(

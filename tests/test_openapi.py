@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 
@@ -14,6 +16,7 @@ from cds_service.content import Content
 
 from .mothers import hook_request, inhibited
 from .processes import free_port, started
+from .test_app import VIEW
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
@@ -35,6 +38,46 @@ def test_answers_are_as_described(client: FlaskClient, content: Content) -> None
     answer = client.post("/cds-services/lactation-patient-view", json=request).get_json()
     Draft202012Validator(cards).validate(answer)
     assert not Draft202012Validator(cards).is_valid({"cards": [{"summary": "x"}]})
+
+
+MEMBERS = ("hook", "hookInstance", "fhirServer", "fhirAuthorization", "context", "prefetch")
+IN_CONTEXT = ("userId", "patientId", "encounterId")
+VALUES: list[Any] = ["", None, " ", "a/b", 5, [], {}]
+
+
+def described_request(client: FlaskClient) -> Draft202012Validator:
+    """What a request of patient-view must be, by the description."""
+    document = client.get("/openapi.json").get_json()
+    media = document["paths"][VIEW]["post"]["requestBody"]["content"]["application/json"]
+    formats = Draft202012Validator.FORMAT_CHECKER
+    return Draft202012Validator({**document, **media["schema"]}, format_checker=formats)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("member", [*MEMBERS, *IN_CONTEXT])
+def test_what_is_sent_of_a_member_is_taken_as_described(
+    client: FlaskClient, content: Content, member: str, value: Any
+) -> None:
+    """An empty ``encounterId`` above all, which is optional: as none sent, and not refused."""
+    described = described_request(client)
+    request = hook_request(content, *inhibited())
+    (request["context"] if member in IN_CONTEXT else request)[member] = value
+    status = client.post(VIEW, json=request).status_code
+    assert (status != 400) is described.is_valid(request), status
+
+
+def test_an_empty_server_is_none_also_beside_an_authorization(
+    client: FlaskClient, content: Content
+) -> None:
+    described = described_request(client)
+    allowed = {"access_token": "t", "token_type": "Bearer", "expires_in": 300}
+    allowed |= {"scope": "patient/*.read", "subject": "lactation-cds"}
+    for server, status in (("https://fhir.example.org/r4", 200), ("", 400)):
+        request = hook_request(content, *inhibited(), fhirServer=server)
+        assert described.is_valid(request)
+        request["fhirAuthorization"] = allowed
+        assert described.is_valid(request) is (status == 200)
+        assert (client.post(VIEW, json=request).status_code == 400) is (status == 400)
 
 
 def test_every_request_of_every_kind_is_answered_as_described(tmp_path: Path) -> None:

@@ -346,7 +346,9 @@ def test_cards_of_the_chart_and_of_orders_keep_to_their_hooks(
 def test_what_goes_home_with_her_is_suggested_for_this_encounter(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
-    (card,) = fire(client, hook_request(content, *average(), hook="encounter-discharge"), valid)
+    apart = observation("separated-from-infant", "yes")
+    records = [*average(), apart]
+    (card,) = fire(client, hook_request(content, *records, hook="encounter-discharge"), valid)
     made = [suggestion["actions"][0]["resource"] for suggestion in card["suggestions"]]
     assert [resource["resourceType"] for resource in made] == [
         "ServiceRequest",
@@ -363,3 +365,28 @@ def test_prefetch_that_is_null_is_as_none_sent(client: FlaskClient, content: Con
     request = hook_request(content) | {"prefetch": None}
     answer = client.post("/cds-services/lactation-patient-view", json=request)
     assert answer.status_code == 412
+
+
+def test_a_draft_that_was_not_selected_speaks_against_one_that_was(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    orders = [draft("cabergoline", 1), draft("methylergometrine", 2)]
+    records = [birth(30), observation("infant-outcome", "stillborn", 30)]
+    chosen = ["MedicationRequest/draft-1"]
+    request = order_request(
+        content, *orders, hook="order-select", selections=chosen, records=records
+    )
+    assert [card["summary"] for card in fire(client, request, valid)] == [
+        "Cabergoline: reasons against it: ergot"
+    ]
+    alone = order_request(content, orders[0], records=records)
+    assert fire(client, alone, valid) == []
+
+
+def test_what_is_drafted_for_someone_else_speaks_against_nothing(
+    client: FlaskClient, content: Content, valid: Valid
+) -> None:
+    anothers = draft("methylergometrine", 2, subject={"reference": "Patient/another"})
+    records = [birth(30), observation("infant-outcome", "stillborn", 30)]
+    request = order_request(content, draft("cabergoline", 1), anothers, records=records)
+    assert fire(client, request, valid) == []

@@ -24,9 +24,12 @@ from cds_service.settings import Settings
 from .mothers import (
     HER,
     NOW,
+    ago,
     average,
+    birth,
     hook_request,
     medicine,
+    milk,
     observation,
     plan,
 )
@@ -325,3 +328,27 @@ def test_what_is_old_can_be_forgotten(ward: Ward, monkeypatch: pytest.MonkeyPatc
     assert len(ward.rows("shown")) >= 1
     assert "1 of feedback" in run("forget", "--older-than", str(days - 1))
     assert ward.rows("shown") == ward.rows("feedback") == []
+
+
+def test_an_override_after_a_loss_lasts_until_the_next_birth(ward: Ward) -> None:
+    """Nobody is asked twice, whatever is recorded since; another loss is another one."""
+
+    def told(*records: Any) -> dict[str, dict[str, Any]]:
+        request = hook_request(ward.content, *records)
+        answer = ward.client.post(VIEW, json=request).get_json()
+        return {card["source"]["topic"]["code"]: card for card in answer["cards"]}
+
+    loss = [birth(20), observation("infant-outcome", "stillborn", 20)]
+    ward.override(told(*loss)["after-loss"], None)
+    soon(lambda: told(*loss) == {})
+    ward.now = NOW + timedelta(days=9)
+    eased = milk(20, -9 * 24 + 2)
+    pressure = observation("systolic-pressure", (170, "mm[Hg]"), -9 * 24 + 1)
+    assert told(*loss, eased, pressure) == {}
+    ward.now = NOW + timedelta(days=300)
+    later = -300 * 24 + 20
+    born_again = observation("delivery-time", None, later, valueDateTime=ago(later))
+    lost_again = observation("infant-outcome", "stillborn", later)
+    assert list(told(*loss, born_again, lost_again)) == ["after-loss"]
+    alive = observation("infant-outcome", "alive", later)
+    assert "after-loss" not in told(*loss, born_again, alive)

@@ -17,16 +17,6 @@ from .test_vignettes import MOTHERS, client_of, fire
 
 MOST_WORDS = 120
 
-# Cards that are longer, by mother and card. Entries go as soon as the words of their file are cut.
-STILL_LONGER = {
-    # 2026-11-27: cards/breast-infection.yaml and mental-health-first.yaml are being rewritten.
-    # Each has three actions of some 25 words.
-    ("abscess", "breast-infection"),
-    ("pump-dependent-fever-and-red-breast", "breast-infection"),
-    ("treated-and-item-9", "mental-health-first"),
-    ("self-harm-on-both-screens", "mental-health-first"),
-}
-
 # Words of the content's files that mean something else, or nothing, to who reads a card.
 JARGON = re.compile(
     r"\b(guards?|guarded|findings?|facts?|rows?|held back|open|opened|interventions?|parameters?"
@@ -85,8 +75,7 @@ def test_a_card_is_at_most_120_words_long(all_cards: Cards) -> None:
         for mother, card in each(all_cards)
         if words(card) > MOST_WORDS
     }
-    assert {name: count for name, count in longer.items() if name not in STILL_LONGER} == {}
-    assert longer.keys() == STILL_LONGER, "an entry that is no longer needed goes"
+    assert longer == {}
     assert sum(len(cards) for cards in all_cards.values()) > 200
 
 
@@ -182,3 +171,15 @@ def test_what_rests_on_the_founding_article_alone_cites_nothing(content: Content
             assert backing.evidence == list(dict.fromkeys(primary))
             assert bool(backing.cited) == (card.cites and bool(primary))
             assert "Oracle" not in backing.cited
+
+
+def test_a_card_says_its_grade_once(all_cards: Cards, content: Content) -> None:
+    of_several = 0
+    for mother, card in each(all_cards):
+        told = [line for line in card["detail"].splitlines() if line.startswith("* ")]
+        graded = [re.search(r"\*\* \(([a-z ]+)\)\.", line) for line in told]
+        words_of = [found[1] for found in graded if found]
+        if len(told) > 1:
+            of_several += 1
+            assert len(words_of) != len(told) or len(set(words_of)) > 1, (mother, named(card))
+    assert of_several > 50

@@ -23,7 +23,9 @@ from .hapi_server import hapi_server
 
 MOTHERS = vignettes()
 SESSIONS = 240  # more than a page of the service's, and some of the server's own
-EACH = pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
+# All but those of whom a search fails: a real server finds their records.
+FOUND = [mother for mother in MOTHERS if not mother.expected.fails]
+EACH = pytest.mark.parametrize("mother", FOUND, ids=lambda mother: mother.name)
 
 
 @pytest.fixture(scope="module")

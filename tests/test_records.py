@@ -28,6 +28,7 @@ from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import (
     HER,
     NOW,
+    ago,
     average,
     birth,
     hook_request,
@@ -560,3 +561,145 @@ def test_a_record_that_was_sent_for_a_key_twice_counts_once(content: Content) ->
     assert len(chart.hers("Observation")) == 1
     assert chart.is_whole
     assert chart.answers["deliveries"] == Answer(State.NULL)
+
+
+DISPOSITION = "http://terminology.hl7.org/CodeSystem/discharge-disposition"
+
+
+def of_the_infant(kind: str, whose: str = BABY, **members: Any) -> dict[str, Any]:
+    return {
+        "resourceType": kind,
+        "id": f"of-{whose}",
+        "subject": {"reference": f"Patient/{whose}"},
+        **members,
+    }
+
+
+def cause_of_death(code: str, whose: str = BABY) -> dict[str, Any]:
+    coding = {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": code}
+    return of_the_infant("Condition", whose, code={"coding": [coding]}, recordedDate=ago(5))
+
+
+def left(code: str, whose: str = BABY, system: str = DISPOSITION) -> dict[str, Any]:
+    coding = {"system": system, "code": code}
+    return of_the_infant(
+        "Encounter",
+        whose,
+        status="finished",
+        period={"start": ago(40), "end": ago(3)},
+        hospitalization={"dischargeDisposition": {"coding": [coding]}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "lost"),
+    [
+        (cause_of_death("R99"), True),
+        (cause_of_death("R99", HER), False),
+        (cause_of_death("R98"), False),
+        (left("exp"), True),
+        (left("exp", system="http://hl7.org/fhir/discharge-disposition"), True),
+        (left("home"), False),
+        (left("exp") | {"status": "entered-in-error"}, False),
+        (left("exp", HER), False),
+        (left("exp", "another-infant"), False),
+    ],
+)
+def test_what_tells_a_death_of_its_own_record_is_read_of_the_infant_alone(
+    client: FlaskClient, content: Content, record: dict[str, Any], lost: bool
+) -> None:
+    request = hook_request(content, *inhibited())
+    request["prefetch"]["patient"] = SHE
+    request["prefetch"]["conditions"] = bundle(related(identifier=MRN), record)
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("after-loss" in cards) is lost
+    assert bool(cards.keys() - {"after-loss"}) is not lost
+
+
+def test_one_of_two_infants_who_died_is_told_by_its_own_stay(
+    client: FlaskClient, content: Content
+) -> None:
+    other = observation("infant-outcome", "alive", 20, focus=[{"reference": "Patient/other"}])
+    request = hook_request(content, *inhibited(), other)
+    request["prefetch"]["patient"] = SHE
+    request["prefetch"]["conditions"] = bundle(related(identifier=MRN), left("exp"))
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert "after-loss" not in cards
+    assert next(iter(cards)) == "one-of-several-lost"
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        *((text, True) for text in (
+            "Stillbirth", "IUFD", "Intrauterine fetal death at 36 weeks", "neonatal death",
+            "Totgeburt", "Totgeburt, keine Ursache gefunden", "Stillbirth, no cause found",
+            "V.a. intrauterinen Fruchttod (IUFT)", "Fetal demise of twin B", "STILLBORN MALE",
+            "Previous cesarean; stillbirth", "History of anxiety, stillbirth yesterday",
+        )),
+        *((text, False) for text in (
+            "No stillbirth", "History of stillbirth", "Hx of IUFD", "h/o IUFD",
+            "Previous stillbirth", "history of one previous stillbirth", "Risk of stillbirth",
+            "Rule out IUFD", "r/o fetal death", "Stillbirth ruled out", "St. n. Totgeburt",
+            "Z.n. Totgeburt 2019", "Zustand nach IUFT", "Ausschluss Totgeburt",
+            "keine Totgeburt", "Stillbirth in previous pregnancy", "Stillbirth (earlier pregnancy)",
+            "Family history of neonatal death", "Fear of stillbirth",
+            "Sudden infant death prevention",
+            "Live birth", "Mastitis", "distillbirthing", "",
+        )),
+    ],
+)  # fmt: skip
+def test_a_diagnosis_in_words_alone_silences_milk_and_asks(
+    client: FlaskClient, content: Content, text: str, asked: bool
+) -> None:
+    words = of_the_infant("Condition", HER, code={"text": text}, recordedDate=ago(9))
+    cards = told(
+        client.post(VIEW, json=hook_request(content, *inhibited(), words)).get_json()["cards"]
+    )
+    assert (list(cards) == ["outcome-to-check"]) is asked
+    assert ("inhibited-letdown" in cards) is not asked
+    assert "after-loss" not in cards
+
+
+@pytest.mark.parametrize(
+    ("coding", "asked"),
+    [
+        ({"system": "urn:oid:1.2.3.4.5", "code": "77"}, True),  # of a system that nobody knows
+        ({"code": "77"}, True),
+        (
+            {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "O80"},
+            False,
+        ),  # the code says what is meant
+    ],
+)
+def test_words_beside_a_code_count_where_its_system_is_not_known(
+    client: FlaskClient, content: Content, coding: dict[str, str], asked: bool
+) -> None:
+    code = {"coding": [coding], "text": "Stillbirth"}
+    words = of_the_infant("Condition", HER, code=code, recordedDate=ago(9))
+    cards = told(
+        client.post(VIEW, json=hook_request(content, *inhibited(), words)).get_json()["cards"]
+    )
+    assert ("outcome-to-check" in cards) is asked
+
+
+@pytest.mark.parametrize(
+    ("members", "asked"),
+    [
+        ({"clinicalStatus": {"coding": [{"code": "resolved"}]}}, True),
+        ({"recordedDate": ago(24 * 500)}, False),  # of an earlier birth
+        ({"verificationStatus": {"coding": [{"code": "refuted"}]}}, False),
+        ({"verificationStatus": {"coding": [{"code": "entered-in-error"}]}}, False),
+        ({"recordedDate": None}, True),  # nobody knows when
+        ({"subject": {"reference": "Patient/another"}}, False),
+    ],
+)
+def test_words_count_for_this_birth_alone(
+    client: FlaskClient, content: Content, members: dict[str, Any], asked: bool
+) -> None:
+    active = {"clinicalStatus": {"coding": [{"code": "active"}]}, "recordedDate": ago(9)}
+    words = of_the_infant("Condition", HER, code={"text": "IUFD"}, **{**active, **members})
+    cards = told(
+        client.post(VIEW, json=hook_request(content, *inhibited(), words)).get_json()["cards"]
+    )
+    assert ("outcome-to-check" in cards) is asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cds_service.app import create_app
@@ -56,3 +58,28 @@ def test_who_lost_one_of_several_is_met_with_that_first(
     cards = fire(client, hook_request(content, birth(hours=30), apart, *infants))
     assert (cards[0]["summary"] == "One of her infants died. Speak of it first.") is told
     assert cards
+
+
+@pytest.mark.parametrize(
+    "mother",
+    [
+        mother
+        for mother in MOTHERS
+        if {"P17"} & {*mother.expected.rows, *mother.expected.near_misses}
+    ],
+    ids=lambda mother: mother.name,
+)
+def test_who_lactates_for_another_child_or_bore_one_for_others_is_not_called_mother(
+    content: Content, settings: Settings, mother: Vignette
+) -> None:
+    request = example_request(content, mother)
+    client = client_of(content, settings, mother)
+    for hook in CHART_HOOKS:
+        for card in fire(client, {**request, "hook": hook}):
+            written = [
+                f"{action['description']} {action.get('resource')}"
+                for suggestion in card.get("suggestions", ())
+                for action in suggestion["actions"]
+            ]
+            text = " ".join([card["summary"], card["detail"], *written])
+            assert "mother" not in re.sub(r"\w*/mother-[\w-]+|mother-[\w-]+", "", text).lower()

@@ -131,7 +131,14 @@ def write_it_in_standard_codes(content: Content, sent: Sent, chance: random.Rand
         fact = fact_of(resource)
         if fact is None:
             continue
-        standard = list(content.codes.get(f"{VALUE_SET}{fact}", ()))
+        standard = [
+            (system, code)  # but those of a diagnosis: an Observation of it is not read
+            for system, code in content.codes.get(f"{VALUE_SET}{fact}", ())
+            if content.facts[fact]
+            in content.facts_of_concept(
+                {"coding": [{"system": system, "code": code}]}, "Observation"
+            )
+        ]
         if standard:
             system, code = chance.choice(standard)
             local = {"system": "urn:local", "code": "1"}

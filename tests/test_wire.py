@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from werkzeug.wrappers import Request, Response
@@ -26,7 +29,7 @@ from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import NOW, average, hook_request, milk
-from .processes import running
+from .processes import free_port, running, started
 from .test_caller import BASE, EC, VIEW, KeyServer, clients_file, signed
 from .test_cards import UNREADABLE, cards_of
 from .test_client_keys import Clock
@@ -39,6 +42,13 @@ AUTHORIZATION = {
     "scope": "patient/*.read",
     "subject": "lactation-cds",
 }
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[str]:
+    """The address of the service, as it runs under gunicorn."""
+    with started("serve", port=free_port(), CDS_AUTH="open") as service:
+        yield service.address
 
 
 def post(client: FlaskClient, request: Any, service: str = VIEW, **headers: str) -> Any:
@@ -205,6 +215,59 @@ def test_selections_written_otherwise(
     cards = post(client, request, "/cds-services/lactation-order-select").get_json()["cards"]
     deleted = [card["suggestions"][0]["actions"][0]["resourceId"] for card in cards]
     assert deleted == [f"MedicationRequest/{identifier}" for identifier in judged]
+
+
+@pytest.mark.parametrize(
+    ("subject", "judged"),
+    [
+        ({"identifier": {"value": "M-1"}}, True),
+        ({"reference": "urn:uuid:5c1e9a06-0d0c-4b5f-8d53-0d4a4f9f2a11"}, True),
+        ({"reference": "#she"}, True),
+        (7, True),
+        ({"reference": "Patient/another"}, False),
+        ({"reference": "https://ehr.example.org/fhir/Patient/another"}, False),
+    ],
+)
+def test_a_draft_whose_subject_cannot_be_read_is_judged_and_one_of_another_counted(
+    client: FlaskClient, content: Content, subject: Any, judged: bool
+) -> None:
+    """Passed over is only what names someone else; beside it the other is judged all the same."""
+    orders = [draft("pseudoephedrine", 1, subject=subject), draft("cabergoline", 2)]
+    request = order_request(content, *orders)
+    cards = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
+    deleted = {card["suggestions"][0]["actions"][0]["resourceId"] for card in cards}
+    assert deleted >= {"MedicationRequest/draft-2"}
+    assert ("MedicationRequest/draft-1" in deleted) is judged
+    hook, context = read_request(json.dumps(request).encode(), "order-sign")
+    chart = gather(content, hook, context, None, 0)
+    assert chart.left_out == ({} if judged else {"another-patient": 1})
+
+
+URN = "urn:uuid:6a1c4d1e-5a45-4f5e-9d53-9c0a3b8d8a01"
+
+
+@pytest.mark.parametrize("reference", [URN, URN.upper(), "Medication/m1", "#m1"])
+@pytest.mark.parametrize("where", ["draftOrders", "prefetch"])
+def test_a_draft_may_refer_to_a_medication_that_was_sent_with_it(
+    client: FlaskClient, content: Content, reference: str, where: str
+) -> None:
+    medication = {"resourceType": "Medication", "id": "m1", "code": {"text": "Pseudoephedrine"}}
+    order = draft("", medicationReference={"reference": reference})
+    del order["medicationCodeableConcept"]
+    if reference == "#m1":
+        order["contained"] = [medication]
+    request = order_request(content, order)
+    entries = {"draftOrders": request["context"]["draftOrders"]["entry"], "prefetch": []}
+    entries[where].append({"fullUrl": URN, "resource": medication})
+    if entries["prefetch"]:
+        request["prefetch"]["medications"] = {
+            "resourceType": "Bundle",
+            "entry": entries["prefetch"],
+        }
+    (card,) = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
+    assert card["summary"].startswith("Pseudoephedrine may lower her milk supply")
+    deleted = card["suggestions"][0]["actions"][0]["resourceId"]
+    assert deleted == "MedicationRequest/draft-1"
 
 
 @pytest.mark.parametrize("odd", [3, {"a": 1}, "x", [3, None, {"fullUrl": 3}]])
@@ -421,3 +484,49 @@ def test_it_is_not_asked_without_end(refusals: Any, after: str | None, times: in
     server, requests = searching(*refusals, after=after)
     assert asked(server, "Observation?patient=m").state is State.FAILED
     assert len(requests) == times
+
+
+# --- how a body is coded ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        ("gzip", 415),
+        ("GZIP", 415),
+        ("deflate", 415),
+        ("br", 415),
+        ("zstd", 415),
+        ("identity, gzip", 415),
+        ("no-such-coding", 415),
+        ("identity", 200),
+        ("", 200),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("path", [VIEW, f"{VIEW}/feedback"])
+def test_a_body_with_a_content_encoding_is_refused_with_the_reason(
+    serving: str, content: Content, path: str, packed: bool, coding: str, status: int
+) -> None:
+    """Over HTTP, whether the body is really packed or not; the connection stays of use."""
+    body = json.dumps(hook_request(content, *average())).encode()
+    if path.endswith("feedback"):
+        told = {"card": "c", "outcome": "accepted", "outcomeTimestamp": "2026-01-15T12:00:00Z"}
+        told["acceptedSuggestions"] = [{"id": "s"}]  # type: ignore[assignment]
+        body = json.dumps({"feedback": [told]}).encode()
+    if packed and status == 200:
+        return
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    with requests.Session() as session:
+        sent = gzip.compress(body) if packed else body
+        answer = session.post(serving + path, data=sent, headers=headers, timeout=10)
+        assert answer.status_code == status, answer.text
+        if status == 415:
+            assert answer.headers["Accept-Encoding"] == "identity"
+            (issue,) = answer.json()["issue"]
+            assert issue["code"] == "not-supported"
+            assert "Content-Encoding" in issue["details"]["text"]
+            assert "uncompressed" in issue["details"]["text"]
+        del headers["Content-Encoding"]
+        again = session.post(serving + path, data=body, headers=headers, timeout=10)
+        assert again.status_code == 200

@@ -27,7 +27,7 @@ from ..content_loader import load_content
 from ..evaluation import Evaluation
 from ..facts import collect_readings
 from ..findings import MotherCase, say_conclusions
-from ..settings import Settings
+from ..settings import read_settings
 from ..times import say_time
 from ..vignettes import Vignette, vignettes
 from ..wording import say_value
@@ -57,7 +57,7 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     content = load_content()
     aside = folder_aside("lactation-cds-demo-")  # what the demo stores is not kept
     database = f"sqlite:///{aside}/demo.sqlite3"
-    settings = Settings(
+    settings = read_settings(
         base_url=base_url,
         auth="open",
         clients=None,

@@ -15,9 +15,9 @@ import requests
 
 from ..content import Content
 from ..content_loader import load_content
-from ..protocol import HOOKS
+from ..protocol import HOOKS, operation_outcome
 from ..vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
-from .fhir_store import FhirStore
+from .fhir_store import FhirStore, SearchFailedError
 
 EXAMPLE_SERVER = "https://example.org/fhir"
 DataWay = Literal["prefetch", "server"]
@@ -45,7 +45,11 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
         if "/" in kind:
             answers[key] = store.read(*kind.split("/"))
             continue
-        bundle = store.search(base, kind, query.replace("+", "%2B"))
+        try:
+            bundle = store.search(base, kind, query.replace("+", "%2B"))
+        except SearchFailedError:
+            answers[key] = operation_outcome("This search fails.", "exception")
+            continue
         found = bundle.pop("entry", ())
         entries = [each for each in found if (kind, each["resource"]["id"]) not in sent]
         bundle["total"] -= len(found) - len(entries)

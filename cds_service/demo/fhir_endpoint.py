@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from ..protocol import operation_outcome
-from .fhir_store import FhirStore, UnknownParameterError
+from .fhir_store import FhirStore, SearchFailedError, UnknownParameterError
 
 TYPES = (
     "AllergyIntolerance",
@@ -54,6 +54,8 @@ def fhir_endpoint(store: FhirStore, base: str) -> Blueprint:
             return _fhir(store.search(base, kind, query))
         except UnknownParameterError as error:
             return _refuse(400, f"The search parameter {error} is not known.", "not-supported")
+        except SearchFailedError:
+            return _refuse(500, "This search fails, as the vignette says.", "exception")
         except ValueError:
             return _refuse(400, "A search parameter has a value that cannot be read.", "value")
 

@@ -29,11 +29,16 @@ class UnknownParameterError(ValueError):
     """A search parameter that this endpoint does not understand."""
 
 
+class SearchFailedError(Exception):
+    """A search that fails, as a vignette says (``fails``): no fault of who asks."""
+
+
 class FhirStore:
     """Resources by type and id. Safe to use from several threads."""
 
     def __init__(self, mothers: Iterable[Vignette], now: datetime) -> None:
         self._mothers = list(mothers)
+        self._failing = {mother.patient_id: mother.expected.fails for mother in self._mothers}
         self._lock = threading.Lock()
         self._loaded: dict[tuple[str, str], Resource] = {}
         self._created: dict[tuple[str, str], Resource] = {}
@@ -73,7 +78,10 @@ class FhirStore:
         return kept
 
     def search(self, base: str, kind: str, query: str) -> Resource:
-        """A searchset Bundle, one page of it. Raises ``UnknownParameterError``."""
+        """A searchset Bundle, one page of it.
+
+        Raises ``UnknownParameterError``, and ``SearchFailedError`` where a vignette says so.
+        """
         parameters = parse_qsl(query, keep_blank_values=True)
         count, offset, newest_first = PAGE, 0, False
         with self._lock:
@@ -89,7 +97,10 @@ class FhirStore:
             elif name == "_id":
                 found = [r for r in found if r["id"] in value.split(",")]
             elif name in ("patient", "subject"):
-                wanted = f"Patient/{value.removeprefix('Patient/')}"
+                patient = value.removeprefix("Patient/")
+                if kind in self._failing.get(patient, ()):
+                    raise SearchFailedError
+                wanted = f"Patient/{patient}"
                 found = [r for r in found if _subject(r) == wanted]
             elif name == "status":
                 found = [r for r in found if r.get("status") in value.split(",")]
