@@ -246,7 +246,7 @@ def test_evaluate_ends_with_what_it_came_to() -> None:
     end = " ".join(printed.split("╯")[-1].split())
     assert end == "1 card as of 2026-01-15T12:00+00:00: inhibited-letdown (warning)."
     assert "--json" in beside
-    version = re.search(r"content (\w+)", printed)
+    version = re.search(r"content (\w+)", " ".join(printed.replace("│", " ").split()))
     assert version is not None
     assert len(version[1]) == 12  # whole, also in a narrow terminal
 
