@@ -338,7 +338,7 @@ def test_cards_of_the_chart_and_of_orders_keep_to_their_hooks(
     ordered = {code for code, _ in told(fire(client, orders, valid))}
     leaving = hook_request(content, *records, hook="encounter-discharge")
     discharge = {code for code, _ in told(fire(client, leaving, valid))}
-    assert chart == {"inhibited-letdown", "lactation-consult"}
+    assert chart == {"inhibited-letdown"}
     assert ordered == {"order-lowers-supply"}
     assert discharge == {"discharge-plan"}
 
