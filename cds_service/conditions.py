@@ -27,8 +27,8 @@ What can be written::
     {allergic: domperidone}                       by her list of allergies, if medicines are on it
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
-    {taking: any}                                 there are active medicines; also of one effect
-                                                  (lowers-supply), or one medicine by its id
+    {taking: any}                                 there are active medicines; also of one band
+                                                  (avoid), effect (lowers-supply), or id
     {all: [...]}, {any: [...]}, {not: ...}
 """
 
