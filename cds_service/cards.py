@@ -710,10 +710,13 @@ def _make_order(
     card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
 ) -> dict[str, Any] | None:
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
-    if order.kinds.isdisjoint(card.about):
+    kinds, reading = order.kinds, NOT_READ
+    if isinstance(order, TakenMedicine):
+        band, reading = case.read(order)
+        kinds = kinds | {band} if order.medicine is not None else kinds
+    if kinds.isdisjoint(card.about) or not kinds.isdisjoint(card.not_about):
         return None
     medicine = order if isinstance(order, TakenMedicine) and card.cites else None
-    reading = case.read(medicine)[1] if medicine is not None else NOT_READ
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None:
@@ -724,9 +727,9 @@ def _make_order(
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {reading.line}" if reading.line else "",
+        f"**{order.name}**: {reading.line}" if medicine is not None and reading.line else "",
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
-        if reading.instead
+        if medicine is not None and reading.instead
         else "",
         _list_guards(guards, case) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",

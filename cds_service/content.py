@@ -503,8 +503,8 @@ class Card(Entry):
 
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
-    effect of, one of ``about``; with ``if-guarded`` only while a guard of it is open, or also while
-    one could not be checked (``unchecked``).
+    band or effect of, one of ``about`` and none of ``not_about``; with ``if-guarded`` only while a
+    guard of it is open, or also while one could not be checked (``unchecked``).
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
     Of what is ``worded``, the first whose ``when`` holds has its words.
@@ -529,6 +529,7 @@ class Card(Entry):
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
     body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
     about: list[str] = Field(default_factory=list)
+    not_about: list[str] = Field(default_factory=list)
     if_guarded: Literal["open", "unchecked"] | None = None
     under: dict[Identifier, UnderGate] = Field(default_factory=dict)
     overridden_for: Seconds = 0.0

@@ -414,7 +414,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             references.append(("cards", card.id, "interventions", under.interventions or ()))
         references.append(("cards", card.id, "interventions", card.interventions))
         references.append(("cards", card.id, "findings", card.withheld_by))
-        for name in card.about:
+        for name in (*card.about, *card.not_about):
             if name not in orderable:
                 reason = f"'{name}' is no medicine, no band or effect of one, and no feed"
                 files.fault("cards", card.id, reason)
