@@ -8,6 +8,7 @@ encounter, the time and the author are filled into a suggestion; the rest is bui
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .conditions import Because, Truth
+from .content import BANDS, NOT_READ
 from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
@@ -24,7 +26,7 @@ from .times import HOUR, MINUTE, say_ago
 from .wording import LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Card, Content, Guard
+    from .content import Band, Card, Content, Guard, Reading
     from .facts import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
@@ -35,9 +37,26 @@ MOST_CARDS = 4
 # named in a line. So a card has 120 words at most.
 MOST_WRITTEN_OUT = 3
 MOST_CITED = 2
-MOST_SAID_OF_MEDICINES = 80  # words; of the first one all is said
 # Of a fact: it is known, or the card that asks for data asks for it again.
 TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
+MOST_WORDS = 120
+MOST_MEDICINES = 5  # that are named, the first with their lines
+_WORD = re.compile(r"[^\W_]+")
+# What medicines without a line are, by band, and how many of the others are so.
+REST_IS: dict[Band, str] = {
+    "avoid": "To avoid",
+    "ask-first": "Ask first about",
+    "not-read": "Not read",
+    "watch": "Watch the infant with",
+    "compatible": "Compatible",
+}
+COUNTED_AS: dict[Band, str] = {
+    "avoid": "to avoid",
+    "ask-first": "to ask about",
+    "not-read": "not read",
+    "watch": "to watch the infant with",
+    "compatible": "compatible",
+}
 MOST_LINKS = 12
 MOST_BACKINGS = 500  # that are kept ready
 TOPIC_SYSTEM = "urn:lactation-cds:card"
@@ -175,6 +194,19 @@ class Printed:
         """
         backing = self._backing_of(card.id, *interventions)
         return backing if card.cites else replace(backing, cited="", links={})
+
+    def sources_of(
+        self, taken: TakenMedicine, reading: Reading = NOT_READ
+    ) -> dict[str, orjson.Fragment]:
+        """Links by address: where a medicine was read, and its record, or the search for it."""
+        links: dict[str, orjson.Fragment] = {}
+        source = self._content.evidence.get(reading.source or "")
+        if source is not None and source.link:
+            links[source.link] = _link(f"{source.short}: {source.source}", source.link)
+        if taken.url is not None:
+            known = self.lactmed.get(taken.url)
+            links[taken.url] = known or _link(f"LactMed: {taken.name}", taken.url)
+        return links
 
     def _make_backing(self, card_id: str, *interventions: str) -> Backing:
         card = self._content.cards[card_id]
@@ -693,9 +725,13 @@ def _make_order(
     card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
 ) -> dict[str, Any] | None:
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
-    if order.kinds.isdisjoint(card.about):
+    kinds, reading = order.kinds, NOT_READ
+    if isinstance(order, TakenMedicine):
+        band, reading = case.read(order)
+        kinds = kinds | {band} if order.medicine is not None else kinds
+    if kinds.isdisjoint(card.about) or not kinds.isdisjoint(card.not_about):
         return None
-    medicine = order.medicine if isinstance(order, TakenMedicine) and card.cites else None
+    medicine = order if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
@@ -706,8 +742,10 @@ def _make_order(
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {medicine.note}" if medicine and medicine.note else "",
-        f"LactMed names in its place: {medicine.instead}." if medicine and medicine.instead else "",
+        f"**{order.name}**: {reading.line}" if medicine is not None and reading.line else "",
+        f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
+        if medicine is not None and reading.instead
+        else "",
         _list_guards(guards, case) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
@@ -724,7 +762,8 @@ def _make_order(
     if drafts:  # one without an id cannot be pointed at
         made["suggestions"] = [_take_back(order.name, draft, case) for draft in drafts]
         made["selectionBehavior"] = "any"
-    links = {medicine.lactmed.url: printed.lactmed[medicine.lactmed.url]} if medicine else {}
+    known = medicine is not None and medicine.medicine is not None
+    links = printed.sources_of(medicine, reading) if medicine is not None and known else {}
     _add_links(made, card, printed, links | backing.links)
     entry = {
         "fact": "orders",
@@ -748,55 +787,63 @@ def _take_back(name: str, reference: str, case: MotherCase) -> dict[str, Any]:
 
 
 def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
-    medicines = sorted(case.medicines, key=lambda taken: not taken.has("lowers-supply"))
+    """What was read of her medicines, the worst first; what was not read is said to be so.
+
+    At most ``MOST_MEDICINES`` that were read are named, the first with their lines; of the others
+    it is said how many are in which band. What is not read is named as such, and never among those.
+    """
+    medicines = [(taken, *case.read(taken)) for taken in case.medicines]
     if not medicines:
         return None
-    known = [taken for taken in medicines if taken.medicine is not None]
-    unknown = [taken for taken in medicines if taken.medicine is None]
-    searched = ", ".join(taken.name for taken in unknown if taken.named)
-    nameless = ", ".join(taken.name for taken in unknown if not taken.named)
-    lines: list[str] = []
-    words = 0
-    for taken in known:
-        line = f"{taken.name}{_how_matched(taken)}: {_say_of(taken)}"
-        words += len(line.split())
-        if lines and words > MOST_SAID_OF_MEDICINES:
-            break
-        lines.append(f"- {line}")
-    others = [taken.name for taken in known[len(lines) :]]
-    lowering = any(taken.has("lowers-supply") for taken in medicines)
-    all_read = all(taken.is_read for taken in medicines)
-    warning = _warn(card, medicines)
-    summary = warning or _with_names(card.summary.say(case), [taken.name for taken in medicines])
+    medicines.sort(key=lambda read: _rank_of_warning(card, read[0], read[1]))
+    said: list[tuple[str, str, Band]] = []
+    unread: list[str] = []
+    for taken, band, reading in medicines:
+        line = _say_of(taken, reading, case.content)
+        if line is not None:
+            said.append((f"{taken.name}{_how_matched(taken)}", line, band))
+        elif taken.medicine is not None:
+            unread.append(f"{taken.name}{_how_matched(taken)}")
+    unknown = [taken for taken, *_ in medicines if taken.medicine is None]
+    searched = [taken.name for taken in unknown if taken.named]
+    nameless = [taken.name for taken in unknown if not taken.named]
+    names = [taken.name for taken, *_ in medicines]
+    summary = _warn(card, medicines) or _with_names(card.summary.say(case), names)
     paragraphs = [
-        "\n".join(lines),
-        f"Look up too: {', '.join(others)}." if others else "",
-        f"Not in our list, look up by name: {searched}." if searched else "",
-        f"No name was sent, ask what it is: {nameless}." if nameless else "",
-        card.opening.say(case) if card.opening and (warning or all_read) else "",
+        f"Not read, look up: {_name_some(unread)}." if unread else "",
+        f"Not in our list, look up by name: {_name_some(searched)}." if searched else "",
+        f"No name was sent, ask what it is: {_name_some(nameless)}." if nameless else "",
+        card.opening.say(case) if card.opening else "",
         _could_not_be_read(case),
     ]
-    made = _frame(card, case, printed, summary, paragraphs)
-    if lowering:
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    made = _frame(card, case, printed, summary, [*_say_read(said, room), *paragraphs])
+    if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
         made["indicator"] = "warning"
-    links = {
-        taken.url: printed.lactmed.get(taken.url) or _link(f"LactMed: {taken.name}", taken.url)
-        for taken in medicines
-        if taken.url is not None
-    }
+    links: dict[str, orjson.Fragment] = {}
+    for taken, _, reading in medicines:
+        links |= printed.sources_of(taken, reading)
     _add_links(made, card, printed, links)
     because = [
         {
             "fact": "active-medicines",
             "value": taken.medicine.id if taken.medicine else taken.name,
+            "band": band,
             "matched": taken.matched,
             "references": taken.references[:MOST_REFERENCES],
         }
-        for taken in medicines
+        for taken, band, _ in medicines
     ]
-    rows = [*card.rows, *(row for m in medicines if m.medicine for row in m.medicine.rows)]
+    rows = [*card.rows, *(row for m, *_ in medicines if m.medicine for row in m.medicine.rows)]
     _add_extension(made, case, [], rows, because, printed.backing(card).evidence)
     return made
+
+
+def _rank_of_warning(card: Card, taken: TakenMedicine, band: Band) -> tuple[int, int, bool, str]:
+    """Where a medicine stands on the card: by the first warning that is its, then by its band."""
+    own = (n for n, kind in enumerate(card.warnings) if kind == band or taken.has(kind))
+    rank = next(own, len(card.warnings))
+    return rank, BANDS.index(band), taken.medicine is None, taken.key
 
 
 def _how_matched(taken: TakenMedicine) -> str:
@@ -807,26 +854,78 @@ def _how_matched(taken: TakenMedicine) -> str:
     return f" ({', '.join(how)})" if how else ""
 
 
-def _say_of(taken: TakenMedicine) -> str:
-    """What its record says of a medicine, and of one that lowers supply what it names instead."""
+def _words(text: str) -> int:
+    return len(_WORD.findall(text))
+
+
+def _say_of(taken: TakenMedicine, reading: Reading, content: Content) -> str | None:
+    """What was read of a medicine, and where; of one that was not, what its record begins with."""
     medicine = taken.medicine
-    assert medicine is not None
-    said = medicine.note or medicine.summary or "See the record."
-    instead = f" LactMed names {medicine.instead} instead." if medicine.instead else ""
-    return f"{said}{instead} {medicine.lactmed.id}"
+    if medicine is None:
+        return None
+    if reading.line is None:
+        summary = medicine.summary
+        return f"not read by us. LactMed: {summary} {medicine.lactmed.id}" if summary else None
+    instead = f" {_who_says(reading, content)} names {reading.instead} instead."
+    where = medicine.lactmed.id
+    if reading.source in content.evidence:
+        where = content.evidence[reading.source].shortest
+    return f"{reading.line}{instead if reading.instead else ''} {where}"
 
 
-def _warn(card: Card, medicines: list[TakenMedicine]) -> str:
-    """What the summary warns of, as far as it has room: the first medicine of each effect."""
-    warning = ""
-    for effect, says in card.warnings.items():
-        names = [taken.name for taken in medicines if taken.has(effect)]
+def _who_says(reading: Reading, content: Content) -> str:
+    source = content.evidence.get(reading.source or "")
+    return (source.known_as or source.shortest) if source is not None else "LactMed"
+
+
+def _say_read(said: list[tuple[str, str, Band]], room: int) -> list[str]:
+    """What was read: a line each for as many as have room, one at least; and of the others."""
+    for count in range(min(len(said), MOST_MEDICINES), 1, -1):
+        lines, rest = _lines_of(said, count)
+        if _words(f"{lines} {rest}") <= room:
+            return [lines, rest]
+    return list(_lines_of(said, 1))
+
+
+def _lines_of(said: list[tuple[str, str, Band]], count: int) -> tuple[str, str]:
+    """Lines for some; the others by band: a few by name, and how many the rest are."""
+    lines = "\n".join(f"- {name}: {line}" for name, line, _ in said[:count])
+    rest: list[str] = []
+    for band in BANDS:
+        names = [name for name, _, of in said[count:MOST_MEDICINES] if of == band]
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            longer = f"{warning}{'; ' if warning else ''}{names[0]}{more} {says}"
-            if warning and len(longer) > LONGEST_SUMMARY:
-                break
-            warning = longer
+            rest.append(f"{REST_IS[band]}: {', '.join(names)}.")
+    others = [band for *_, band in said[MOST_MEDICINES:]]
+    counts = [f"{others.count(band)} {COUNTED_AS[band]}" for band in BANDS if band in others]
+    if counts:
+        rest.append(f"Others: {', '.join(counts)}.")
+    return lines, " ".join(rest)
+
+
+def _name_some(names: list[str]) -> str:
+    """A few names, and how many more there are."""
+    more = len(names) - MOST_MEDICINES
+    return f"{', '.join(names[:MOST_MEDICINES])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> str:
+    """What the summary says, as far as it has room: the first medicine of each warning.
+
+    Each medicine is named once. That some are compatible is said only if all are.
+    """
+    warning = ""
+    left = [(taken, band) for taken, band, _ in medicines]
+    for kind, says in card.warnings.items():
+        own = [(taken, band) for taken, band in left if kind == band or taken.has(kind)]
+        if not own or (kind == "compatible" and len(own) < len(medicines)):
+            continue
+        left = [each for each in left if each not in own]
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        joined = "" if says.startswith(":") else " "
+        longer = f"{warning}{'; ' if warning else ''}{own[0][0].name}{more}{joined}{says}"
+        if warning and len(longer) > LONGEST_SUMMARY:
+            break
+        warning = longer
     return warning
 
 

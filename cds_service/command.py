@@ -796,7 +796,7 @@ def diff(archive: Path, overlay: Path | None) -> None:
     records, unread, _ = _read_lactmed(archive)
     found = changes(records.values(), loaded)
     console = Console()
-    table = Table("", "Record", "Title", "Was", "Is", "Our note, to be read again")
+    table = Table("", "Record", "Title", "Was", "Is", "Our line, to be read again")
     for column in table.columns:
         column.overflow = "fold"
     for change in found:

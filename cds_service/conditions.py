@@ -30,8 +30,8 @@ What can be written::
     {guarded: cabergoline}                        a guard of it is open: it is spoken against
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
-    {taking: any}                                 there are active medicines; also of one effect
-                                                  (lowers-supply), or one medicine by its id
+    {taking: any}                                 there are active medicines; also of one band
+                                                  (avoid), effect (lowers-supply), or id
     {all: [...]}, {any: [...]}, {not: ...}
 """
 

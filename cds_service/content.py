@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
 from .conditions import Condition, compile_condition
@@ -34,7 +34,9 @@ MEDICATIONS = "medications"  # the prefetch key under which Medications are read
 # How the addresses of the code systems of diagnoses begin.
 DIAGNOSES = ("http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-", "http://fhir.de/CodeSystem/")
 LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
+LONGEST_LINE = 170  # characters of what is said of a medicine
 NOTHING_ASKED = "."  # in a line of an assessment
+OWN_RECORD = "lactmed"  # the source of a reading that is the medicine's own record
 MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
 
 
@@ -513,6 +515,10 @@ Effect = Literal[
     "ergot",
     "lactation-suppressant",
 ]
+# What a reading says of a medicine in milk, the worst first. One that nobody has read could be
+# anything, so it stands before those that are known to be harmless.
+Band = Literal["avoid", "ask-first", "not-read", "watch", "compatible"]
+BANDS: tuple[Band, ...] = get_args(Band)
 Hook = Literal[
     "patient-view", "encounter-start", "encounter-discharge", "order-select", "order-sign"
 ]
@@ -523,13 +529,14 @@ class Card(Entry):
 
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
-    effect of, one of ``about``; with ``if-guarded`` only while a guard of it is open, or also while
-    one could not be checked (``unchecked``).
+    band or effect of, one of ``about`` and none of ``not_about``; with ``if-guarded`` only while a
+    guard of it is open, or also while one could not be checked (``unchecked``).
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
     Of what is ``worded``, the first whose ``when`` holds has its words.
     ``together`` is its own label for what is suggested together (``Template``). ``warnings`` are
-    what the summary of the card about her medicines says of those of an effect.
+    what the summary of the card about her medicines says of those of a band or an effect, what
+    comes first first; each begins with a colon, or goes on as a sentence.
 
     One that does not cite (``cites: false``) names no source and no LactMed record on its face:
     their names speak of feeding. One that is ``overridden-for`` a time is held back so long for
@@ -548,6 +555,7 @@ class Card(Entry):
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
     body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
     about: list[str] = Field(default_factory=list)
+    not_about: list[str] = Field(default_factory=list)
     if_guarded: Literal["open", "unchecked"] | None = None
     under: dict[Identifier, UnderGate] = Field(default_factory=dict)
     overridden_for: Seconds = 0.0
@@ -559,8 +567,10 @@ class Card(Entry):
     table: list[TableLine] = Field(default_factory=list)
     interventions: list[Identifier] = Field(default_factory=list)
     together: str | None = None
-    warnings: dict[Effect, str] = Field(default_factory=dict)
+    warnings: dict[Band | Effect, str] = Field(default_factory=dict)
     asks_first: list[Identifier] = Field(default_factory=list)  # facts, before any other question
+    # Shown also if there is only something to ask her, and nothing ordered.
+    asks_alone: bool = False
     never_quiet: bool = False  # shown again also if it was overridden
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
@@ -602,14 +612,58 @@ class MedicineCode(Entry):
     verified: str
 
 
+class Worse(Entry):
+    """A band that is worse while something holds: for a newborn, or an infant born preterm."""
+
+    band: Band
+    when: When
+
+
+class Reading(Entry):
+    """What was read of a medicine in milk: its band, and a line in our words (P20).
+
+    The line says what to do and what to watch for in the infant; ``instead`` what is preferred.
+    ``source`` is ``lactmed``, the medicine's own record, or an id of the evidence; ``revised``
+    the date of what was read, and ``read_as`` how much of it: all, its own summary, or what others
+    quote. One that is not read has none of
+    these, and a band that has no source is a mistake.
+    """
+
+    band: Band = "not-read"
+    line: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)] | None = None
+    instead: str | None = None
+    worse: Worse | None = None
+    source: Identifier | None = None
+    revised: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    read_as: Literal["full-text", "summary", "quoted-summary"] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.band == "not-read":
+            if self.model_fields_set - {"band"}:
+                raise ValueError("what is not read has no line, and nothing else")
+            return self
+        needed = {"line": self.line, "source": self.source, "revised": self.revised}
+        needed |= {"read-as": self.read_as}
+        lacking = [name for name, value in needed.items() if value is None]
+        if lacking:
+            raise ValueError(f"a band needs {', '.join(lacking)}")
+        if self.worse is not None and BANDS.index(self.worse.band) >= BANDS.index(self.band):
+            raise ValueError(f"'{self.worse.band}' is not worse than '{self.band}'")
+        return self
+
+
+NOT_READ = Reading()
+
+
 class Medicine(Entry):
-    """A medicine, how it is recognised, and what LactMed says in our words (``note``).
+    """A medicine, how it is recognised, and what was read of it in milk.
 
     ``summary`` is the first sentence of an imported record, in its own words.
 
-    ``instead`` is what the record names in place of one that lowers supply. Until a pharmacist has
-    said that its ``effects`` are all there are (``effects-known``), another one is not ruled out.
-    Where it is licensed, for whatever use, is said by country (ISO 3166-1); elsewhere not known.
+    Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
+    has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
+    out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known.
     """
 
     id: Identifier
@@ -619,15 +673,28 @@ class Medicine(Entry):
     names: list[str] = Field(min_length=1)
     whole_name_only: bool = False
     lactmed: LactMed
-    note: str | None = None
+    reading: Reading = NOT_READ
+    reading_in: dict[Country, Reading] = Field(default_factory=dict)
     summary: str | None = None
     effects: list[Effect] = Field(default_factory=list)
     effects_known: bool = False
-    instead: str | None = None
     licensed_in: list[Country] = Field(default_factory=list)
     not_licensed_in: list[Country] = Field(default_factory=list)
     verified: str
     review: Review
+
+    def read_in(self, country: str) -> Reading:
+        """What was read of it, as it holds in a country."""
+        return self.reading_in.get(country, self.reading)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """All that was read of it, in whatever country."""
+        return [
+            reading
+            for reading in (self.reading, *self.reading_in.values())
+            if reading.band != "not-read"
+        ]
 
 
 class Feed(Entry):
@@ -691,7 +758,7 @@ WITH_ROWS = (
     "medicines",
     "feeds",
 )
-WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks")
+WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks", "medicines")
 
 
 def conditions_of(entry: Entry) -> list[Condition]:
@@ -703,6 +770,8 @@ def conditions_of(entry: Entry) -> list[Condition]:
         written += [line.when for table in tables for line in table]
         worded = [entry.worded, *(under.worded or () for under in entry.under.values())]
         written += [words.when for each in worded for words in each]
+    if isinstance(entry, Medicine):
+        written += [reading.worse.when for reading in entry.readings if reading.worse]
     if isinstance(entry, Assessment):
         written += [each for words in entry.columns.values() for each in words.values()]
     return [condition for condition in written if condition is not None]

@@ -28,11 +28,13 @@ from .conditions import (
     Taking,
 )
 from .content import (
+    BANDS,
     MEDICATIONS,
     MEDICINE_TYPES,
     OWN_ACTIVITY,
     OWN_ANSWER,
     OWN_FACT,
+    OWN_RECORD,
     SECTIONS,
     VALUE_SET,
     WITH_CONDITIONS,
@@ -394,7 +396,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         if value_set["url"] not in known_value_sets:
             reason = f"{value_set['url']} belongs to no fact, answer or activity"
             files.faults.append(Fault(file, 1, reason))
-    takable = {*get_args(Effect), *files.raw["medicines"]}
+    takable = {*get_args(Effect), *BANDS, *files.raw["medicines"]}
     orderable = takable | files.raw["feeds"].keys() | {UNIDENTIFIED}
     asked: set[str] = set()
     for section, entry in content.entries_of(WITH_CONDITIONS):
@@ -408,6 +410,9 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         references.append((section, entry.id, "evidence", entry.evidence))
     for section, entry in content.entries_of(WITH_ROWS):
         references.append((section, entry.id, "rows", entry.rows))
+    for medicine in content.medicines.values():
+        sources = {reading.source for reading in medicine.readings} - {OWN_RECORD}
+        references.append(("medicines", medicine.id, "evidence", sorted(filter(None, sources))))
     for curve in content.curves.values():
         for point in curve.points:
             references.append(("curves", curve.id, "evidence", point.evidence))
@@ -416,8 +421,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         references.append(("interventions", intervention.id, "guards", intervention.guards))
         references.append(("interventions", intervention.id, "grades", [intervention.grade]))
         if intervention.medicine is not None:
-            medicine = [intervention.medicine]
-            references.append(("interventions", intervention.id, "medicines", medicine))
+            asked_of = [intervention.medicine]
+            references.append(("interventions", intervention.id, "medicines", asked_of))
         if intervention.suggestion is not None:
             template = [intervention.suggestion.template]
             references.append(("interventions", intervention.id, "templates", template))
@@ -432,9 +437,9 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         references.append(("cards", card.id, "interventions", card.interventions))
         references.append(("cards", card.id, "findings", card.withheld_by))
         references.append(("cards", card.id, "facts", card.asks_first))
-        for name in card.about:
+        for name in (*card.about, *card.not_about):
             if name not in orderable:
-                reason = f"'{name}' is no medicine, no effect of one, and no feed"
+                reason = f"'{name}' is no medicine, no band or effect of one, and no feed"
                 files.fault("cards", card.id, reason)
         if (card.body == "order") != bool(card.about):
             files.fault("cards", card.id, "the body 'order' and 'about' belong together")
@@ -460,7 +465,7 @@ def _wrong_in(
         yield f"there is no finding '{finding}'"
     for part in condition.parts_within():
         if isinstance(part, Taking) and part.what != "any" and part.what not in takable:
-            yield f"'{part.what}' is no medicine, and no effect of one"
+            yield f"'{part.what}' is no medicine, and no band or effect of one"
         if isinstance(part, Guarded) and not any(
             each.medicine == part.medicine and each.guards
             for each in content.interventions.values()

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
-from .content import MEDICINE_TYPES
+from .content import BANDS, MEDICINE_TYPES
 from .facts import Facts, FactValue
 from .interventions import check_guards
 from .times import parse_moment
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
-    from .content import Assessment, Card, Content, Finding
+    from .content import Assessment, Band, Card, Content, Finding, Reading
     from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine
     from .quiet import Overridden, Shown
@@ -210,14 +210,17 @@ class MotherCase:
         return curve.at(line, hours)
 
     def taking(self, what: str) -> Truth:
-        """Whether she takes any medicine, one with an effect, or one by its id.
+        """Whether she takes any medicine, one of a band or with an effect, or one by its id.
 
-        Not known as long as one of her medicines is not in the content, or, of an effect, has
-        effects that were not looked through.
+        Not known as long as one of her medicines is not in the content; of a band, if it was not
+        read for milk; of an effect, if its effects were not looked through.
         """
         unread = any(self._is_unread(kind) for kind in MEDICINE_TYPES)
         if what == "any":
             return True if self.medicines else None if unread else False
+        if what in BANDS:
+            bands = {self.read(taken)[0] for taken in self.medicines}
+            return True if what in bands else None if unread or "not-read" in bands else False
         known = [taken.medicine for taken in self.medicines if taken.medicine is not None]
         if any(medicine.id == what or what in medicine.effects for medicine in known):
             return True
@@ -235,6 +238,17 @@ class MotherCase:
         case.medicines = [*self.medicines, *others]
         case._findings = {}
         return case
+
+    def read(self, taken: TakenMedicine) -> tuple[Band, Reading]:
+        """What was read of a medicine where the service works, and its band for her infant.
+
+        Where it is not known whether it is worse for this one, it is not: the line says for whom.
+        """
+        reading = taken.read_in(self.jurisdiction)
+        worse = reading.worse
+        if worse is not None and self.holds("medicine", taken.name, worse.when, None):
+            return worse.band, reading
+        return reading.band, reading
 
     def allergic(self, what: str) -> Truth:
         """Whether she is allergic to a medicine by its id, or to any of one effect.

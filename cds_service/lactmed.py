@@ -268,9 +268,9 @@ def first_sentence(text: str) -> str:
 def overlay(records: Iterable[Record], content: Content, source: str) -> Iterator[dict[str, Any]]:
     """The entries of ``medicines`` that lay the records over a content.
 
-    A shipped medicine keeps its id, its note and all else, and gets the names, codes and revision
-    of its record; a record that is not shipped becomes a medicine. A code that means two records
-    is left to the shipped one, or out.
+    A shipped medicine keeps its id, its reading and all else, and gets the names, codes and
+    revision of its record; a record that is not shipped becomes a medicine. A code that means two
+    records is left to the shipped one, or out.
     """
     known = {medicine.lactmed.id: medicine for medicine in content.medicines.values()}
     records = list(records)
@@ -354,6 +354,6 @@ def changes(records: Iterable[Record], content: Content) -> list[Change]:
 def _changes_of(record: Record, medicine: Medicine) -> Iterator[Change]:
     was, now = medicine.lactmed.revised, record.revised
     if was != now:
-        yield Change("revised", record.id, record.title, was, now, medicine.note)
+        yield Change("revised", record.id, record.title, was, now, medicine.reading.line)
     if medicine.id == medicine_id(record) and medicine.name != record.title:
         yield Change("renamed", record.id, record.title, medicine.name, record.title)

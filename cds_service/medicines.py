@@ -16,13 +16,13 @@ from urllib.parse import quote_plus
 
 from .chart import category_of, member_of, reference_to, text_of
 from .codes import CodeIndex, CodeSet
-from .content import VALUE_SET
+from .content import NOT_READ, VALUE_SET
 from .names import LONGEST_TEXT, Names
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
     from .conditions import Truth
-    from .content import Content, Medicine
+    from .content import Content, Medicine, Reading
 
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
@@ -68,10 +68,9 @@ class TakenMedicine:
         """Whether the content says that it has this effect."""
         return self.medicine is not None and effect in self.medicine.effects
 
-    @property
-    def is_read(self) -> bool:
-        """Whether the content says in our words what it means for milk and infant (P20)."""
-        return self.medicine is not None and self.medicine.note is not None
+    def read_in(self, country: str) -> Reading:
+        """What was read of it, as it holds in a country; of an unknown one nothing."""
+        return self.medicine.read_in(country) if self.medicine is not None else NOT_READ
 
     @property
     def url(self) -> str | None:

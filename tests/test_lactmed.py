@@ -277,12 +277,12 @@ def test_an_import_lays_the_records_beside_the_shipped_ones(
     ibuprofen, shipped = loaded.medicines["ibuprofen"], content.medicines["ibuprofen"]
     assert ibuprofen.lactmed.revised == "2026-10-15"
     assert ibuprofen.names == [*shipped.names, "Synthobrufen"]
-    assert (ibuprofen.note, ibuprofen.codes) == (shipped.note, shipped.codes)
+    assert (ibuprofen.reading, ibuprofen.codes) == (shipped.reading, shipped.codes)
 
     atc = {"coding": [{"system": ATC, "code": "N02BE99"}]}
     by_code = cards_of(loaded, birth(200), plan("nurse"), medicine(medicationCodeableConcept=atc))
     card = by_code["medicines-and-milk"]
-    assert card["detail"].startswith("- Synthetin: Low in b milk . LM9001")
+    assert card["detail"].startswith("- Synthetin: not read by us. LactMed: Low in b milk . LM9001")
     assert "LactMed: Synthetin, revised 2026-09-15" in [link["label"] for link in card["links"]]
     by_name = medicine(medicationCodeableConcept={"text": "Sharedin 5 mg"})
     card = cards_of(loaded, birth(200), plan("nurse"), by_name)["medicines-and-milk"]
@@ -341,7 +341,7 @@ def test_diff_says_what_a_month_changes_and_which_notes_to_read_again(archive: P
     assert "2026-10-15" in output
     assert "A preferred choice for pain" in output  # our note on ibuprofen, older than the revision
     assert "Synthetin" in output
-    assert "4 records in lactmed_NBK501922.tar.gz: 321 gone, 1 revised, 0 renamed, 3 new" in output
+    assert "4 records in lactmed_NBK501922.tar.gz: 323 gone, 1 revised, 0 renamed, 3 new" in output
 
 
 def test_import_wants_a_directory_and_a_record(archive: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cds_service.content import Content
+from cds_service.content_files import ContentError
 from cds_service.content_loader import load_content
 
 from .mothers import birth, cards_of, medicine, plan, why
@@ -51,7 +53,7 @@ def test_the_medicines_that_were_promised_are_shipped(content: Content) -> None:
     assert len(content.medicines) >= 300
     for name in SHIPPED:
         assert any(code.kind == "ingredient" for code in content.medicines[name].codes)
-        assert content.medicines[name].note
+        assert content.medicines[name].reading.line
 
 
 def test_no_two_medicines_share_a_record_a_code_or_a_name(content: Content) -> None:
@@ -135,6 +137,7 @@ def test_an_unknown_medicine_has_the_search_by_its_name(content: Content) -> Non
         link["url"] for link in card["links"]
     ]
     assert "Not in our list" in card["detail"]
+    assert "not read for milk" in card["summary"]
 
 
 def test_a_name_cannot_break_the_line_or_become_a_link(content: Content) -> None:
@@ -197,19 +200,18 @@ def test_the_headline_warns_of_each_effect_once(content: Content) -> None:
 
 
 def test_many_medicines_are_not_all_said_at_length(content: Content) -> None:
-    noted = [m for m in content.medicines.values() if m.note and not m.whole_name_only]
-    names = [m.name for m in noted][:20]
-    taken = [medicine(medicationCodeableConcept=concept(text=m.names[0])) for m in noted[:20]]
+    read = [m for m in content.medicines.values() if m.readings and not m.whole_name_only]
+    taken = [medicine(medicationCodeableConcept=concept(text=m.names[0])) for m in read[:20]]
     card = card_for(content, *taken)
     assert card is not None
-    assert 2 <= card["detail"].count("\n- ") < 10
-    (others,) = [line for line in card["detail"].splitlines() if line.startswith("Look up too: ")]
-    said = [name for name in names if f"- {name}" in card["detail"] or name in others]
-    assert [name for name in names if name not in said] == []
+    named = [m.name for m in read[:20] if m.name in card["detail"]]
+    assert len(named) <= 5
+    (others,) = re.findall(r"Others: (.*)\.", card["detail"])
+    assert sum(int(count) for count in re.findall(r"\d+", others)) == 20 - 5
 
 
 @pytest.mark.parametrize(
-    "name", ["cabergoline", "Parlodel 2.5 mg", "Yasmin", "aripiprazole 5 mg", "phenylephrine"]
+    "name", ["cabergoline", "Parlodel 2.5 mg", "Climara", "aripiprazole 5 mg", "phenylephrine"]
 )
 def test_what_else_lowers_supply_is_a_warning(content: Content, name: str) -> None:
     card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
@@ -218,11 +220,15 @@ def test_what_else_lowers_supply_is_a_warning(content: Content, name: str) -> No
     assert "may lower her milk supply" in card["summary"]
 
 
-def test_one_without_a_note_of_ours_sends_the_reader_to_the_record(content: Content) -> None:
-    card = card_for(content, medicine(medicationCodeableConcept=concept("2556")))
+def test_one_that_is_not_read_is_said_to_be_so_and_never_compatible(content: Content) -> None:
+    unread = next(m for m in content.medicines.values() if not m.readings)
+    taken = [medicine(medicationCodeableConcept=concept(text=n)) for n in (unread.name, "Advil")]
+    card = card_for(content, *taken)
     assert card is not None
     assert card["indicator"] == "info"
-    assert card["detail"].startswith("- Citalopram: See the record. LM322")
+    assert card["summary"] == f"{unread.name}: not read for milk, look it up"
+    assert f"Not read, look up: {unread.name} (by name)." in card["detail"]
+    assert unread.lactmed.url in [link["url"] for link in card["links"]]
 
 
 @pytest.mark.parametrize(
@@ -286,3 +292,88 @@ def test_a_hospitals_own_code_of_a_medicine_is_one_more_value_set(tmp_path: Path
     )
     taken = medicine(medicationCodeableConcept=concept("S50", system="urn:h"))
     assert listed(load_content(tmp_path), taken) == [("sertraline", "code")]
+
+
+READING = "line: x, source: lactmed, revised: 2026-01-01, read-as: full-text"
+
+
+@pytest.mark.parametrize(
+    ("reading", "reason"),
+    [
+        ("{band: avoid}", "a band needs line, source, revised, read-as"),
+        (f"{{band: watch, {READING.replace('source: lactmed, ', '')}}}", "a band needs source"),
+        ("{band: not-read, line: x}", "what is not read has no line"),
+        ("{line: x}", "what is not read has no line"),
+        (f"{{band: safe, {READING}}}", "Input should be 'avoid'"),
+        (f"{{band: avoid, {READING.replace('lactmed', 'nowhere')}}}", "there is no 'nowhere'"),
+        (f"{{band: avoid, {READING.replace(': x', ': ' + 'x' * 171)}}}", "at most 170"),
+        (
+            f"{{band: avoid, {READING}, worse: {{band: watch, when: {{finding: newborn}}}}}}",
+            "'watch' is not worse than 'avoid'",
+        ),
+        (
+            f"{{band: watch, {READING}, worse: {{band: avoid, when: {{finding: nothing}}}}}}",
+            "there is no finding 'nothing'",
+        ),
+    ],
+)
+def test_a_reading_without_what_it_rests_on_is_a_fault(
+    tmp_path: Path, reading: str, reason: str
+) -> None:
+    for place in (f"reading: {reading}", f"reading-in: {{US: {reading}}}"):
+        (tmp_path / "own.yaml").write_text(f"medicines: [{{id: ibuprofen, {place}}}]")
+        with pytest.raises(ContentError, match=re.escape(reason)):
+            load_content(tmp_path)
+
+
+STOPPING_HARMS = {
+    "lithium",
+    "lamotrigine",
+    "levetiracetam",
+    "valproic-acid",
+    "carbamazepine",
+    "phenobarbital",
+    "topiramate",
+    "gabapentin",
+    "aripiprazole",
+    "quetiapine",
+    "olanzapine",
+    "clozapine",
+    "buprenorphine",
+    "methadone",
+}
+
+
+def test_where_stopping_can_harm_her_the_line_begins_with_do_not_stop_it(content: Content) -> None:
+    for name in STOPPING_HARMS:
+        for reading in content.medicines[name].readings:
+            assert str(reading.line).startswith("Do not stop it"), name
+
+
+def test_at_least_120_medicines_are_read_and_each_says_where_and_when(content: Content) -> None:
+    read = [m for m in content.medicines.values() if m.readings]
+    assert len(read) >= 120
+    for medicine_ in read:
+        for reading in medicine_.readings:
+            if reading.source == "lactmed":
+                assert reading.revised == medicine_.lactmed.revised, medicine_.id
+                assert "record text" in medicine_.verified, medicine_.id
+
+
+def test_a_regulators_reading_links_to_it_and_to_the_record(content: Content) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text="codeine 30 mg")))
+    assert card is not None
+    urls = [link["url"] for link in card["links"]]
+    assert "https://www.fda.gov/Drugs/DrugSafety/ucm549679.htm" in urls
+    assert content.medicines["codeine"].lactmed.url in urls
+    assert why(card)["because"][0]["band"] == "avoid"
+
+
+def test_many_that_nobody_has_read_are_named_in_part_and_counted(content: Content) -> None:
+    unread = [m for m in content.medicines.values() if not m.readings][:9]
+    taken = [medicine(medicationCodeableConcept=concept(text=m.names[0])) for m in unread]
+    card = card_for(content, *taken)
+    assert card is not None
+    assert "and 8 more: not read for milk, look it up" in card["summary"]
+    assert " and 4 more." in card["detail"]
+    assert "ompatible" not in card["summary"] + card["detail"]
