@@ -20,7 +20,6 @@ from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -242,9 +241,3 @@ def _cut(connection: Any) -> None:
     sock = getattr(connection, "sock", None)
     if sock is not None:
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def origin_of(url: str) -> tuple[str, str]:
-    """Scheme and host with port, as they stand. Raises ``ValueError`` if it is no address."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
