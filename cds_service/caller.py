@@ -17,7 +17,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
-from urllib.parse import urlsplit
 
 import orjson
 import yaml
@@ -30,7 +29,7 @@ from .client_keys import RemoteKeys, has_private_keys, key_set_of, suitable
 from .database import Database
 from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
-from .references import normal_base
+from .references import normal_base, read_address
 from .settings import Settings
 
 Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
@@ -209,7 +208,7 @@ class Callers:
                 raise Refusal(403, "This FHIR server is not on the caller's list.", "forbidden")
         elif not _is_private(server):
             raise Refusal(403, "A FHIR server must be reached by https.", "forbidden")
-        elif self._beyond_loopback and is_loopback(urlsplit(server).hostname):
+        elif self._beyond_loopback and is_loopback(_host_of(server)):
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
@@ -231,8 +230,13 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _is_private(url: str) -> bool:
     """Whether nobody can listen in: https, or http on this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+    address = read_address(url)
+    return address is not None and (address.scheme == "https" or is_loopback(address.host))
+
+
+def _host_of(url: str) -> str | None:
+    address = read_address(url)
+    return address.host if address is not None else None
 
 
 def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
