@@ -42,6 +42,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .app import create_app
+from .aside import NoPlainFileError, file_for_owner, must_be_plain
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
 from .caller import ClientsError
 from .cards import EXTENSION, NothingEvaluated, Setting
@@ -213,7 +214,8 @@ def _must_mean_it(host: str) -> Settings:
 
 def _say_settings(error: ValidationError) -> str:
     lines = [
-        f"CDS_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
+        f"CDS_{'_'.join(str(step) for step in problem['loc']).upper()}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors()
     ]
     return "\n".join(lines)
@@ -427,8 +429,9 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     """
     settings, content = Settings(), _content()
     try:
+        must_be_plain(output)  # before the long part
         export = open_export(directory)
-    except ExportError as error:
+    except (ExportError, NoPlainFileError) as error:
         raise click.ClickException(str(error)) from None
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True) as progress:
@@ -440,7 +443,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     patients, whole = export.patients, Summary()
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("Evaluating", total=len(patients))
-        with open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        with file_for_owner(output) as file:
             for lines, summary in evaluate_all(evaluation, patients, workers):
                 file.write(lines)
                 whole.add(summary)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -35,6 +36,7 @@ CONNECTIONS = 4  # a process
 PURGE_EVERY = 256  # tokens
 HELD = 3780.0  # seconds that a used token is held at least: none lives longer, see ``caller``
 LOOK_EVERY = 60.0  # seconds
+ONLY_OWNER = 0o600
 IDLE = 1.0  # seconds without use, after which a connection may have been cut
 
 log = logging.getLogger("cds_service.database")
@@ -401,10 +403,27 @@ def _engine_of(url: str) -> sa.Engine:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
         raise DatabaseError(reason) from None
     if engine.dialect.name == "sqlite":
+        _keep_to_owner(engine.url)
         _prepare_sqlite(engine)
     else:
         _look_at_idle_connections(engine)
     return engine
+
+
+def _keep_to_owner(url: sa.URL) -> None:
+    """Let only the owner read and write a file of SQLite; those beside it are made alike."""
+    name = url.database or ""
+    if name in ("", ":memory:") or name.startswith("file:"):
+        return
+    with suppress(OSError):  # SQLite will say so
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT, ONLY_OWNER))
+    for each in (name, f"{name}-wal", f"{name}-shm"):
+        try:
+            os.chmod(each, ONLY_OWNER)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("others may read the database: %s", error.strerror)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, FilePath, SecretStr, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LEAST = {"patient_key": 16, "dashboard_password": 12}  # characters of a secret
 
 
 class Settings(BaseSettings):
@@ -38,7 +40,9 @@ class Settings(BaseSettings):
     ``open_beyond_loopback`` says that an open service may listen to other machines.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CDS_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     base_url: str = "http://127.0.0.1:8000"
     auth: Literal["required", "open"] = "required"
@@ -73,6 +77,17 @@ class Settings(BaseSettings):
         if not url.startswith(("http://", "https://")):
             raise ValueError("CDS_BASE_URL must start with https:// (or http://)")
         return url.rstrip("/")
+
+    @field_validator("patient_key", "dashboard_password")
+    @classmethod
+    def _is_no_guess(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+        least = LEAST[info.field_name or ""]
+        text = secret.get_secret_value()
+        if text and len(text.strip()) < least:
+            raise ValueError(
+                f"must have {least} characters or more, such as what 'openssl rand -hex 32' prints"
+            )
+        return secret
 
     @field_validator("private_networks")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import stat
 import subprocess
 import sys
 import threading
@@ -89,6 +90,24 @@ def test_a_new_database_is_made_ready_and_stays_so(url: str) -> None:
     assert not Database(url).is_ready()
     for _ in range(2):
         assert upgraded(url).is_ready()
+
+
+@pytest.mark.parametrize("before", ["nothing", "a file that all can read"])
+def test_a_file_of_sqlite_is_its_owners_alone(tmp_path: Path, before: str) -> None:
+    file = tmp_path / "own.sqlite3"
+    if before != "nothing":
+        engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+        with engine.begin() as connection:  # and stays open, as in another worker
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE mine (x)")
+        for each in tmp_path.iterdir():
+            each.chmod(0o644)
+    database = upgraded(f"sqlite:///{file}")
+    database.sees_first("a", "1", 9e9, 1e9)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes.keys() == {"own.sqlite3", "own.sqlite3-wal", "own.sqlite3-shm"}
+    assert set(modes.values()) == {0o600}
 
 
 def test_several_can_make_it_ready_at_once(url: str) -> None:
