@@ -58,6 +58,7 @@ from .evaluation import Evaluation
 from .facts import all_too_old, collect_readings, read_facts
 from .fhir_server import FhirReader
 from .findings import Conclusion, say_conclusions
+from .inert import one_line
 from .lactmed import (
     FILE,
     ArchiveError,
@@ -68,7 +69,6 @@ from .lactmed import (
     read_archive,
     write_overlay,
 )
-from .medicines import plain
 from .mutations import mutations
 from .outgoing import is_loopback
 from .prefetch import gather
@@ -713,7 +713,7 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
     records, unread, digest = _read_lactmed(archive)
     if not records:
         raise click.ClickException(f"{archive.name} holds no record")
-    source = f"{plain(archive.name, 60)} (sha256 {digest[:16]})"
+    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
     directory.mkdir(parents=True, exist_ok=True)
     target, older = directory / FILE, directory / f"{FILE}.older"
     if target.exists():
