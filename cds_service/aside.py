@@ -1,4 +1,4 @@
-"""Folders for what a service keeps only as long as it runs."""
+"""Folders that last as long as a service runs, and files that only their owner reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 
 def folder_aside(prefix: str) -> str:
@@ -18,3 +22,34 @@ def folder_aside(prefix: str) -> str:
 
     atexit.register(remove)
     return path
+
+
+class NoPlainFileError(OSError):
+    """What stands where a file is to be written is none; the message says what it is."""
+
+
+def must_be_plain(path: Path) -> None:
+    """Raises ``NoPlainFileError`` unless a file is there, or nothing."""
+    if path.is_symlink():
+        raise NoPlainFileError(f"{path} is a symbolic link; name the file that is meant")
+    if path.exists() and not path.is_file():
+        raise NoPlainFileError(f"{path} is no plain file")
+    if not path.parent.is_dir():
+        raise NoPlainFileError(f"{path.parent} is no directory")
+
+
+@contextmanager
+def file_for_owner(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that only its owner can read; it takes the place of ``path`` once it is whole.
+
+    What was there stays as it was until then, and if it fails. Raises ``NoPlainFileError``.
+    """
+    must_be_plain(path)
+    number, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+        os.replace(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise

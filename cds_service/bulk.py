@@ -22,15 +22,17 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
+from .aside import file_for_owner
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import (
     ABOUT_A_PATIENT,
@@ -586,7 +588,8 @@ def _evaluation(
     return PatientEvaluation(load_content(content_dir), exported, now, jurisdiction, time_zone)
 
 
-def _open_for_owner(path: str) -> Any:
+@contextmanager
+def _open_for_owner(path: str) -> Iterator[IO[bytes]]:
     """A new file, to be written. On a local disk only its owner can read it."""
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
@@ -595,9 +598,11 @@ def _open_for_owner(path: str) -> Any:
     if isinstance(system, LocalFileSystem):
         local = Path(place)
         local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        local.unlink(missing_ok=True)
-        local.touch(0o600)
-    return system.open(place, "wb")
+        with file_for_owner(local) as file:
+            yield file
+    else:
+        with system.open(place, "wb") as file:
+            yield file
 
 
 def _add_up(summaries: Iterable[Summary]) -> Summary:

@@ -10,15 +10,15 @@ another ``jku`` is refused. A ``jti`` is let in once, by all workers and machine
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
-from urllib.parse import urlsplit
 
+import orjson
 import yaml
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -29,7 +29,7 @@ from .client_keys import RemoteKeys, has_private_keys, key_set_of, suitable
 from .database import Database
 from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
-from .references import normal_base
+from .references import normal_base, read_address
 from .settings import Settings
 from .starting import CannotStart
 
@@ -133,7 +133,7 @@ class Callers:
             raise _unknown("there is no bearer token")
         try:
             signed = jws.extract_compact(token.encode())
-            header, claims = signed.headers(), json.loads(signed.payload)
+            header, claims = signed.headers(), orjson.loads(signed.payload)
             if not isinstance(claims, dict):
                 raise _unknown("its claims are no object")
             client = self._client_of(header, claims)
@@ -164,6 +164,10 @@ class Callers:
             raise _unknown("it is a token of another type")
         if "b64" in header:  # no JWT may say that (RFC 7797, section 7)
             raise _unknown("its payload is not encoded as that of a JWT")
+        # No extension is known here, and what is no extension must not be listed, nor an empty
+        # list be there (RFC 7515, section 4.1.11).
+        if "crit" in header:
+            raise _unknown("it needs an extension to be understood")
         if "jku" in header and (client.jku is None or header["jku"] != client.jku):
             raise _unknown("its jku is not that of its issuer")
         return client
@@ -181,6 +185,8 @@ class Callers:
         expires, issued = claims.get("exp"), claims.get("iat")
         if not (_is_number(expires) and _is_number(issued)):
             raise _unknown("it has no exp or no iat")
+        if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now + LEEWAY):
+            raise _unknown("it is not valid yet")
         if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
             raise _unknown("it is expired, not valid yet, or lives too long")
         audience = claims.get("aud")
@@ -189,6 +195,8 @@ class Callers:
             raise _unknown("it is for another address")
         if not isinstance(claims.get("jti"), str) or not claims["jti"]:
             raise _unknown("it has no jti")
+        if "\0" in str(claims.get("tenant")):  # no database keeps that
+            raise _unknown("its tenant is no name")
 
     def may_read(self, client: Client | None, server: str) -> None:
         """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
@@ -201,7 +209,7 @@ class Callers:
                 raise Refusal(403, "This FHIR server is not on the caller's list.", "forbidden")
         elif not _is_private(server):
             raise Refusal(403, "A FHIR server must be reached by https.", "forbidden")
-        elif self._beyond_loopback and is_loopback(urlsplit(server).hostname):
+        elif self._beyond_loopback and is_loopback(_host_of(server)):
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
@@ -223,8 +231,13 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _is_private(url: str) -> bool:
     """Whether nobody can listen in: https, or http on this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+    address = read_address(url)
+    return address is not None and (address.scheme == "https" or is_loopback(address.host))
+
+
+def _host_of(url: str) -> str | None:
+    address = read_address(url)
+    return address.host if address is not None else None
 
 
 def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
@@ -235,6 +248,9 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
     except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
         what = f"{file} cannot be read as a clients file: {_say_fault(error)}"
         raise ClientsError(what) from None
+    for issuer, entries in Counter(client.issuer for client in clients).items():
+        if entries > 1:
+            raise ClientsError(f"{path}: {issuer} stands there {entries} times; list each once")
     for client in clients:
         if client.keys is None and client.jku is None:
             raise ClientsError(f"{file}: {client.issuer} has neither 'keys' nor a 'jku'")

@@ -5,7 +5,8 @@ anew after that, or when a token names a key that is not among them; never more 
 half minute. What failed is tried again after two seconds, then after twice as long each time, up
 to half a minute. While they cannot be fetched, the last ones hold for a day.
 
-A set may hold keys that are of no use here (RFC 7517, section 5): they are passed over.
+A set may hold keys that are of no use here (RFC 7517, section 5): they are passed over. So is an
+RSA key of fewer than 2,048 bits (RFC 7518, section 3.3).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NOT_BEFORE = 30.0
 RETRY_AFTER = 2.0
 PATIENCE = 0.3
 MOST_BYTES = 256 * 1024
+FEWEST_BITS = 2048  # of an RSA key
 
 log = logging.getLogger("cds_service.client_keys")
 
@@ -43,7 +45,9 @@ def key_set_of(document: Any) -> KeySet:
         raise ValueError("not a JWKS")
     keys = [key for key in map(_usable, written) if key is not None]
     if not keys:
-        raise ValueError("not a JWKS with a public EC or RSA key for signatures")
+        raise ValueError(
+            "not a JWKS with a public EC key, or RSA key of 2,048 bits, for signatures"
+        )
     return KeySet(keys)
 
 
@@ -67,7 +71,10 @@ def _usable(written: Any) -> Key | None:
         if written.get("kty") == "EC":
             return ECKey.import_key(written)
         if written.get("kty") == "RSA":
-            return RSAKey.import_key(written)
+            key = RSAKey.import_key(written)
+            if key.raw_value.key_size >= FEWEST_BITS:
+                return key
+            log.warning("an RSA key of a client is passed over: it is below %s bits", FEWEST_BITS)
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return None

@@ -41,6 +41,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .app import create_app
+from .aside import NoPlainFileError, file_for_owner, must_be_plain
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
 from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import SAY_LEFT_OUT
@@ -55,6 +56,7 @@ from .evaluation import Evaluation
 from .facts import FactValue, all_too_old, records_too_old, values_left_out
 from .fhir_server import FhirReader
 from .findings import Conclusion, MotherCase, say_conclusions
+from .inert import one_line
 from .lactmed import (
     FILE,
     ArchiveError,
@@ -65,7 +67,6 @@ from .lactmed import (
     read_archive,
     write_overlay,
 )
-from .medicines import plain
 from .mutations import mutations
 from .outgoing import is_loopback
 from .patient import gets_no_card
@@ -477,8 +478,9 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     """
     settings, content = _settings(), _content()
     try:
+        must_be_plain(output)  # before the long part
         export = open_export(directory)
-    except ExportError as error:
+    except (ExportError, NoPlainFileError) as error:
         raise click.ClickException(str(error)) from None
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True) as progress:
@@ -490,7 +492,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     patients, whole = export.patients, Summary()
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task("Evaluating", total=len(patients))
-        with open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        with file_for_owner(output) as file:
             for lines, summary in evaluate_all(evaluation, patients, workers):
                 file.write(lines)
                 whole.add(summary)
@@ -763,7 +765,7 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
     records, unread, digest = _read_lactmed(archive)
     if not records:
         raise click.ClickException(f"{archive.name} holds no record")
-    source = f"{plain(archive.name, 60)} (sha256 {digest[:16]})"
+    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
     directory.mkdir(parents=True, exist_ok=True)
     target, older = directory / FILE, directory / f"{FILE}.older"
     if target.exists():

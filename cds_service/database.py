@@ -11,7 +11,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -34,6 +36,9 @@ BUSY_MS = 2000
 CACHE_KB = 256  # of SQLite, a connection
 CONNECTIONS = 4  # a process
 PURGE_EVERY = 256  # tokens
+HELD = 3780.0  # seconds that a used token is held at least: none lives longer, see ``caller``
+LOOK_EVERY = 60.0  # seconds
+ONLY_OWNER = 0o600
 IDLE = 1.0  # seconds without use, after which a connection may have been cut
 
 log = logging.getLogger("cds_service.database")
@@ -111,11 +116,49 @@ class DatabaseError(CannotStart):
     """The database cannot be used; the message says why, without its address."""
 
 
-class Database:
-    """One database. Connections are made in the process that uses them: none outlives a fork."""
+class LastingTime:
+    """The moment after which the wall clock has been for all of the last ``HELD`` seconds.
 
-    def __init__(self, url: str) -> None:
+    Those seconds are by a monotonic ``clock``. A wall clock may jump: what had expired for a moment
+    has not expired for good.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lowest: deque[tuple[float, float]] = deque()  # of each ``LOOK_EVERY``, by its start
+
+    def see(self, now: float) -> None:
+        """Note what the wall clock says."""
+        ticks = self._clock()
+        with self._lock:
+            lowest = self._lowest
+            if lowest and ticks - lowest[-1][0] < LOOK_EVERY:
+                start, low = lowest.pop()
+                lowest.append((start, min(low, now)))
+            else:
+                lowest.append((ticks, now))
+            while len(lowest) > 1 and ticks - lowest[1][0] >= HELD:
+                lowest.popleft()
+
+    @property
+    def moment(self) -> float:
+        """The moment; without end in the past, until the clock was seen for so long."""
+        with self._lock:
+            if not self._lowest or self._clock() - self._lowest[0][0] < HELD:
+                return float("-inf")
+            return min(low for _, low in self._lowest)
+
+
+class Database:
+    """One database. Connections are made in the process that uses them: none outlives a fork.
+
+    ``clock`` counts seconds, and is never set back.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
+        self._lasting = LastingTime(clock)
         self._engine: sa.Engine | None = None
         self._process = 0
         self._seen = 0
@@ -154,16 +197,19 @@ class Database:
     def sees_first(self, issuer: str, jti: str, expires: float, now: float) -> bool:
         """Note a token; whether it was seen for the first time, by any worker or machine.
 
-        ``expires`` and ``now`` are in seconds since 1970. Raises ``DatabaseError`` if that cannot
-        be known.
+        ``expires`` and ``now`` are in seconds since 1970. It is held until it has expired, and
+        for ``HELD`` seconds by the monotonic clock at least, whatever is set meanwhile. Raises
+        ``DatabaseError`` if that cannot be known.
         """
+        self._lasting.see(now)
         token = hashlib.sha256(f"{issuer}\0{jti}".encode()).hexdigest()
         try:
             # A statement alone is its own transaction, and asks the database once, not three times.
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as alone:
                 self._seen += 1
                 if self._seen % PURGE_EVERY == 1:
-                    alone.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < now))
+                    past = self._lasting.moment
+                    alone.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < past))
                 alone.execute(_SEE_TOKEN, {"token": token, "expires": int(expires) + 1})
         except IntegrityError:
             return False
@@ -359,10 +405,27 @@ def _engine_of(url: str) -> sa.Engine:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
         raise DatabaseError(reason) from None
     if engine.dialect.name == "sqlite":
+        _keep_to_owner(engine.url)
         _prepare_sqlite(engine)
     else:
         _look_at_idle_connections(engine)
     return engine
+
+
+def _keep_to_owner(url: sa.URL) -> None:
+    """Let only the owner read and write a file of SQLite; those beside it are made alike."""
+    name = url.database or ""
+    if name in ("", ":memory:") or name.startswith("file:"):
+        return
+    with suppress(OSError):  # SQLite will say so
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT, ONLY_OWNER))
+    for each in (name, f"{name}-wal", f"{name}-shm"):
+        try:
+            os.chmod(each, ONLY_OWNER)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("others may read the database: %s", error.strerror)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:

@@ -1,8 +1,8 @@
 """Reading from the EHR's FHIR server what was not prefetched.
 
 In parallel, over one pooled session, within one deadline for everything, with the token of the
-request and for that request only. ``next`` links are followed on the same origin only, and no
-redirect is. What cannot be had in time is an ``Answer`` that says so.
+request and for that request only. ``next`` links are followed below the address of the server only,
+and no redirect is. What cannot be had in time is an ``Answer`` that says so.
 
 A search with a long address is sent as a form (FHIR R4, "search", POST), as is one that was refused
 for its length; where a server takes no form, by GET. A server that is busy is asked once more.
@@ -20,7 +20,8 @@ import orjson
 
 from . import tracing
 from .chart import Answer, State, decode, read_page
-from .outgoing import Outgoing, OutgoingError, Reply, origin_of
+from .outgoing import Outgoing, OutgoingError, Reply
+from .references import is_below, normal_base, read_address
 from .room import Room
 
 MOST_PAGES = 50
@@ -68,7 +69,7 @@ class FhirReader:
         self, server: str, token: str | None, wanted: dict[str, str], seconds: float
     ) -> dict[str, Answer]:
         deadline = time.monotonic() + seconds
-        base, around = server.rstrip("/") + "/", tracing.here()
+        base, around = f"{normal_base(server)}/", tracing.here()
 
         def read_key(key: str, search: str) -> Answer:
             with tracing.reading(key, around) as span:
@@ -101,10 +102,11 @@ class FhirReader:
         while link:
             try:
                 url = urljoin(url, link)
-                elsewhere = origin_of(url) != origin_of(base)
             except ValueError:
+                url = ""
+            if read_address(url) is None:
                 return _cut_short(whole, "its next page is at no address")
-            if elsewhere:
+            if not is_below(url, base):
                 return _cut_short(whole, "its next page is on another server")
             if url in seen or len(seen) >= MOST_PAGES:
                 return _cut_short(whole, "it has too many pages")

@@ -22,6 +22,7 @@ import yaml
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from .inert import one_line
 from .medicines import plain
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def read_archive(packed: IO[bytes], unread: list[Unread]) -> Iterator[Record]:
                 try:
                     yield _read_record(_content_of(archive, member))
                 except ValueError as error:
-                    unread.append(Unread(plain(member.name, 80), str(error)))
+                    unread.append(Unread(one_line(member.name[:80]), str(error)))
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise ArchiveError(f"it is no whole tar.gz ({type(error).__name__})") from None
 

@@ -22,6 +22,7 @@ import orjson
 
 from .content import Content
 from .database import Database, DatabaseError
+from .feedback import OTHER
 from .quiet import NOTHING_SAID, Audience, Digests, Overridden, Quiet, Shown, audience_of
 
 EVERY = 1.0  # seconds: it writes and reads
@@ -203,6 +204,12 @@ class Ledger:
             "reasons": " ".join(sorted(reasons)),
         }
 
+    def _known_reason(self, system: str | None, code: str | None) -> str:
+        """The code of a reason, if the content has it: what is stored may be free text."""
+        if code is None:
+            return ""
+        return code if (system, code) in self._times else OTHER
+
     def _read(self) -> bool:
         """Hear what was said since, and forget what is over; whether it could be heard."""
         now = self._clock().timestamp()
@@ -227,9 +234,8 @@ class Ledger:
             known = self._by_card.get(row.card, by_reason)
             if row.outcome == "overridden" and occurred + known > now:
                 reasons = frozenset(row.reasons.split())
-                cards[key] = Overridden(
-                    row.uuid, occurred + known, row.reason_code or "", row.indicator, reasons
-                )
+                why = self._known_reason(row.reason_system, row.reason_code)
+                cards[key] = Overridden(row.uuid, occurred + known, why, row.indicator, reasons)
         self._heard = {
             key: moment for key, moment in self._heard.items() if moment > now - self._longest
         }

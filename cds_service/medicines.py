@@ -8,7 +8,6 @@ listed by its code, or by the reference to it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ from urllib.parse import quote_plus
 from .chart import category_of, member_of, reference_to, text_of
 from .codes import CodeIndex, CodeSet
 from .content import NOT_READ, VALUE_SET
+from .inert import inert
 from .names import LONGEST_TEXT, Names
 
 if TYPE_CHECKING:
@@ -247,9 +247,9 @@ def _ingredients_of(medication: Resource, chart: Chart) -> Iterator[dict[str, An
 
 
 def plain(text: str, longest: int = LONGEST_NAME) -> str:
-    """A text from elsewhere, made safe to stand in a table of Markdown, and not too long."""
-    text = " ".join(re.sub(r"[|<>`*_\[\]()#\\]", " ", text[:LONGEST_TEXT]).split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    """A text from elsewhere, made safe to stand in a card, and not too long."""
+    text = inert(text[:LONGEST_TEXT])
+    return text if len(text) <= longest else inert(text[: longest - 1]) + "…"
 
 
 def _codes_of(concept: Any) -> set[str]:

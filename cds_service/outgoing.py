@@ -20,7 +20,6 @@ from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -30,6 +29,7 @@ from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
 from .deadlines import until
+from .references import read_address
 
 CHUNK = 64 * 1024
 CONNECTIONS = 32
@@ -57,6 +57,27 @@ def is_loopback(host: str | None) -> bool:
     return ip.is_loopback and _inside(ip) is None
 
 
+# Never called, unless the operator lists them, whatever the version of Python says of them: from
+# the registries of special-purpose addresses (IANA), and one at which a cloud keeps its metadata.
+_NEVER = [
+    ipaddress.ip_network(each)
+    for each in (
+        "168.63.129.16/32",
+        "192.0.0.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.175.48.0/24",
+        "2001::/23",
+        "2001:db8::/32",
+        "2620:4f:8000::/48",
+        "3fff::/20",
+    )
+]
+_UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given to the open internet
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
 def may_go_to(address: str, networks: Sequence[Network]) -> bool:
     """Whether an address is on the open internet, or in a network that the operator listed."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -65,10 +86,10 @@ def may_go_to(address: str, networks: Sequence[Network]) -> bool:
     inner = _inside(ip)
     if inner is not None:
         return may_go_to(str(inner), networks)
-    return ip.is_global and not ip.is_multicast
-
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+    if ip.version == 6 and ip not in _UNICAST:
+        return False
+    special = any(ip.version == network.version and ip in network for network in _NEVER)
+    return ip.is_global and not ip.is_multicast and not special
 
 
 def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -125,6 +146,8 @@ class Outgoing:
         form: str | None = None,
     ) -> Reply:
         """What a call brings, with ``form`` as its body if that is given. As for ``get``."""
+        if read_address(url) is None:
+            raise OutgoingError("is at no address")
         left = deadline - time.monotonic()
         if left <= 0:
             raise OutgoingError("was too slow")
@@ -219,7 +242,11 @@ class _Checked:
             raise NewConnectionError(self, "the name could not be resolved") from None
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         here = is_loopback(host)
-        allowed = [each for each in addresses if here or may_go_to(each, self.networks)]
+        allowed = [
+            each
+            for each in addresses
+            if (here and is_loopback(each)) or may_go_to(each, self.networks)
+        ]
         if not allowed:
             log.warning("a call was refused: its host is in a network that is not listed")
         for address in allowed:
@@ -242,9 +269,3 @@ def _cut(connection: Any) -> None:
     sock = getattr(connection, "sock", None)
     if sock is not None:
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def origin_of(url: str) -> tuple[str, str]:
-    """Scheme and host with port, as they stand. Raises ``ValueError`` if it is no address."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc

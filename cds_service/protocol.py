@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypedDict
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
@@ -28,7 +27,7 @@ from pydantic.alias_generators import to_camel
 
 from .chart import Sent, decoder_of
 from .content import Content
-from .references import normal_urn
+from .references import normal_urn, read_address
 
 SPECIFICATION = "2.0.1"
 
@@ -279,14 +278,18 @@ def _uuid(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    parts = urlsplit(text)
-    if not parts.hostname or parts.port == 0:  # to ask for a port raises if it is none
+    if read_address(text) is None:
         raise ValueError("it names no server")
     return text
 
 
 Address = Annotated[
-    str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s]+$"), AfterValidator(_address)
+    str,
+    Field(
+        pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+        r"([/?#][^\s]*)?$"
+    ),
+    AfterValidator(_address),
 ]
 
 

@@ -2,6 +2,8 @@
 
 Two addresses that differ only in the case of scheme and host, in a default port or in a slash at
 the end are the same (RFC 3986, section 6.2). The path keeps its case.
+
+What is called is read here too: an address that programs read differently is none.
 """
 
 from __future__ import annotations
@@ -9,12 +11,19 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST = 2000  # characters of a reference; FHIR R4 gives no limit, and no address is longer
 MOST_BASES = 64  # that are kept ready
 
+# No user, no backslash, no character that one program drops and another keeps.
+_ADDRESS = re.compile(
+    r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?(/[^?#\\\s]*)?(?:[?#].*)?",
+    re.IGNORECASE | re.ASCII | re.DOTALL,
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A slash, a dot, a control character or another percent sign, encoded.
+_HIDDEN = re.compile(r"%(?:2[ef5]|5c|7f|[01][0-9a-f])", re.IGNORECASE)
 _KIND = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
 
@@ -26,20 +35,51 @@ class Target(NamedTuple):
     id: str
 
 
+class Address(NamedTuple):
+    """Where something is to be had; ``port`` is given always."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+def read_address(url: str) -> Address | None:
+    """The address of http or https that a text is; ``None`` if that can be read in two ways.
+
+    The path goes nowhere up, and hides no step: by ``..``, with or without parameters, or encoded.
+    """
+    match = _ADDRESS.fullmatch(url)
+    if match is None or _CONTROL.search(url):
+        return None
+    scheme, host, written, path = match[1].lower(), match[2].lower(), match[3], match[4] or ""
+    port = int(written) if written else DEFAULT_PORTS[scheme]
+    if not 0 < port < 65536 or _HIDDEN.search(path):
+        return None
+    if any(step.partition(";")[0] in (".", "..") for step in path.split("/")):
+        return None
+    return Address(scheme, host.strip("[]"), port, path)
+
+
+def is_below(url: str, base: str) -> bool:
+    """Whether an address is that of a server's base, or one below it."""
+    there, root = read_address(url), read_address(base)
+    if there is None or root is None or there[:3] != root[:3]:
+        return False
+    path = root.path.rstrip("/")
+    return there.path == path or there.path.startswith(f"{path}/")
+
+
 @lru_cache(MOST_BASES)
 def normal_base(url: str) -> str:
     """The one form of a server's base address; the text itself if it is no address."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
+    address = read_address(url)
+    if address is None:
         return url
-    if not parts.hostname:
-        return url
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if port is not None and port != DEFAULT_PORTS.get(parts.scheme):
-        host += f":{port}"
-    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    if address.port != DEFAULT_PORTS[address.scheme]:
+        host += f":{address.port}"
+    return f"{address.scheme}://{host}{address.path.rstrip('/')}"
 
 
 def normal_urn(address: str) -> str:

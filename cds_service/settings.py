@@ -20,6 +20,10 @@ SWITCH = "true or false"
 NUMBER = "a whole number greater than 0"
 
 
+# Characters of a secret, fewer could be guessed.
+LEAST_OF_A_KEY, LEAST_OF_A_PASSWORD = 16, 12
+
+
 class SettingsError(CannotStart):
     """Settings that cannot be used. The message has a line for each: its name and what it must be.
 
@@ -61,6 +65,19 @@ def _origins(text: str) -> str:
         if not _is_address(each) or urlsplit(each).path or "?" in each or "#" in each:
             raise ValueError
     return text
+
+
+def _of_at_least(least: int) -> AfterValidator:
+    def check(secret: SecretStr) -> SecretStr:
+        if secret.get_secret_value() and len(secret.get_secret_value().strip()) < least:
+            raise ValueError
+        return secret
+
+    return AfterValidator(check)
+
+
+def _secret_of(least: int) -> str:
+    return f"a text of {least} characters or more, such as what 'openssl rand -hex 32' prints"
 
 
 def _in_a_directory(path: Path) -> Path:
@@ -117,7 +134,9 @@ class Settings(BaseSettings):
     Of each, the description says what it must be: "CDS_... must be ...".
     """
 
-    model_config = SettingsConfigDict(env_prefix="CDS_", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CDS_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     base_url: Annotated[str, AfterValidator(_base_of)] = Field(
         default="http://127.0.0.1:8000",
@@ -157,12 +176,16 @@ class Settings(BaseSettings):
     metrics: bool = Field(default=False, description=SWITCH)
     traces: bool = Field(default=False, description=SWITCH)
     keep_comments: bool = Field(default=False, description=SWITCH)
-    patient_key: SecretStr = Field(default=SecretStr(""), description="a text")
+    patient_key: Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY)] = Field(
+        default=SecretStr(""), description=_secret_of(LEAST_OF_A_KEY)
+    )
     quiet: bool = Field(default=True, description=SWITCH)
     overrides_count_for: Literal["user", "clinicians", "everyone"] = Field(
         default="clinicians", description="user, clinicians or everyone"
     )
-    dashboard_password: SecretStr = Field(default=SecretStr(""), description="a text")
+    dashboard_password: Annotated[SecretStr, _of_at_least(LEAST_OF_A_PASSWORD)] = Field(
+        default=SecretStr(""), description=_secret_of(LEAST_OF_A_PASSWORD)
+    )
     explain: bool = Field(default=False, description=SWITCH)
     keep_days: int = Field(default=400, gt=0, description=NUMBER)
     allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(

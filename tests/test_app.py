@@ -23,6 +23,7 @@ from .fhir_servers import FhirServer, bundle
 from .mothers import NOW, average, hook_request, inhibited, milk
 from .processes import running
 from .test_cards import break_
+from .test_outgoing import Listener, listening
 
 Valid = Callable[[str, Any], None]
 VIEW = "/cds-services/lactation-patient-view"
@@ -416,6 +417,27 @@ def test_an_open_service_that_others_can_call_does_not_read_from_this_machine(
         secure = address.replace("http://", "https://")
         outcome(client.post(VIEW, json=authorized(content, secure)), 403)
     assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://{here}\\@host/",
+        "https://{here}\\@host.example/fhir",
+        "https://host.example@{here}/",
+    ],
+)
+def test_nor_where_its_address_is_written_so_that_two_programs_read_it_differently(
+    content: Content, settings: Settings, written: str
+) -> None:
+    reachable = settings.model_copy(update={"open_beyond_loopback": True})
+    client = create_app(reachable, content, lambda: NOW).test_client()
+    listener = Listener()
+    with listening(listener) as port:
+        server = written.format(here=f"127.0.0.1:{port}")
+        issue = outcome(client.post(VIEW, json=authorized(content, server)), 400)
+    assert issue["expression"] == ["fhirServer"]
+    assert listener.connections == 0
 
 
 @pytest.mark.rule("authorization-transient")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -86,6 +87,61 @@ def test_each_mother_gets_her_cards_and_nobody_else_any(
     assert f"{len(expected)} of {len(MOTHERS) + 1} patients have cards" in result.output
     assert "Not exported" not in result.output
     assert stat.S_IMODE((tmp_path / "cards.ndjson").stat().st_mode) == 0o600
+
+
+def small_export(content: Content, tmp_path: Path) -> Path:
+    mother = next(mother for mother in MOTHERS if mother.name == "inhibited-letdown")
+    write_export(tmp_path / "export", resources_of([mother]), content)
+    return tmp_path / "export"
+
+
+def test_an_output_that_others_could_read_is_replaced_by_one_that_they_cannot(
+    content: Content, tmp_path: Path
+) -> None:
+    output = tmp_path / "cards.ndjson"
+    output.write_text("of an earlier run")
+    output.chmod(0o644)
+    held_open = output.open()  # as by who looks at the earlier one
+    assert evaluate(small_export(content, tmp_path), output).exit_code == 0
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert len(cards_in(output)) == 1
+    assert held_open.read() == "of an earlier run"
+    held_open.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"export", "cards.ndjson"}
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+@pytest.mark.parametrize("there", ["a file", "nothing"])
+def test_nothing_is_written_through_a_symbolic_link(
+    content: Content, tmp_path: Path, there: str, engine: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    if there == "a file":
+        elsewhere.write_text("mine")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    link = parts / "part-00000.ndjson"
+    link.symlink_to(elsewhere)
+    export = small_export(content, tmp_path)
+    if engine == "dask":
+        with pytest.raises(OSError, match="is a symbolic link"):
+            on_dask(export, parts, "synchronous", partitions=1)
+    else:
+        result = evaluate(export, link)
+        assert result.exit_code == 1
+        assert f"{link} is a symbolic link; name the file that is meant" in result.output
+    assert [path.name for path in parts.iterdir()] == [link.name]
+    assert elsewhere.read_text() == "mine" if there == "a file" else not elsewhere.exists()
+
+
+def test_nothing_but_a_file_is_replaced(content: Content, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    result = evaluate(small_export(content, tmp_path), pipe)
+    assert f"{pipe} is no plain file" in result.output
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    result = evaluate(tmp_path / "export", tmp_path / "none" / "cards.ndjson")
+    assert f"{tmp_path / 'none'} is no directory" in result.output
 
 
 def test_what_was_not_exported_is_not_known(content: Content, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy
 import yaml
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from flask.testing import FlaskClient
@@ -37,6 +37,7 @@ EC = ECKey.generate_key("P-384", {"kid": "ec-1"})
 RSA = RSAKey.generate_key(2048, {"kid": "rsa-1"})
 RSA_384 = RSAKey.generate_key(2048, {"kid": "rsa-384", "alg": "RS384"})
 FOR_ENCRYPTION = ECKey.generate_key("P-384", {"kid": "ec-enc", "use": "enc"})
+SMALL_KEY = rsa.generate_private_key(65537, 1024)
 STRANGER = ECKey.generate_key("P-384", {"kid": "ec-1"})
 
 Sign = Callable[..., dict[str, str]]
@@ -57,6 +58,10 @@ def clients_file(path: Path, **members: Any) -> Path:
 
 def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+SMALL_N = SMALL_KEY.public_key().public_numbers().n.to_bytes(128, "big")
+SMALL = {"kty": "RSA", "kid": "rsa-small", "n": base64url(SMALL_N), "e": "AQAB"}
 
 
 def as_it_is(data: bytes) -> str:
@@ -175,6 +180,18 @@ REFUSED: dict[str, Callable[[], dict[str, str]]] = {
     "a life of two hours": lambda: signed(exp=int(time.time()) + 7200),
     "exp that is no number": lambda: signed(exp=float("nan")),
     "exp without end": lambda: signed(exp=float("inf")),
+    "exp of 400 digits": lambda: signed(exp=10**400),
+    "iat of 400 digits": lambda: signed(iat=-(10**400)),
+    "not valid yet": lambda: signed(nbf=int(time.time()) + 120),
+    "nbf as text": lambda: signed(nbf="yesterday"),
+    "nbf of 400 digits": lambda: signed(nbf=10**400),
+    "jti with half a character": lambda: signed(jti="\ud800"),
+    "tenant with half a character": lambda: signed(tenant="\ud800"),
+    "tenant with a NUL": lambda: signed(tenant="ward\0"),
+    "crit that is empty": lambda: signed(headers={"crit": []}),
+    "crit with a name of the standard": lambda: signed(headers={"crit": ["kid"]}),
+    "crit with an unknown extension": lambda: signed(headers={"crit": ["x"], "x": 1}),
+    "crit that is no list": lambda: signed(headers={"crit": "kid"}),
     "no jti": lambda: signed(jti=None),
     "an unknown kid": lambda: signed(key=ECKey.generate_key("P-384", {"kid": "ec-9"})),
     "a token of another type": lambda: signed(headers={"typ": "at+jwt"}),
@@ -225,6 +242,12 @@ def test_every_other_token_is_refused_after_the_same_time(
             samples.append(time.perf_counter() - began)
         took[kind] = sorted(samples)[3]
     assert max(took.values()) < 1.5 * min(took.values()), took
+
+
+def test_a_token_that_is_valid_by_now_is_let_in(guarded: FlaskClient, content: Content) -> None:
+    request = hook_request(content)
+    for since in (time.time() - 3, time.time() + 20):  # and as much tolerance as for iat
+        assert guarded.post(VIEW, json=request, headers=signed(nbf=since)).status_code == 200
 
 
 @pytest.mark.rule("token-tenant", "status-403")
@@ -279,6 +302,16 @@ def test_the_reason_is_in_the_log_and_the_token_is_not(
         ),
         ("clients:\n- issuer: x\n  colour: red", "colour"),
         ("clients: [", "cannot be read"),
+        (
+            "clients:\n- {issuer: 'https://a', jku: 'https://a/j'}\n"
+            "- {issuer: 'https://b', jku: 'https://b/j'}\n"
+            "- {issuer: 'https://a', jku: 'https://c/j'}",
+            "https://a stands there 2 times",
+        ),
+        (
+            yaml.safe_dump({"clients": [{"issuer": "x", "keys": {"keys": [SMALL]}}]}),
+            "RSA key of 2,048 bits",
+        ),
     ],
 )
 def test_a_clients_file_that_is_none_stops_the_start(
@@ -318,6 +351,22 @@ def test_a_token_that_does_not_hold_uses_up_no_jti(guarded: FlaskClient, content
     forged = signed(key=STRANGER, jti="mine")
     assert guarded.post(VIEW, json=request, headers=forged).status_code == 401
     assert guarded.post(VIEW, json=request, headers=signed(jti="mine")).status_code == 200
+
+
+@pytest.mark.rule("token-once")
+def test_a_clock_that_is_set_ahead_and_back_lets_no_token_in_twice(
+    guarded: FlaskClient, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
+    another = create_app(settings, content, lambda: NOW).test_client()
+    headers, request, real = signed(), hook_request(content), time.time
+    assert guarded.post(VIEW, json=request, headers=headers).status_code == 200
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: real() + 7200)
+        for worker in (guarded, another):
+            assert worker.post(VIEW, json=request, headers=signed()).status_code == 200
+    for worker in (guarded, another):
+        assert worker.post(VIEW, json=request, headers=headers).status_code == 401
 
 
 def test_where_that_cannot_be_known_nobody_is_let_in(
@@ -388,6 +437,7 @@ ODD_KEYS: dict[str, dict[str, Any]] = {
     },
     "an unknown type": {"kty": "LATTICE", "kid": "k9"},
     "for encryption": {**RSA.as_dict(private=False), "kid": "k9", "use": "enc"},
+    "too small": {**SMALL, "kid": "ec-1"},
     "another type by the same name": {"kty": "LATTICE", "kid": "ec-1"},
 }
 
@@ -403,6 +453,20 @@ def test_a_key_that_cannot_be_used_beside_a_good_one_is_passed_over(
         client = client_by_jku(content, tmp_path / "c.yaml", f"{address}/jwks")
         answer = client.post(VIEW, json=hook_request(content), headers=signed())
     assert answer.status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore:Key size")
+@pytest.mark.rule("token-keys")
+def test_a_key_that_is_too_small_is_not_used(content: Content, tmp_path: Path) -> None:
+    server = KeyServer(EC)
+    server.odd = [SMALL]
+    small = RSAKey.import_key(SMALL_KEY, {"kid": "rsa-small"})
+    with running(server) as address:
+        client = client_by_jku(content, tmp_path / "c.yaml", f"{address}/jwks")
+        for key, alg, status in ((small, "RS256", 401), (EC, "ES384", 200)):
+            headers = signed(key=key, alg=alg)
+            answer = client.post(VIEW, json=hook_request(content), headers=headers)
+            assert answer.status_code == status
 
 
 @pytest.mark.rule("token-issuer")

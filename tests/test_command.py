@@ -567,6 +567,18 @@ def test_a_connection_can_be_used_again_after_a_refusal(served: str) -> None:
             {"CDS_AUTH": "open", "CDS_CONTENT_DIR": "/nowhere"},
             "CDS_CONTENT_DIR must be a directory",
         ),
+        (
+            {"CDS_AUTH": "open", "CDS_PATIENT_KEY": "q" * 15},
+            "CDS_PATIENT_KEY must be a text of 16 characters or more",
+        ),
+        (
+            {"CDS_AUTH": "open", "CDS_PATIENT_KEY": "q" + " " * 15},
+            "CDS_PATIENT_KEY must be a text of 16 characters or more",
+        ),
+        (
+            {"CDS_AUTH": "open", "CDS_DASHBOARD_PASSWORD": "q" * 11},
+            "CDS_DASHBOARD_PASSWORD must be a text of 12 characters or more",
+        ),
     ],
 )
 def test_serve_says_why_it_does_not_start(environment: dict[str, str], told: str) -> None:
@@ -581,6 +593,7 @@ def test_serve_says_why_it_does_not_start(environment: dict[str, str], told: str
     assert ended.returncode == 1
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert "qq" not in ended.stderr  # nothing of a secret
 
 
 def test_it_answers_soon_after_the_start() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import stat
 import subprocess
 import sys
 import threading
@@ -15,7 +17,8 @@ import orjson
 import pytest
 import sqlalchemy
 
-from cds_service.database import IDLE, Database, DatabaseError, _shown
+from cds_service.caller import LEEWAY, LONGEST_LIFE
+from cds_service.database import HELD, IDLE, Database, DatabaseError, _shown
 
 from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
@@ -89,6 +92,24 @@ def test_a_new_database_is_made_ready_and_stays_so(url: str) -> None:
         assert upgraded(url).is_ready()
 
 
+@pytest.mark.parametrize("before", ["nothing", "a file that all can read"])
+def test_a_file_of_sqlite_is_its_owners_alone(tmp_path: Path, before: str) -> None:
+    file = tmp_path / "own.sqlite3"
+    if before != "nothing":
+        engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+        with engine.begin() as connection:  # and stays open, as in another worker
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE mine (x)")
+        for each in tmp_path.iterdir():
+            each.chmod(0o644)
+    database = upgraded(f"sqlite:///{file}")
+    database.sees_first("a", "1", 9e9, 1e9)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes.keys() == {"own.sqlite3", "own.sqlite3-wal", "own.sqlite3-shm"}
+    assert set(modes.values()) == {0o600}
+
+
 def test_several_can_make_it_ready_at_once(url: str) -> None:
     program = "import sys; from cds_service.database import Database as D; D(sys.argv[1]).upgrade()"
     started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
@@ -113,10 +134,36 @@ def test_tokens_of_others_are_others(url: str) -> None:
 
 
 def test_what_has_expired_is_forgotten(url: str) -> None:
-    database = upgraded(url)
-    for number in range(300):
-        database.sees_first("a", str(number), 1000, 1000 + number)
-    assert len(rows(url, "seen_tokens")) < 60
+    ticks = itertools.count(0, 30)
+    database = Database(url, lambda: next(ticks))
+    database.upgrade()
+    for number in range(600):
+        database.sees_first("a", str(number), 1000, 1000 + number * 30)
+    assert len(rows(url, "seen_tokens")) < 100
+
+
+@pytest.mark.parametrize("jump", [7200, -7200])
+def test_a_used_token_is_held_as_long_as_it_lives_whatever_the_clock_is_set_to(
+    url: str, jump: float
+) -> None:
+    """By the clock that nobody sets, too: also where the one that was set is set back."""
+    ticks = 0.0
+    database = Database(url, lambda: ticks)
+    database.upgrade()
+    assert database.sees_first("a", "mine", 1e9 + 300, 1e9)
+    for ticks in range(600):  # its ten minutes
+        database.sees_first("a", f"{ticks}", 1e9 + jump + ticks + 300, 1e9 + jump + ticks)
+    assert not database.sees_first("a", "mine", 1e9 + 300, 1e9 + 300)
+
+
+def test_one_who_starts_while_the_clock_is_wrong_forgets_nothing(url: str) -> None:
+    assert upgraded(url).sees_first("a", "mine", 1e9 + 300, 1e9)
+    assert upgraded(url).sees_first("a", "other", 1e9 + 7500, 1e9 + 7200)
+    assert not upgraded(url).sees_first("a", "mine", 1e9 + 300, 1e9 + 60)
+
+
+def test_no_token_lives_longer_than_it_is_held() -> None:
+    assert HELD > LONGEST_LIFE + 2 * LEEWAY + 1
 
 
 def test_feedback_is_kept_once_and_the_last_word_counts(url: str) -> None:

@@ -66,6 +66,75 @@ def test_a_next_link_to_another_origin_is_not_followed() -> None:
     assert answer.reason == "its next page is on another server"
 
 
+ELSEWHERE = [
+    "{origin}/admin/Observation",
+    "{origin}/fhirs/Observation",
+    "{origin}/FHIR/Observation",
+    "{origin}/",
+    "/admin/Observation",
+    "../admin/Observation",
+    "//localhost:1/fhir/Observation",
+    "{origin}/fhir/../admin/Observation",
+    "{origin}/fhir/%2e%2E/admin/Observation",
+    "{origin}/fhir/.%2e/admin/Observation",
+    "{origin}/fhir/..%2fadmin/Observation",
+    "{origin}/fhir%2f..%2fadmin/Observation",
+    "{origin}/fhir/%252e%252e/admin/Observation",
+    "{origin}/fhir/..;x=1/admin/Observation",
+    "{origin}/fhir/..\\admin/Observation",
+    "{origin}/fhir/%5c../admin/Observation",
+    "{origin}/fhir/.\t./admin/Observation",
+    "http://x@{host}/fhir/Observation",
+    "http://{host}\\@example.org/fhir/Observation",
+]
+
+
+@pytest.mark.rule("prefetch-page", "authorization-bearer")
+@pytest.mark.parametrize("link", ELSEWHERE)
+def test_a_link_is_followed_below_the_listed_address_only(link: str) -> None:
+    """Whether the page before it was prefetched or read: it gets the token."""
+    server = FhirServer()
+    with running(server) as address:
+        sent = link.format(origin=address, host=address.partition("//")[2])
+        server.answers["Condition"] = bundle(milk(1, 1), following=sent)
+        wanted = {"Observation": sent, "Condition": "Condition"}
+        answers = FhirReader().read(f"{address}/fhir", "a-token", wanted, 2.0)
+    assert [path for path, _ in server.seen] == ["/fhir/Condition?"]
+    assert answers["Observation"].state is State.FAILED
+    assert answers["Condition"].state is State.PARTIAL
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "{origin}/fhir?_getpages=1&_offset=20",
+        "{origin}/fhir/?page=2",
+        "{origin}/fhir/Observation/page/2?code=http://loinc.org|1,2\\,3&x=a b",
+        "HTTP://{host}/fhir/Observation?page=2",
+        "Observation?page=2",
+        "?page=2",
+    ],
+)
+def test_a_link_below_it_is_followed_as_servers_write_it(link: str) -> None:
+    server = FhirServer()
+    with running(server) as address:
+        sent = link.format(origin=address, host=address.partition("//")[2])
+        server.answers["Observation"] = lambda request: fhir(
+            bundle(milk(1, 1), following=None if request.args else sent)
+        )
+        answers = FhirReader().read(f"{address}/fhir", "a-token", {"Observation": "Observation"}, 2)
+    assert len(server.seen) == 2
+    assert answers["Observation"].state is State.COMPLETE
+
+
+@pytest.mark.parametrize("server_sent", ["{address}/fhir?x", "{address}/fhir#x", "{address}/fhir/"])
+def test_what_stands_behind_the_path_of_a_server_changes_nothing(server_sent: str) -> None:
+    server = FhirServer()
+    with running(server) as address:
+        FhirReader().read(server_sent.format(address=address), None, {"C": "Condition"}, 1.0)
+    assert [path for path, _ in server.seen] == ["/fhir/Condition?"]
+
+
 @pytest.mark.parametrize("link", ["http://[::1/fhir", "//[", "https://x:y/fhir", "", "\0"])
 def test_a_next_link_that_is_no_address_leads_nowhere(link: str) -> None:
     answer = read(FhirServer({"Observation": bundle(milk(1, 1), following=link)}))["Observation"]

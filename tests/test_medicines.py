@@ -145,7 +145,7 @@ def test_a_name_cannot_break_the_line_or_become_a_link(content: Content) -> None
     card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
     assert card is not None
     row = next(line for line in card["detail"].splitlines() if "evil" in line)
-    assert row == "Not in our list, look up by name: A B x http://evil.example img c d."
+    assert row == "Not in our list, look up by name: A B x http: evil. example img c d."
     assert "](http://evil" not in row
     assert "<img>" not in card["detail"]
 

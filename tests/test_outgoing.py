@@ -113,6 +113,25 @@ def test_no_other_way_to_write_it_is_let_through(host: str) -> None:
         ("64:ff9b::a00:8", False),  # 10.0.0.8 by NAT64
         ("64:ff9b::5db8:d822", True),
         ("2002:a00:8::1", False),  # 10.0.0.8 by 6to4
+        ("2002:5db8:d822::1", True),
+        ("168.63.129.16", False),  # Azure's
+        ("192.0.0.192", False),  # Oracle's
+        ("192.0.0.9", False),
+        ("192.88.99.1", False),
+        ("::ffff:168.63.129.16", False),
+        ("64:ff9b::a83f:8110", False),  # 168.63.129.16 by NAT64
+        ("fec0::1", False),
+        ("feff::1", False),
+        ("64:ff9b:1::a00:8", False),  # NAT64 of a network's own
+        ("64:ff9b:1:ffff::1", False),
+        ("::10.0.0.8", False),  # IPv4-compatible
+        ("::93.184.216.34", False),
+        ("100::1", False),
+        ("5f00::1", False),
+        ("4000::1", False),
+        ("2001:db8::1", False),
+        ("2001:1::1", False),
+        ("3fff::1", False),
     ],
 )
 def test_which_addresses_are_on_the_open_internet(address: str, allowed: bool) -> None:
@@ -125,6 +144,7 @@ def test_a_private_network_is_called_if_it_is_listed() -> None:
     assert may_go_to("::ffff:10.1.2.3", listed)
     assert may_go_to("fd00::1", listed)
     assert not may_go_to("10.2.0.1", listed)
+    assert may_go_to("168.63.129.16", [ipaddress.ip_network("168.63.129.16/32")])
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"])
@@ -155,6 +175,42 @@ def test_dns_that_changes_its_answer_changes_nothing(monkeypatch: pytest.MonkeyP
         with pytest.raises(OutgoingError):
             get(f"http://rebind.example.org:{port}/again", Outgoing())
     assert (listed.connections, inside.connections) == (1, 0)
+
+
+def test_a_name_of_this_machine_leads_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the resolver says of it: an address of documentation is not called."""
+    asked: list[Any] = []
+    resolved = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [resolved])
+    monkeypatch.setattr(
+        "cds_service.outgoing.create_connection", lambda address, *_: asked.append(address)
+    )
+    with pytest.raises(OutgoingError, match="could not be reached"):
+        get("http://localhost/")
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}\\@example.org/",
+        "http://example.org@127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}/../x",
+        "http://127.0.0.1:{port}/%2e%2e/x",
+        " http://127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}/a\nb",
+        "http://127.0.0.1:{port}:80/",
+        "http://[127.0.0.1]:{port}/",
+        "http://127。0。0。1:{port}/",
+        "http:127.0.0.1:{port}/",
+        "http:///127.0.0.1:{port}/",
+    ],
+)
+def test_an_address_that_can_be_read_in_two_ways_is_not_called(url: str) -> None:
+    listener = Listener()
+    with listening(listener) as port, pytest.raises(OutgoingError):
+        get(url.format(port=port))
+    assert listener.connections == 0
 
 
 def test_a_redirect_is_an_answer_and_nothing_more() -> None:

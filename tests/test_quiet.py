@@ -238,6 +238,21 @@ def test_the_answer_can_say_what_is_held_back(ward: Ward) -> None:
     assert silent.client.post(VIEW, json=request).get_json() == {"cards": []}
 
 
+@pytest.mark.parametrize("system", ["Jane Doe", REASONS, None])
+def test_free_text_that_is_stored_as_a_reason_is_not_told(ward: Ward, system: str | None) -> None:
+    """Earlier versions stored what came; and a reason may have left the content since."""
+    ward.override(ward.cards(SMOKER)[RISK])
+    wrote = sqlalchemy.text("UPDATE feedback SET reason_code = 'Jane Doe', reason_system = :system")
+    with Database(ward.database).engine.begin() as connection:
+        connection.execute(wrote, {"system": system})
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    later = ward.another_worker()
+    answer = later.post(VIEW, json=hook_request(ward.content, *average(), plan("nurse"), SMOKER))
+    (told,) = answer.get_json()["extension"]["org.lactation-cds"]["quiet"]
+    assert told["reason"] == "other"
+    assert "Jane" not in answer.text
+
+
 @pytest.mark.parametrize("off", [{"quiet": False}, {"patient_key": SecretStr("")}])
 def test_it_can_be_switched_off(ward: Ward, off: dict[str, Any]) -> None:
     loud = Ward(ward.content, ward.settings.model_copy(update=off), ward.database)

@@ -152,6 +152,25 @@ def test_a_path_keeps_its_case_and_what_is_no_address_stays() -> None:
     assert normal_base("http://[::1]:99999") == "http://[::1]:99999"
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "https://someone@a.example/r4",
+        "https://b.example\\@a.example/r4",
+        "https://a.example/r5/../r4",
+        "https://a.example/r5/%2e%2e/r4",
+        "https://a.example/r5/..;/r4",
+        "https://a.example/x%2f..%2fr4",
+        "https://a.example/r4%00",
+        "https://a.\texample/r4",
+    ],
+)
+def test_an_address_that_can_be_read_in_two_ways_is_that_of_no_server(odd: str) -> None:
+    """A reference to there is not one to her record."""
+    target = read_reference(f"{odd}/Medication/1")
+    assert target is None or target.base == odd
+
+
 PROXY = "https://proxy.example.org/api/FHIR/R4"
 SESSIONS = [milk(10, hours) for hours in range(1, 26, 3)]
 

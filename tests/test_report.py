@@ -258,6 +258,26 @@ def test_the_page_has_the_figures_and_no_script(opened: FlaskClient, content: Co
     assert opened.get("/dashboard?days=x", auth=("any", PASSWORD)).status_code == 200
 
 
+def test_free_text_that_is_stored_as_a_reason_is_told_nowhere(
+    opened: FlaskClient, database: str
+) -> None:
+    """Earlier versions stored what came; and a reason may have left the content since."""
+    wrote = sqlalchemy.text(
+        "UPDATE feedback SET reason_code = 'Jane Doe', reason_system = 'MRN 7' "
+        "WHERE outcome = 'overridden'"
+    )
+    with Database(database).engine.begin() as connection:
+        connection.execute(wrote)
+    sign_in = ("any", PASSWORD)
+    pages = [
+        opened.get(f"/dashboard{path}?days=90", auth=sign_in).text
+        for path in ("", "/report.csv", "/measure-report.json")
+    ]
+    pages.append(run("report", "--days", "36500", "--csv"))
+    assert all("Jane" not in page and "MRN" not in page for page in pages)
+    assert all("another reason" in page for page in (pages[0], pages[1], pages[3]))
+
+
 def test_what_is_shown_and_told_over_http_is_in_the_report(
     content: Content, settings: Settings, database: str
 ) -> None:

@@ -47,7 +47,7 @@ from .fhir_store import FhirStore
 from .plot import Plot, plot_volumes
 
 JUDGED_FIRST = "before-milk"  # the assessment that is shown whatever gate is closed
-DASHBOARD_PASSWORD = "demo"
+DASHBOARD_PASSWORD = "synthetic-only"
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
 PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'"
 

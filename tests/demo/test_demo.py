@@ -239,7 +239,9 @@ def test_what_was_accepted_and_overridden_reaches_the_dashboard(demo: str) -> No
     ]
 
     def told() -> bool:
-        report = get(f"{demo}/dashboard/report.csv", auth=("any", "demo")).text.splitlines()
+        report = get(
+            f"{demo}/dashboard/report.csv", auth=("any", "synthetic-only")
+        ).text.splitlines()
         return set(wanted) <= set(report)
 
     soon(told)
