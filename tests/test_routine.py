@@ -152,7 +152,7 @@ def test_low_milk_has_its_routine_too(content: Content, separated: bool) -> None
 
 def test_one_technique_alone_has_no_routine(content: Content) -> None:
     does = [
-        observation("relaxation-while-pumping", True),
+        observation("pump-sessions-24h", 10, 0.5),
         observation("hands-on-pumping", True),
         observation("pump-mode", "double"),
         observation("massage-while-pumping", True),
