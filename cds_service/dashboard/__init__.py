@@ -1,12 +1,15 @@
 """The dashboard: what the cards achieve, as a page for those who answer for quality.
 
-Off unless ``CDS_DASHBOARD_PASSWORD`` is set; whoever knows it may look. No script runs on the page,
-and what it shows can be had as CSV and as a FHIR MeasureReport.
+Off unless ``CDS_DASHBOARD_PASSWORD`` is set; whoever knows it may look, and who gives a wrong one
+too often has to wait. No script runs on the page, and what it shows can be had as CSV and as a FHIR
+MeasureReport.
 """
 
 from __future__ import annotations
 
 import hmac
+import logging
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -15,11 +18,13 @@ from flask import Blueprint, Response, render_template, request
 
 from ..content import Content
 from ..database import Database
+from ..pages import WrongPasswords, protect
 from ..report import Line, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .plot import plot_cards, plot_weeks
 
-PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'"
 SPANS = (30, 90, 365)
+
+log = logging.getLogger("cds_service.dashboard")
 
 
 def dashboard(
@@ -35,19 +40,25 @@ def dashboard(
         static_url_path="/static",
     )
 
+    protect(pages, "style-src 'self'", "img-src 'self'", "form-action 'self'")
+    wrong = WrongPasswords()
+
     @pages.before_request
     def must_know_the_password() -> Response | None:
         given = request.authorization.password if request.authorization else None
-        if given is not None and hmac.compare_digest(given.encode(), password.encode()):
-            return None
+        if given is not None:
+            is_right = hmac.compare_digest(given.encode("utf-8", "replace"), password.encode())
+            if wait := math.ceil(wrong.wait(request.remote_addr or "", is_right)):
+                log.warning("a password was not looked at: too many were wrong")
+                text = "Too many wrong passwords. Come again later."
+                return Response(text, 429, {"Retry-After": str(wait)}, mimetype="text/plain")
+            if is_right:
+                return None
         challenge = {"WWW-Authenticate": 'Basic realm="lactation-cds", charset="UTF-8"'}
         return Response("Sign in to see the dashboard.", 401, challenge, mimetype="text/plain")
 
     @pages.after_request
-    def protect(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
+    def keep_no_copy(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
 

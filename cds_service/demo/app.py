@@ -27,6 +27,8 @@ from ..content_loader import load_content
 from ..evaluation import Evaluation
 from ..facts import collect_readings
 from ..findings import MotherCase, say_conclusions
+from ..pages import must_be_called, must_be_of_this_origin, protect
+from ..references import read_address
 from ..settings import read_settings
 from ..times import say_time
 from ..vignettes import Vignette, vignettes
@@ -49,7 +51,7 @@ from .plot import Plot, plot_volumes
 JUDGED_FIRST = "before-milk"  # the assessment that is shown whatever gate is closed
 DASHBOARD_PASSWORD = "synthetic-only"
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
-PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
@@ -73,8 +75,13 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
     app.register_blueprint(_pages(store, settings.base_url, evaluation, clock))
 
+    address = read_address(settings.base_url)
+    hosts = LOOPBACK | ({address.host} if address is not None else set())
+
     @app.before_request
-    def keep_fresh() -> None:
+    def admit() -> None:
+        must_be_called(hosts)
+        must_be_of_this_origin(settings.origins)
         store.keep_fresh(clock())
 
     return app
@@ -93,6 +100,9 @@ def _pages(
         static_folder="static",
         static_url_path="/demo/static",
     )
+    # Not "no-referrer": with that, browsers do not say of a form from which origin it comes.
+    policy = ("style-src 'self'", "img-src 'self' data:", "form-action 'self'")
+    protect(pages, *policy, referrer="same-origin")
     mothers = {mother.name: mother for mother in vignettes()}
     content = evaluation.content
     fhir = f"{base_url}/fhir"
@@ -104,13 +114,6 @@ def _pages(
     @pages.app_template_filter("markdown")
     def render_markdown(text: str) -> Markup:
         return Markup(markdown.render(text))
-
-    @pages.after_request
-    def protect(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
 
     def mother_named(name: str) -> Vignette:
         mother = mothers.get(name)

@@ -19,18 +19,13 @@ from flask import Blueprint, Response, render_template
 from markupsafe import Markup
 
 from ..content import Content, Intervention
+from ..pages import protect
 from ..protocol import Refusal
 
 MOST = 20  # interventions on one handout
 _STYLE = Path(__file__).with_name("handouts.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "public, max-age=3600",
     "Content-Language": "en",
 }
@@ -71,8 +66,10 @@ def handouts(content: Content) -> Blueprint:
     }
     common = {"style": Markup(_STYLE), "version": content.version}
 
+    protect(pages, f"style-src 'sha256-{_STYLE_HASH}'", "img-src data:", "form-action 'none'")
+
     @pages.after_request
-    def protect(response: Response) -> Response:
+    def let_it_be_kept(response: Response) -> Response:
         if response.status_code == 200:  # a refusal has its own
             response.headers.update(HEADERS)
         return response
