@@ -110,7 +110,7 @@ def test_a_charset_and_an_upper_case_hook_instance_are_fine(
 def test_the_same_hook_instance_may_come_again(client: FlaskClient, content: Content) -> None:
     request = hook_request(content, *inhibited())
     answers = [client.post(VIEW, json=request).get_json()["cards"] for _ in range(2)]
-    assert [len(cards) for cards in answers] == [2, 2]
+    assert [len(cards) for cards in answers] == [1, 1]
 
 
 # --- refusals (checklist of status codes) -------------------------------------------------------
@@ -461,11 +461,12 @@ def test_neither_token_nor_patient_reaches_the_log(
 def test_one_broken_rule_is_told_on_a_card(
     content: Content, settings: Settings, valid: Valid
 ) -> None:
-    broken = break_(content, "cards", "lactation-consult")
+    broken = break_(content, "cards", "mental-health-first")
     client = create_app(settings, broken, lambda: NOW).test_client()
     answer = client.post(VIEW, json=hook_request(content, *inhibited()))
     valid("response", answer.get_json())
-    assert "could not be evaluated" in answer.get_json()["cards"][1]["summary"]
+    summaries = [card["summary"] for card in answer.get_json()["cards"]]
+    assert len([each for each in summaries if "could not be evaluated" in each]) == 1
 
 
 @pytest.mark.rule("status-500")

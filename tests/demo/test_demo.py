@@ -19,6 +19,7 @@ from ..processes import free_port, running
 from ..test_quiet import soon
 
 SMOKER = "inhibited-letdown-smoker"
+TO_CONSULT = "d-mer-poor-transfer"  # who gets the card on a consultation
 
 
 NOT_NOW = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes|limited-time"
@@ -171,7 +172,7 @@ def accept(demo: str, page: str, label: str) -> requests.Response:
 
 
 def test_an_accepted_suggestion_is_written_and_its_card_is_gone(demo: str) -> None:
-    page = get(f"{demo}/mothers/{SMOKER}/encounter?data=server").text
+    page = get(f"{demo}/mothers/{TO_CONSULT}/encounter?data=server").text
     assert "lactation-consult" in cards_on(page)
     after = accept(demo, page, "Order a lactation consultation")
     assert after.status_code == 200
@@ -179,7 +180,7 @@ def test_an_accepted_suggestion_is_written_and_its_card_is_gone(demo: str) -> No
     (written,) = re.findall(r"ServiceRequest/[0-9a-f-]{36}", after.text.split("Request as JSON")[0])
     resource = get(f"{demo}/fhir/{written}").json()
     get_fhir_model_class("ServiceRequest").model_validate(resource)
-    assert resource["encounter"]["reference"] == f"Encounter/encounter-{SMOKER}"
+    assert resource["encounter"]["reference"] == f"Encounter/encounter-{TO_CONSULT}"
 
 
 def test_an_order_that_is_taken_back_is_gone_from_the_next_call(demo: str) -> None:
@@ -208,10 +209,10 @@ def test_what_is_no_suggestion_is_not_written(demo: str, actions: str | None) ->
 
 
 def test_start_over_forgets_what_was_written(demo: str) -> None:
-    page = get(f"{demo}/mothers/{SMOKER}/encounter").text
+    page = get(f"{demo}/mothers/{TO_CONSULT}/encounter").text
     accept(demo, page, "Order a lactation consultation")
     requests.post(f"{demo}/demo/reset", timeout=5)
-    assert "lactation-consult" in cards_on(get(f"{demo}/mothers/{SMOKER}/encounter").text)
+    assert "lactation-consult" in cards_on(get(f"{demo}/mothers/{TO_CONSULT}/encounter").text)
 
 
 def test_an_overridden_card_is_put_away_with_its_reason(demo: str) -> None:
@@ -235,7 +236,7 @@ def test_what_was_accepted_and_overridden_reaches_the_dashboard(demo: str) -> No
     wanted = [
         "card,medicines-and-milk,overridden,5",
         "card,medicines-and-milk,overridden: Not now,5",
-        "card,lactation-consult,accepted,5",
+        "card,inhibited-letdown,accepted,5",
     ]
 
     def told() -> bool:
