@@ -285,9 +285,9 @@ def _address(text: str) -> str:
 
 Address = Annotated[
     str,
-    Field(
-        pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
-        r"([/?#][^\s]*)?$"
+    Field(  # a text without a letter is none, see ``OrNone``
+        pattern=r"^([Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+        r"([/?#][^\s]*)?)?$"
     ),
     AfterValidator(_address),
 ]
