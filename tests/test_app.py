@@ -461,7 +461,7 @@ def test_neither_token_nor_patient_reaches_the_log(
 def test_one_broken_rule_is_told_on_a_card(
     content: Content, settings: Settings, valid: Valid
 ) -> None:
-    broken = break_(content, "cards", "mental-health-first")
+    broken = break_(content, "cards", "early-expression")
     client = create_app(settings, broken, lambda: NOW).test_client()
     answer = client.post(VIEW, json=hook_request(content, *inhibited()))
     valid("response", answer.get_json())
