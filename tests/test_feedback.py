@@ -16,7 +16,7 @@ from cds_service.content import Content
 from cds_service.protocol import MEMBERS
 from cds_service.settings import Settings
 
-from .mothers import NOW, hook_request, inhibited
+from .mothers import NOW, hook_request, inhibited, observation
 from .test_app import VIEW, outcome
 from .test_caller import BASE, clients_file, guarded, signed
 from .test_quiet import SMOKER, Ward, soon, stays, ward
@@ -60,7 +60,9 @@ def kept(database: str) -> list[Any]:
 def test_what_became_of_a_card_that_was_shown_is_kept(
     client: FlaskClient, content: Content, database: str
 ) -> None:
-    cards = client.post(VIEW, json=hook_request(content, *inhibited())).get_json()["cards"]
+    smokes = observation("smoking-status", "smoker")
+    request = hook_request(content, *inhibited(), smokes)
+    cards = client.post(VIEW, json=request).get_json()["cards"]
     taken = cards[0]["suggestions"][0]["uuid"]
     reason = {name: cards[1]["overrideReasons"][0][name] for name in ("code", "system")}
     answer = send(
