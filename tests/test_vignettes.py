@@ -115,6 +115,7 @@ SILENCING = {
     "suicide-risk-assessed",
     "bottle-feeding",
     "infant-weight-loss-percent",
+    "milk-transfer-adequate",
 }
 OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
 
