@@ -1124,16 +1124,16 @@ def _count_nights(fact: FactValue, counted: list[Reading], time_zone: tzinfo | N
 
 
 def _local_hour(moment: Moment, time_zone: tzinfo | None) -> int | None:
-    """The hour of the day by the record's own offset, or in ``time_zone``.
+    """The hour of the day in ``time_zone``, or if that is not known, by the record's own offset.
 
     An offset of zero says nothing of where she is: many systems write every time so.
     """
     if not moment.exact:
         return None
     written = datetime.fromisoformat(moment.text)
-    if written.utcoffset():
-        return written.hour
-    return None if time_zone is None else written.astimezone(time_zone).hour
+    if time_zone is not None:
+        return written.astimezone(time_zone).hour
+    return written.hour if written.utcoffset() else None
 
 
 def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float]:

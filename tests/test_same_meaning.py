@@ -9,7 +9,7 @@ import copy
 import json
 import random
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -48,7 +48,8 @@ def said(content: Content) -> Callable[[Vignette, Sent], list[Any]]:
 
     def say(mother: Vignette, sent: Sent) -> list[Any]:
         country = mother.expected.jurisdiction
-        evaluation = by_country.setdefault(country, Evaluation(content, country))
+        # Where she is, is known: then no offset tells when her night is.
+        evaluation = by_country.setdefault(country, Evaluation(content, country, UTC))
         body = json.dumps(example_request(content, mother)).encode()
         request, context = read_request(body, mother.expected.hook)
         answers = {key: answer_of(value) for key, value in sent.items()}
