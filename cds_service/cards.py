@@ -343,8 +343,9 @@ def compose(
         if card is None:
             judged = True
             continue
-        if card.body == "data-needed":
-            data_needed = card  # last: it tells what went wrong with the others
+        if card.body == "data-needed":  # last: it tells what went wrong with the others
+            if data_needed is None or setting.hook in card.hooks:
+                data_needed = card
             continue
         if setting.hook not in card.hooks:
             continue
@@ -954,7 +955,7 @@ def _make_data_needed(
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts
-            if not case.closed_gates and case.facts[name].status in ("conflicting", "unusable")
+            if not case.closed_gates and _is_unclear(case.facts[name])
         ]
         unread = [] if told and case.closed_gates else case.unread
     if not (missing or unclear or unread or case.faults):
@@ -1031,6 +1032,13 @@ def _is_wanting(fact: FactValue) -> bool:
 
 def _ask_for(asked: str) -> str:
     return f"ask {asked}" if asked.startswith(("whether", "how")) else f"ask for {asked}"
+
+
+def _is_unclear(fact: FactValue) -> bool:
+    """Whether to ask for a fact again. A code of a birth that has no date is nothing to ask for."""
+    return fact.status == "conflicting" or (
+        fact.status == "unusable" and not fact.spec.before_birth
+    )
 
 
 def _say_unclear(fact: FactValue) -> str:

@@ -17,6 +17,7 @@ What can be written::
     {mentioned: pacifier-use}                     there is a record of it, also one that is no value
     {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
+    {unclear: infant-outcome, but-for: alive}     but not if what cannot be read says just that
     {search-failed: infant-outcome}               its records were asked for, and not all came
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
@@ -264,11 +265,17 @@ class Mentioned(OfFact):
 class Unclear(OfFact):
     """Whether the newest records of a fact contradict each other, or cannot be read.
 
-    Never itself unknown.
+    Never itself unknown. If all that cannot be read says one answer (``but_for``), such as a code
+    of a live birth without a date, it is not unclear.
     """
 
+    but_for: str | None = None
+
     def test(self, case: Case) -> Truth:
-        return case.facts[self.fact].status in ("conflicting", "unusable")
+        fact = case.facts[self.fact]
+        if fact.status != "unusable" or self.but_for is None:
+            return fact.status in ("conflicting", "unusable")
+        return any(not p.withdrawn and p.answer != self.but_for for p in fact.problems)
 
 
 @dataclass(slots=True)
@@ -474,6 +481,8 @@ def compile_condition(written: Any) -> Condition:
         return All(compiled) if kind == "all" else AnyOf(compiled)
     if keys == {"not"}:
         return Not(compile_condition(written["not"]))
+    if keys == {"unclear", "but-for"}:
+        return Unclear(_text(written["unclear"]), _text(written["but-for"]))
     for kind, make in _OF_ONE_NAME.items():
         if keys == {kind}:
             return make(_text(written[kind]))

@@ -379,13 +379,15 @@ class Gate(Entry):
     """What must be judged before any card about milk.
 
     While its ``finding`` holds the gate is closed, and only cards come that name it under
-    ``under``. A card that is added later is silent there, unless it says that it is for her.
+    ``under``. A card that is added later is silent there, unless it says that it is for her. A card
+    that names the gate ``words_of`` and not this one is the same here as there.
     """
 
     id: Identifier
     label: str
     rows: list[RowId] = Field(min_length=1)
     finding: Identifier
+    words_of: Identifier | None = None
     review: Review
     note: str | None = None
 

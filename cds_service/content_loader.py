@@ -430,6 +430,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         references.append(("cards", worded.id, "facts", worded.asks_first))
     for gate in content.gates.values():
         references.append(("gates", gate.id, "findings", [gate.finding]))
+        references.append(("gates", gate.id, "gates", [gate.words_of] if gate.words_of else []))
     for card in content.cards.values():
         references.append(("cards", card.id, "gates", card.under))
         for under in card.under.values():

@@ -26,7 +26,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -103,6 +103,7 @@ class Problem:
     withdrawn: bool = False
     moment: Moment | None = None  # when it may be of, as far as that can be read
     has_value: bool = False
+    answer: str | None = None  # of an infant's outcome: what it says, if that could be read
 
 
 class FactValue(msgspec.Struct):
@@ -323,6 +324,8 @@ def collect_readings(
                     isinstance(unusable, Withdrawn) or _status_of(resource) in WITHDRAWN_STATUSES
                 )
                 problem = _problem(str(unusable), resource, part, as_of, withdrawn)
+                if spec.by_infant:
+                    problem = replace(problem, answer=_answer_said(content, spec, resource, part))
                 problems.setdefault(spec.id, []).append(problem)
             except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError):
                 problem = _problem("could not be read", resource, part, as_of)
@@ -782,6 +785,18 @@ def _answer_in(content: Content, spec: FactSpec, concept: Any) -> str:
         (answer,) = answers
         return str(answer)
     raise Unusable("its answers contradict each other" if answers else "its answer is not known")
+
+
+def _answer_said(
+    content: Content, spec: FactSpec, resource: Resource, part: Resource
+) -> str | None:
+    """The answer of a record that does not count for another reason: it has no date, say."""
+    of_a_code = resource["resourceType"] != "Observation"
+    concept = member_of(resource, "code") if of_a_code else part.get("valueCodeableConcept")
+    try:
+        return _answer_in(content, spec, concept)
+    except (Unusable, TypeError, AttributeError, LookupError):
+        return None
 
 
 def _without_value(part: Resource) -> Unusable:

@@ -108,7 +108,14 @@ class MotherCase:
 
     def gates_let_through(self, under: Container[str]) -> bool:
         """Whether every gate that is closed for her is one of ``under``."""
-        return all(gate in under for gate in self.closed_gates)
+        return all(self._named_in(under, gate) is not None for gate in self.closed_gates)
+
+    def _named_in(self, under: Container[str], gate: str) -> str | None:
+        """A gate, or the one whose words it has, whichever is in ``under``; ``None`` if neither."""
+        if gate in under:
+            return gate
+        other = self.content.gates[gate].words_of
+        return other if other is not None and other in under else None
 
     def as_gates_allow(self, card: Card) -> Card | None:
         """A card as it is for her: its words, or those of the first gate that is closed.
@@ -119,7 +126,7 @@ class MotherCase:
         if self.closed_gates:
             if not self.gates_let_through(card.under):
                 return None
-            gate = self.closed_gates[0]
+            gate = self._named_in(card.under, self.closed_gates[0]) or ""
             card = self.content.cards_under[card.id, gate]
         for place, words in enumerate(card.worded):
             if self.holds("words of", card.title, words.when, None) is True:

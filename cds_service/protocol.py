@@ -21,6 +21,7 @@ from pydantic import (
     FailFast,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -200,6 +201,17 @@ class OrderSignContext(Context):
     """Context of ``order-sign``. Orders need not be drafts, and may be of any type."""
 
     draft_orders: dict[str, Any] = Field(alias="draftOrders")
+
+    @field_validator("draft_orders")
+    @classmethod
+    def _is_a_bundle(cls, sent: dict[str, Any]) -> dict[str, Any]:
+        if sent.get("resourceType", "Bundle") != "Bundle" or (
+            not isinstance(sent.get("entry", []), list)
+        ):
+            raise ValueError
+        if "resourceType" not in sent and "entry" not in sent:
+            raise ValueError
+        return sent
 
     @property
     def judged_orders(self) -> list[dict[str, Any]]:

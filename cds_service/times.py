@@ -111,13 +111,14 @@ def _say_days(seconds: float) -> str:
 def say_ago(moment: Moment, now: float) -> str:
     """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``5 weeks ago``.
 
-    It is the same wherever the record was written; one without a time of day gives its date, and
-    one without a date says so.
+    It is the same wherever the record was written; one without a time of day gives its date, with
+    the year if that is long ago, and one without a date says so.
     """
     if not moment.text:
         return "no date"
     if not moment.exact:
-        return say_time(moment.text)
+        is_old = len(moment.text) >= 10 and now - moment.latest > 300 * DAY
+        return f"{say_time(moment.text)} {moment.text[:4]}" if is_old else say_time(moment.text)
     seconds = max(0.0, now - moment.earliest)
     if seconds < HOUR:
         return f"{seconds / MINUTE:.0f} min ago"

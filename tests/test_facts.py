@@ -229,6 +229,25 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("fact", "most", "more"),
+    [
+        ("depression-score", 30, 31),
+        ("depression-item-10", 3, 4),
+        ("phq-9-score", 27, 28),
+        ("body-temperature", (42.0, "Cel"), (102.0, "Cel")),
+        (VOLUME, (900, "mL"), (5000, "mL")),
+    ],
+)
+def test_a_value_that_nobody_can_have_is_not_believed(
+    content: Content, fact: str, most: Any, more: Any
+) -> None:
+    assert facts_of(content, observation(fact, most, 1))[fact].status == "known"
+    found = facts_of(content, observation(fact, more, 1))[fact]
+    assert (found.status, found.value) == ("unusable", None)
+    assert found.problems[0].reason == "its value is too large to be one"
+
+
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_not_a_value_is_told_and_spoils_nothing(content: Content, kind: str) -> None:
     members, reason = BROKEN[kind]

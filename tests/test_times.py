@@ -112,6 +112,8 @@ def test_a_time_is_said_as_it_was_recorded(text: str | None, said: str) -> None:
         ("2023-10-05T11:00:00Z", "27 months ago"),
         ("2026-01-13", "13 Jan"),
         ("2025-12", "2025-12"),
+        ("2025-04-01", "1 Apr"),
+        ("2025-03-01", "1 Mar 2025"),
     ],
 )
 def test_how_long_ago_is_the_same_in_every_zone(text: str, said: str) -> None:

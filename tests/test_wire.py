@@ -270,10 +270,31 @@ def test_a_draft_may_refer_to_a_medication_that_was_sent_with_it(
     assert deleted == "MedicationRequest/draft-1"
 
 
-@pytest.mark.parametrize("odd", [3, {"a": 1}, "x", [3, None, {"fullUrl": 3}]])
-def test_drafts_that_are_no_entries(client: FlaskClient, content: Content, odd: Any) -> None:
+NO_BUNDLES: list[dict[str, Any]] = [
+    {},
+    {"resourceType": "Bundle", "entry": 3},
+    {"resourceType": "Bundle", "entry": {"a": 1}},
+    {"entry": "x"},
+    {"resourceType": "List", "entry": []},
+    draft("pseudoephedrine"),
+]
+
+
+@pytest.mark.parametrize("sent", NO_BUNDLES, ids=range(len(NO_BUNDLES)))
+@pytest.mark.parametrize("hook", ["order-select", "order-sign"])
+def test_orders_that_cannot_be_read_are_not_as_none(
+    client: FlaskClient, content: Content, sent: dict[str, Any], hook: str
+) -> None:
+    request = order_request(content, hook=hook, selections=["a"])
+    request["context"]["draftOrders"] = sent
+    answer = post(client, request, f"/cds-services/lactation-{hook}")
+    assert answer.status_code == 400
+    assert "context.draftOrders" in answer.get_json()["issue"][0]["expression"]
+
+
+def test_entries_that_hold_no_order_are_passed_over(client: FlaskClient, content: Content) -> None:
     request = order_request(content, hook="order-select", selections=["a"])
-    request["context"]["draftOrders"]["entry"] = odd
+    request["context"]["draftOrders"]["entry"] = [3, None, {"fullUrl": 3}]
     answer = post(client, request, "/cds-services/lactation-order-select")
     assert answer.get_json() == {"cards": []}
 
