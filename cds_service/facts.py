@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from .chart import Quantity, member_of, reference_to
+from .codes import CodeSet, said_by
 from .times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of i
 OF_NO_SYSTEM = "its code is of no system that is known"
 RECORDED_WHEN = "it says only when it was recorded, which is not when the birth was"
 
+SIDE_OF_BREAST = "urn:lactation-cds:value-set:side-of-breast"
+
 _CODE = re.compile(r"[a-z-]{1,40}")
+_SIDE = re.compile(r"\b(left|right|links?|rechts?|gauche|droite?)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +482,20 @@ def _parts_of(
     adding = tuple(spec for spec in specs if spec.combine == "sum")
     if parts or not adding or _has_value(resource):
         return parts
-    return [(component, adding) for component in components if _is_told(component)]
+    return [
+        (component, adding)
+        for component in components
+        if _is_told(component) and _names_a_side(content, component)
+    ]
+
+
+def _names_a_side(content: Content, component: Resource) -> bool:
+    """Whether a component says which breast it is of, by its code or in words."""
+    said = said_by(component.get("code"))
+    sides = content.codes.get(SIDE_OF_BREAST, CodeSet())
+    return any(_SIDE.search(text) for text in (*said.texts, *said.codes)) or any(
+        code in said.codes and system in said.systems for system, code in sides
+    )
 
 
 def _is_told(part: Resource) -> bool:

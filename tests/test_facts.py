@@ -82,13 +82,40 @@ def test_components_named_by_the_side_are_parts_of_one_session(content: Content,
 
     amount = {"value": 9, "code": "mL", "system": "http://unitsofmeasure.org"}
     both = observation(VOLUME, None, 1)
-    both["component"] = [side(site, valueQuantity=amount), side("1", valueQuantity=amount)]
+    other = {"80248007": "73056007", "73056007": "80248007"}[site]
+    both["component"] = [side(site, valueQuantity=amount), side(other, valueQuantity=amount)]
     fact = volume_of(content, *A_DAY, both)
     assert (fact.measure("sum"), fact.measure("count")) == (98, 5)
-    both["component"][1] = side("1", dataAbsentReason={"text": "not measured"})
+    both["component"][1] = side(other, dataAbsentReason={"text": "not measured"})
     half = volume_of(content, *A_DAY, both)
     assert (half.measure("sum"), half.measure("sum-so-far")) == (None, 89)
     assert half.measure("latest") is None  # the other side of it is not known
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "adds"),
+    [
+        ("Left breast", "Right breast", True),
+        ("links", "rechts", True),
+        ("Goal volume", "Volume fed", False),
+        ("Upright", "Leftover", False),
+    ],
+)
+def test_a_component_of_another_kind_is_never_her_milk(
+    content: Content, first: str, second: str, adds: bool
+) -> None:
+    amount = {"value": 9, "code": "mL", "system": "http://unitsofmeasure.org"}
+    both = observation(VOLUME, None, 1)
+    both["component"] = [
+        {
+            "code": {"coding": [{"system": "urn:x", "code": "A"}], "text": text},
+            "valueQuantity": amount,
+        }
+        for text in (first, second)
+    ]
+    fact = volume_of(content, *A_DAY, both)
+    assert fact.measure("sum-so-far") == (98 if adds else 80)
+    assert ("it has no value" in reasons(fact)) is not adds
 
 
 NEWER_AND_UNREADABLE: dict[str, dict[str, Any]] = {
