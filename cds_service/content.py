@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from .codes import CodeIndex, CodeSet, Comparison, Systems, Said, said_by
+from .codes import CodeIndex, CodeSet, Comparison, Said, Systems, said_by
 from .conditions import Condition, compile_condition
 from .facts import TOO_LARGE, FactValue
 from .names import Names, Phrases
@@ -179,8 +179,8 @@ class Words(Entry):
 
     They are words as they are written, in any case. ``unless_after`` are phrases up to three words
     before one that means it, ``unless_before`` are those anywhere behind it, and ``unless_part_of``
-    are longer ones that mean something else. ``beside`` are codes that leave open what is meant: the
-    words beside them count too.
+    are longer ones that mean something else. ``beside`` are codes that leave open what is meant:
+    the words beside them count too.
     """
 
     mean: list[str] = Field(min_length=1)
