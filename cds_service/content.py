@@ -486,6 +486,7 @@ class OtherWords(Entry):
     """What a card says where ``when`` holds; what is not given stays as it is."""
 
     when: When
+    indicator: Literal["info", "warning", "critical"] | None = None
     summary: Sentence | None = None
     summary_names: bool | None = None
     opening: Sentence | None = None
