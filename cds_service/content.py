@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
+from .codes import CodeIndex, CodeSet, Comparison, Said, Systems, said_by
 from .conditions import Condition, compile_condition
 from .facts import TOO_LARGE, FactValue
 from .names import Names, Phrases
@@ -178,17 +178,21 @@ class Words(Entry):
     """Phrases that mean a fact in a diagnosis without a code, and those that say that it is not so.
 
     They are words as they are written, in any case. ``unless_after`` are phrases up to three words
-    before one that means it, ``unless_before`` are those anywhere behind it.
+    before one that means it, ``unless_before`` are those anywhere behind it, and ``unless_part_of``
+    are longer ones that mean something else. ``beside`` are codes that leave open what is meant:
+    the words beside them count too.
     """
 
     mean: list[str] = Field(min_length=1)
     unless_after: list[str] = Field(default_factory=list)
     unless_before: list[str] = Field(default_factory=list)
+    unless_part_of: list[str] = Field(default_factory=list)
+    beside: list[str] = Field(default_factory=list)
 
     @cached_property
     def phrases(self) -> Phrases:
         """What finds them in a text."""
-        return Phrases(self.mean, self.unless_after, self.unless_before)
+        return Phrases(self.mean, self.unless_after, self.unless_before, self.unless_part_of)
 
 
 class FactSpec(Entry):
@@ -484,6 +488,7 @@ class OtherWords(Entry):
     """What a card says where ``when`` holds; what is not given stays as it is."""
 
     when: When
+    indicator: Literal["info", "warning", "critical"] | None = None
     summary: Sentence | None = None
     summary_names: bool | None = None
     opening: Sentence | None = None
@@ -839,9 +844,7 @@ class Content:
                 specs = by_code.find(coding)
                 found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
         if resource_type == "Condition" and not found and self.facts_in_words:
-            said = said_by(concept)
-            if said.systems.isdisjoint(self.known_systems):
-                return self._facts_in_words(said.texts)
+            return self._facts_in_words(said_by(concept))
         return found
 
     def facts_suggested(self, concept: Any) -> tuple[FactSpec, ...]:
@@ -867,12 +870,15 @@ class Content:
                 found += [spec.id for spec in by_code.find({"system": url, "code": code})]
         return tuple(spec for spec in self.facts.values() if spec.id in found)
 
-    def _facts_in_words(self, texts: list[str]) -> tuple[FactSpec, ...]:
-        """The facts that a diagnosis in words alone means."""
+    def _facts_in_words(self, said: Said) -> tuple[FactSpec, ...]:
+        """The facts that a diagnosis means by its words, where no code says what is meant."""
+        no_code = said.systems.isdisjoint(self.known_systems)
         return tuple(
             spec
             for spec in self.facts_in_words
-            if spec.words is not None and any(map(spec.words.phrases.are_in, texts))
+            if spec.words is not None
+            and (no_code or said.codes.intersection(spec.words.beside))
+            and any(map(spec.words.phrases.are_in, said.texts))
         )
 
     def convert(self, fact_id: str, number: float, unit: Any) -> float | None:

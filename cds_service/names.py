@@ -63,12 +63,20 @@ class Names(Generic[Meant]):
 
 
 class Phrases:
-    """Phrases that mean something in a text, unless others deny it: "no", "history of"."""
+    """Phrases that mean something in a text, unless others deny it: "no", "history of".
+
+    Nor do they mean it as a part of a phrase that means something else: "lost baby weight".
+    """
 
     def __init__(
-        self, mean: Iterable[str], unless_after: Iterable[str], unless_before: Iterable[str]
+        self,
+        mean: Iterable[str],
+        unless_after: Iterable[str],
+        unless_before: Iterable[str],
+        unless_part_of: Iterable[str] = (),
     ) -> None:
         self._mean = [_words_of(phrase) for phrase in mean]
+        self._unless_part_of = [_words_of(phrase) for phrase in unless_part_of]
         self._unless_after = [_words_of(phrase) for phrase in unless_after]
         self._unless_before = [_words_of(phrase) for phrase in unless_before]
 
@@ -80,7 +88,10 @@ class Phrases:
         clauses = [_words_of(each) for each in _END_OF_CLAUSE.split(text[:LONGEST_TEXT])]
         for number, words in enumerate(clauses):
             rest = [word for clause in clauses[number + 1 :] for word in clause]
+            others = list(_places(words, self._unless_part_of))
             for start, end in _places(words, self._mean):
+                if any(first <= start and end <= last for first, last in others):
+                    continue
                 before = words[:start]
                 nearly = before[-BETWEEN - _longest(self._unless_after) :]
                 denied = any(

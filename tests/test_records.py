@@ -655,6 +655,12 @@ def test_one_of_two_infants_who_died_is_told_by_its_own_stay(
             "Totgeburt", "Totgeburt, keine Ursache gefunden", "Stillbirth, no cause found",
             "V.a. intrauterinen Fruchttod (IUFT)", "Fetal demise of twin B", "STILLBORN MALE",
             "Previous cesarean; stillbirth", "History of anxiety, stillbirth yesterday",
+            "Infant expired in NICU", "Newborn deceased", "Deceased infant", "Baby passed away",
+            "Baby passed", "Dead baby", "Loss of infant", "Lost baby", "Born sleeping",
+            "FDIU 28/40", "NND day 2", "SIDS", "Cot death", "Perinatal loss", "Bereavement",
+            "Intrapartum death", "Pregnancy loss 19 weeks", "Late miscarriage",
+            "Spontaneous abortion 18 weeks", "TOPFA", "MTOP 20 weeks", "Mort-né",
+            "Termination for fetal anomaly", "Muerte fetal",
         )),
         *((text, False) for text in (
             "No stillbirth", "History of stillbirth", "Hx of IUFD", "h/o IUFD",
@@ -663,7 +669,11 @@ def test_one_of_two_infants_who_died_is_told_by_its_own_stay(
             "Z.n. Totgeburt 2019", "Zustand nach IUFT", "Ausschluss Totgeburt",
             "keine Totgeburt", "Stillbirth in previous pregnancy", "Stillbirth (earlier pregnancy)",
             "Family history of neonatal death", "Fear of stillbirth",
-            "Sudden infant death prevention",
+            "Sudden infant death prevention", "SIDS prevention education", "Family history of SIDS",
+            "FHx SIDS", "Risk of SIDS", "SIDS education", "No bereavement", "Previous MTOP",
+            "Fear of cot death", "Lost baby weight", "Baby passed meconium", "Baby passed hearing",
+            "Recurrent pregnancy loss", "Early pregnancy loss", "Spontaneous abortion",
+            "Spontaneous abortion 9 weeks", "Antécédent de mort-né", "Sin muerte fetal",
             "Live birth", "Mastitis", "distillbirthing", "",
         )),
     ],
@@ -689,6 +699,10 @@ def test_a_diagnosis_in_words_alone_silences_milk_and_asks(
             {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "O80"},
             False,
         ),  # the code says what is meant
+        (
+            {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "Z63.4"},
+            True,
+        ),  # the code says that a family member died, and the words say who
     ],
 )
 def test_words_beside_a_code_count_where_its_system_is_not_known(
