@@ -23,7 +23,7 @@ from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
 from .times import HOUR, MINUTE, say_ago
-from .wording import LONGEST_SUMMARY, NOT_RECORDED
+from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
     from .content import Band, Card, Content, Guard, Reading
@@ -939,6 +939,7 @@ def _make_data_needed(
     """
     concerns = case.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
+    headline: tuple[str, list[str]] | None = None  # the first question that has one, and its facts
     rows: list[str] = list(card.rows)
     unclear: list[FactValue] = []
     unread: list[str] = []
@@ -951,6 +952,8 @@ def _make_data_needed(
             asked = {name for names in missing.values() for name in names}
             if new := [name for name in wanted if name not in asked]:
                 missing[ask.why] = new
+                if headline is None and ask.summary is not None:
+                    headline = ask.summary.say(case), new
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts
@@ -976,9 +979,14 @@ def _make_data_needed(
         lines.append(f"- Could not be evaluated: {', '.join(faults)}. Judge these yourself.")
     summary = card.summary.say(case)
     unique = list(dict.fromkeys(names))
+    if headline is not None:
+        summary, asked_in_it = headline
+        told_in_it = {case.content.facts[name].label for name in asked_in_it}
+        unique = [name for name in unique if name not in told_in_it]
+        summary += ALSO_MISSING if unique else ""
     if faults:
         summary = "Part of the lactation check could not be evaluated"
-    elif not unique:
+    elif not names:
         check = "Check" if case.closed_gates else "Lactation check"
         summary, unique = f"{check} incomplete, could not be read", unread
     if unique:

@@ -578,11 +578,12 @@ class Card(Entry):
 
 
 class Ask(Entry):
-    """When the want of a fact is worth a card."""
+    """When the want of a fact is worth a card; its ``summary`` is the headline of that card."""
 
     id: Identifier
     rows: list[RowId]
     why: str
+    summary: Sentence | None = None
     when: When
     unless: When | None = None
     finding: Identifier | None = None
