@@ -548,7 +548,7 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
 def _check_summary(
     section: str, key: str, summary: Wording, behind: int, content: Content, files: ContentFiles
 ) -> None:
-    """That it has room, with so many characters ``behind`` it. A wrong placeholder is told before."""
+    """That it has room, with so many characters ``behind`` it. Wrong placeholders are told before."""
     try:
         longest = summary.longest(content) + behind
     except ValueError:
