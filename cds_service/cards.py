@@ -554,7 +554,7 @@ def _todo_list(todo: list[Choice], room: int, grade_is_told: bool, case: MotherC
 def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
     intervention = choice.intervention
     grade = "" if grade_is_told else f" ({case.content.grades[intervention.grade].word})"
-    return f"* **{intervention.label}**{grade}. {intervention.do.say(case)}"
+    return f"* **{intervention.label}**{grade}. {choice.do(case)}"
 
 
 def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
@@ -570,7 +570,7 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
     intervention = choice.intervention
     verdict = "" if choice.standing == "open" else " Not recommended."
     grade = case.content.grades[intervention.grade].word
-    head = f"**{intervention.label}** ({grade}).{verdict} {intervention.do.say(case)}"
+    head = f"**{intervention.label}** ({grade}).{verdict} {choice.do(case)}"
     return f"{head}\n{_list_guards(choice.guards, case)}"
 
 

@@ -540,7 +540,8 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
             _check_sentence("asks", ask.id, ask.summary, content, files)
             _check_summary("asks", ask.id, ask.summary, len(ALSO_MISSING), content, files)
     for intervention in content.interventions.values():
-        _check_sentence("interventions", intervention.id, intervention.do, content, files)
+        for do in (intervention.do, *(words.do for words in intervention.worded)):
+            _check_sentence("interventions", intervention.id, do, content, files)
     for guard in content.guards.values():
         _check_sentence("guards", guard.id, guard.short, content, files)
 
@@ -548,11 +549,11 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
 def _check_summary(
     section: str, key: str, summary: Wording, behind: int, content: Content, files: ContentFiles
 ) -> None:
-    """That it has room, with so many characters ``behind`` it. Wrong placeholders are told before."""
+    """That it has room, with so many characters ``behind`` it."""
     try:
         longest = summary.longest(content) + behind
     except ValueError:
-        return
+        return  # told already
     if longest > LONGEST_SUMMARY:
         reason = f"its summary can have {longest} characters, more than {LONGEST_SUMMARY}"
         files.fault(section, key, reason)

@@ -104,6 +104,11 @@ WRONG: dict[str, tuple[str, str]] = {
         "asks:\n- id: formula\n  summary: 'See {milk-colour}'\n",
         "there is no fact for the placeholder {milk-colour}",
     ),
+    "other words of an intervention with a placeholder for nothing": (
+        "interventions:\n- id: double-pumping\n  worded:\n"
+        "  - {when: {recorded: pump-mode}, do: 'See {milk-colour}'}\n",
+        "there is no fact for the placeholder {milk-colour}",
+    ),
     "a placeholder for nothing": (
         "cards:\n- id: lactation-consult\n  summary: 'See {milk-colour}'\n",
         "there is no fact for the placeholder {milk-colour}",
