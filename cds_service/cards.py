@@ -39,6 +39,7 @@ MOST_WRITTEN_OUT = 3
 MOST_CITED = 2
 # Of a fact: it is known, or the card that asks for data asks for it again.
 TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
+MOST_UNKNOWN = 3  # of what could not be checked, in a headline
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
 _WORD = re.compile(r"[^\W_]+")
@@ -493,10 +494,9 @@ def _frame(
     return made
 
 
-def _with_names(summary: str, names: list[str]) -> str:
-    """The summary with as many names behind it as it can hold."""
-    room = LONGEST_SUMMARY // len(", ")  # for more there is none
-    for shown in range(min(len(names), room), 0, -1):
+def _with_names(summary: str, names: list[str], most: int = LONGEST_SUMMARY // len(", ")) -> str:
+    """The summary with as many names behind it as it can hold, ``most`` at the most."""
+    for shown in range(min(len(names), most), 0, -1):
         rest = len(names) - shown
         text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}"
         if len(text) <= LONGEST_SUMMARY:
@@ -754,9 +754,9 @@ def _make_order(
     said = card.summary.say(case)
     summary = f"{order.name}{'' if said.startswith(':') else ' '}{said}"
     if card.summary_names and guards:
-        summary = _with_names(
-            summary, [guard.short.say(case) for guard in guards[True] or guards[None]]
-        )
+        named = [guard.short.say(case) for guard in guards[True] or guards[None]]
+        most = len(named) if guards[True] else MOST_UNKNOWN
+        summary = _with_names(summary, named, most)
     made = _frame(card, case, printed, summary, paragraphs)
     drafts = [draft for draft in dict.fromkeys(order.references) if not draft.endswith("/?")]
     if drafts:  # one without an id cannot be pointed at
