@@ -23,7 +23,7 @@ from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
 from .times import HOUR, MINUTE, say_ago
-from .wording import LONGEST_SUMMARY, NOT_RECORDED
+from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
     from .content import Band, Card, Content, Guard, Reading
@@ -39,6 +39,7 @@ MOST_WRITTEN_OUT = 3
 MOST_CITED = 2
 # Of a fact: it is known, or the card that asks for data asks for it again.
 TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
+MOST_UNKNOWN = 3  # of what could not be checked, in a headline
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
 _WORD = re.compile(r"[^\W_]+")
@@ -494,10 +495,9 @@ def _frame(
     return made
 
 
-def _with_names(summary: str, names: list[str]) -> str:
-    """The summary with as many names behind it as it can hold."""
-    room = LONGEST_SUMMARY // len(", ")  # for more there is none
-    for shown in range(min(len(names), room), 0, -1):
+def _with_names(summary: str, names: list[str], most: int = LONGEST_SUMMARY // len(", ")) -> str:
+    """The summary with as many names behind it as it can hold, ``most`` at the most."""
+    for shown in range(min(len(names), most), 0, -1):
         rest = len(names) - shown
         text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}"
         if len(text) <= LONGEST_SUMMARY:
@@ -555,7 +555,7 @@ def _todo_list(todo: list[Choice], room: int, grade_is_told: bool, case: MotherC
 def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
     intervention = choice.intervention
     grade = "" if grade_is_told else f" ({case.content.grades[intervention.grade].word})"
-    return f"* **{intervention.label}**{grade}. {intervention.do.say(case)}"
+    return f"* **{intervention.label}**{grade}. {choice.do(case)}"
 
 
 def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
@@ -571,7 +571,7 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
     intervention = choice.intervention
     verdict = "" if choice.standing == "open" else " Not recommended."
     grade = case.content.grades[intervention.grade].word
-    head = f"**{intervention.label}** ({grade}).{verdict} {intervention.do.say(case)}"
+    head = f"**{intervention.label}** ({grade}).{verdict} {choice.do(case)}"
     return f"{head}\n{_list_guards(choice.guards, case)}"
 
 
@@ -755,9 +755,9 @@ def _make_order(
     said = card.summary.say(case)
     summary = f"{order.name}{'' if said.startswith(':') else ' '}{said}"
     if card.summary_names and guards:
-        summary = _with_names(
-            summary, [guard.short.say(case) for guard in guards[True] or guards[None]]
-        )
+        named = [guard.short.say(case) for guard in guards[True] or guards[None]]
+        most = len(named) if guards[True] else MOST_UNKNOWN
+        summary = _with_names(summary, named, most)
     made = _frame(card, case, printed, summary, paragraphs)
     drafts = [draft for draft in dict.fromkeys(order.references) if not draft.endswith("/?")]
     if drafts:  # one without an id cannot be pointed at
@@ -940,6 +940,7 @@ def _make_data_needed(
     """
     concerns = case.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
+    headline: tuple[str, list[str]] | None = None  # the first question that has one, and its facts
     rows: list[str] = list(card.rows)
     unclear: list[FactValue] = []
     unread: list[str] = []
@@ -952,6 +953,8 @@ def _make_data_needed(
             asked = {name for names in missing.values() for name in names}
             if new := [name for name in wanted if name not in asked]:
                 missing[ask.why] = new
+                if headline is None and ask.summary is not None:
+                    headline = ask.summary.say(case), new
         unclear = [
             case.facts[name]
             for name in case.content.asked_facts
@@ -977,9 +980,14 @@ def _make_data_needed(
         lines.append(f"- Could not be evaluated: {', '.join(faults)}. Judge these yourself.")
     summary = card.summary.say(case)
     unique = list(dict.fromkeys(names))
+    if headline is not None:
+        summary, asked_in_it = headline
+        told_in_it = {case.content.facts[name].label for name in asked_in_it}
+        unique = [name for name in unique if name not in told_in_it]
+        summary += ALSO_MISSING if unique else ""
     if faults:
         summary = "Part of the lactation check could not be evaluated"
-    elif not unique:
+    elif not names:
         check = "Check" if case.closed_gates else "Lactation check"
         summary, unique = f"{check} incomplete, could not be read", unread
     if unique:

@@ -417,6 +417,13 @@ class Guard(Entry):
     note: str | None = None
 
 
+class OtherDo(Entry):
+    """What an intervention says where ``when`` holds."""
+
+    when: When
+    do: Sentence
+
+
 class Intervention(Entry):
     """Something that would help her, when it would, and how to do it.
 
@@ -424,6 +431,8 @@ class Intervention(Entry):
     known to hold, and where it is not known the card says to check. One with ``guards`` is offered
     only if every guard is known to be clear; else the card says which are open and which could not
     be checked. ``medicine`` adds the link to its record.
+
+    Of what is ``worded``, the first whose ``when`` holds says what to do.
 
     ``label`` is said to clinicians; where it reads badly to her, her handout has
     ``title-for-mother``.
@@ -441,6 +450,7 @@ class Intervention(Entry):
     medicine: Identifier | None = None
     short: str
     do: Sentence
+    worded: list[OtherDo] = Field(default_factory=list)
     how: str
     suggestion: SuggestionSpec | None = None
     ask_if_unknown: bool = True
@@ -585,11 +595,12 @@ class Card(Entry):
 
 
 class Ask(Entry):
-    """When the want of a fact is worth a card."""
+    """When the want of a fact is worth a card; its ``summary`` is the headline of that card."""
 
     id: Identifier
     rows: list[RowId]
     why: str
+    summary: Sentence | None = None
     when: When
     unless: When | None = None
     finding: Identifier | None = None
@@ -777,6 +788,8 @@ def conditions_of(entry: Entry) -> list[Condition]:
         written += [line.when for table in tables for line in table]
         worded = [entry.worded, *(under.worded or () for under in entry.under.values())]
         written += [words.when for each in worded for words in each]
+    if isinstance(entry, Intervention):
+        written += [words.when for words in entry.worded]
     if isinstance(entry, Medicine):
         written += [reading.worse.when for reading in entry.readings if reading.worse]
     if isinstance(entry, Assessment):

@@ -53,7 +53,7 @@ from .facts import MEASURES, SIDE_OF_BREAST, FactValue
 from .medicines import LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
 from .shipped import shipped_directory
 from .times import duration
-from .wording import LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity
+from .wording import ALSO_MISSING, LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity
 
 SHIPPED = shipped_directory("cards")
 # What stands in a suggestion until a request fills it in.
@@ -534,19 +534,30 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
         sentences = [card.summary, *lines] + ([card.opening] if card.opening else [])
         for sentence in sentences:
             _check_sentence("cards", card.id, sentence, content, files)
-        try:
-            longest = card.summary.longest(content)
-        except ValueError:
-            continue
-        if card.body == "order":
-            longest += LONGEST_NAME + len(": ")
-        if longest > LONGEST_SUMMARY:
-            reason = f"its summary can have {longest} characters, more than {LONGEST_SUMMARY}"
-            files.fault("cards", card.id, reason)
+        behind = LONGEST_NAME + len(": ") if card.body == "order" else 0
+        _check_summary("cards", card.id, card.summary, behind, content, files)
+    for ask in content.asks.values():
+        if ask.summary is not None:
+            _check_sentence("asks", ask.id, ask.summary, content, files)
+            _check_summary("asks", ask.id, ask.summary, len(ALSO_MISSING), content, files)
     for intervention in content.interventions.values():
-        _check_sentence("interventions", intervention.id, intervention.do, content, files)
+        for do in (intervention.do, *(words.do for words in intervention.worded)):
+            _check_sentence("interventions", intervention.id, do, content, files)
     for guard in content.guards.values():
         _check_sentence("guards", guard.id, guard.short, content, files)
+
+
+def _check_summary(
+    section: str, key: str, summary: Wording, behind: int, content: Content, files: ContentFiles
+) -> None:
+    """That it has room, with so many characters ``behind`` it."""
+    try:
+        longest = summary.longest(content) + behind
+    except ValueError:
+        return  # told already
+    if longest > LONGEST_SUMMARY:
+        reason = f"its summary can have {longest} characters, more than {LONGEST_SUMMARY}"
+        files.fault(section, key, reason)
 
 
 def _check_sentence(

@@ -32,6 +32,14 @@ class Choice(msgspec.Struct):
     guards: dict[Truth, list[Guard]] = {}  # open, clear, not known
     unrecorded: bool = False  # whether it is in use already is not known
 
+    def do(self, case: MotherCase) -> str:
+        """What it says to do, for her."""
+        label = self.intervention.label
+        for words in self.intervention.worded:
+            if case.holds("words of", label, words.when, None) is True:
+                return words.do.say(case)
+        return self.intervention.do.say(case)
+
     def support(self, case: MotherCase, because: Because) -> None:
         """Put why it is offered into ``because``: also that it is recorded as not in use."""
         self.intervention.when.support(case, because)

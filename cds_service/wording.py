@@ -29,6 +29,7 @@ LONGEST_SUMMARY = 139
 LONGEST_NUMBER = 6
 LONGEST_DURATION = len("99 h 59 min")
 NOT_RECORDED = "not recorded"
+ALSO_MISSING = " Also missing or unclear"  # behind the headline of a question, before other names
 
 CURVE = "curve:"
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9:.-]*)\}")

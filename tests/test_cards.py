@@ -291,6 +291,20 @@ def test_formula_without_a_word_why_is_asked_about(content: Content) -> None:
     assert "medical reason for formula" in cards["data-needed"]["summary"]
 
 
+def test_what_is_pumped_stands_in_the_headline_that_asks_whether_it_is_all(
+    content: Content,
+) -> None:
+    """P04, P16: her number is said and not judged; what else is missing is named behind it."""
+    records = [birth(24 * 8 + 2), *(milk(15, hours) for hours in (25, 20, 14, 8, 2))]
+    asked = cards_of(content, *records)["data-needed"]
+    assert asked["summary"] == "60 mL in 24 h on day 8: is this all her milk?"
+    more = cards_of(content, *records, observation("formula-given", True))["data-needed"]
+    assert more["summary"] == (
+        "60 mL in 24 h on day 8: is this all her milk? "
+        "Also missing or unclear: medical reason for formula"
+    )
+
+
 def test_a_pacifier_is_no_matter_once_breastfeeding_is_established(content: Content) -> None:
     """S6: hold back until 3-4 weeks, not never."""
     early = cards_of(content, *average(day=20), observation("pacifier-use", True))

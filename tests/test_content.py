@@ -96,6 +96,19 @@ WRONG: dict[str, tuple[str, str]] = {
         f"cards:\n- id: lactation-consult\n  summary: {'x' * 130} {{pump-mode}}\n",
         f"more than {LONGEST_SUMMARY}",
     ),
+    "a question whose headline leaves no room for what else is missing": (
+        f"asks:\n- id: formula\n  summary: {'x' * 120}\n",
+        f"more than {LONGEST_SUMMARY}",
+    ),
+    "a headline of a question with a placeholder for nothing": (
+        "asks:\n- id: formula\n  summary: 'See {milk-colour}'\n",
+        "there is no fact for the placeholder {milk-colour}",
+    ),
+    "other words of an intervention with a placeholder for nothing": (
+        "interventions:\n- id: double-pumping\n  worded:\n"
+        "  - {when: {recorded: pump-mode}, do: 'See {milk-colour}'}\n",
+        "there is no fact for the placeholder {milk-colour}",
+    ),
     "a placeholder for nothing": (
         "cards:\n- id: lactation-consult\n  summary: 'See {milk-colour}'\n",
         "there is no fact for the placeholder {milk-colour}",
