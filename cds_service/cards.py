@@ -753,10 +753,11 @@ def _make_order(
         if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card)
+    line = reading.ordered or reading.line
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {reading.line}" if medicine is not None and reading.line else "",
+        f"**{order.name}**: {line}" if medicine is not None and line else "",
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",

@@ -627,12 +627,14 @@ class Reading(Entry):
     The line says what to do and what to watch for in the infant; ``instead`` what is preferred.
     ``source`` is ``lactmed``, the medicine's own record, or an id of the evidence; ``revised``
     the date of what was read, and ``read_as`` how much of it: all, its own summary, or what others
-    quote. One that is not read has none of
+    quote. Where ``line`` speaks of one that she takes ("do not stop it"), ``ordered`` says the same
+    for one that is being ordered. One that is not read has none of
     these, and a band that has no source is a mistake.
     """
 
     band: Band = "not-read"
     line: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)] | None = None
+    ordered: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)] | None = None
     instead: str | None = None
     worse: Worse | None = None
     source: Identifier | None = None

@@ -481,3 +481,23 @@ def test_an_ingredient_that_is_not_known_is_not_passed_over(content: Content) ->
     assert card is not None
     assert "preferred choice" not in card["detail"]
     assert "ompatible" not in card["summary"]
+
+
+@pytest.mark.parametrize(
+    "text", ["lithium", "lithium 300 mg BID", "Lithium ER 450 mg", "Lithobid 300 mg", "Eskalith"]
+)
+def test_lithium_by_its_own_name(content: Content, text: str) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=text)))
+    assert card is not None
+    assert card["summary"] == "Lithium: ask before she goes on with it"
+
+
+def test_no_order_is_told_not_to_be_stopped(content: Content) -> None:
+    """Where an order card would say "do not stop it", there are words for an order."""
+    for medicine_ in content.medicines.values():
+        for reading in medicine_.readings:
+            bands = {reading.band, reading.worse.band if reading.worse else None}
+            has_card = bands & {"avoid", "ask-first"} or "lowers-supply" in medicine_.effects
+            if has_card and "not stop it" in str(reading.line):
+                assert reading.ordered, medicine_.id
+            assert "stop it" not in str(reading.ordered), medicine_.id

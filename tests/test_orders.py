@@ -457,3 +457,12 @@ def test_one_that_is_not_shown_for_want_of_room_is_named(
     cards = fire(client, order_request(content, *orders), valid)
     assert len(cards) == 4
     assert "Zorbalimab, Foobarol" in cards[-1]["detail"]
+
+
+@pytest.mark.parametrize("name", ["lithium 300 mg", "amiodarone 200 mg", "apixaban 5 mg"])
+def test_a_new_order_is_not_told_not_to_be_stopped(
+    client: FlaskClient, content: Content, valid: Valid, name: str
+) -> None:
+    (card,) = fire(client, order_request(content, draft(name)), valid)
+    assert "ask pharmacy before you order it" in card["summary"]
+    assert "stop it" not in card["detail"]
