@@ -42,6 +42,7 @@ TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
 _WORD = re.compile(r"[^\W_]+")
+_OF_AN_ORDER = re.compile(r"\*\*[^*\n]+\*\*: ")  # a paragraph with what was read of an order
 # What medicines without a line are, by band, and how many of the others are so.
 REST_IS: dict[Band, str] = {
     "avoid": "To avoid",
@@ -374,12 +375,22 @@ def compose(
     built.sort(key=lambda ranked: ranked[0])
     cards = [made for *_, made in built[:MOST_CARDS]]
     case.shown = [shown for _, shown, *_ in built[:MOST_CARDS]]
+    _say_once(cards)
     if cards and withheld:
         cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
     if len(built) > MOST_CARDS:
         left_out = ", ".join(title for _, _, title, _ in built[MOST_CARDS:])
         cards[-1]["detail"] += f"\n\nNot shown, as less urgent: {left_out}."
     return cards
+
+
+def _say_once(cards: list[dict[str, Any]]) -> None:
+    """What one card says of an order is not said again of the same one on a less urgent card."""
+    said: set[str] = set()
+    for made in cards:
+        own = made["detail"].split("\n\n")
+        made["detail"] = "\n\n".join(paragraph for paragraph in own if paragraph not in said)
+        said.update(paragraph for paragraph in own if _OF_AN_ORDER.match(paragraph))
 
 
 def _title_of(card: Card, made: dict[str, Any], case: MotherCase) -> str:

@@ -36,6 +36,7 @@ SHIPPED = {
 # Products that hold several medicines, and are a name of each.
 OF_SEVERAL = {
     "percocet",
+    "cafergot",
     "nurofen plus",
     "claritin-d",
     "zyrtec-d",
@@ -402,7 +403,7 @@ IN_PART = [
     ("Advil Cold & Sinus", "cold sinus"),
     ("Motrin IB Sinus", "sinus"),
     ("Loratadine-D", "d"),
-    ("ergotamine-caffeine", "ergotamine"),
+    ("dihydroxoergotamine-caffeine", "dihydroxoergotamine"),
     ("amlodipine-atorvastatin 5/10 mg", "atorvastatin"),
     ("misoprostol-diclofenac", "diclofenac"),
     ("ezetimibe-simvastatin", "ezetimibe"),
@@ -501,3 +502,26 @@ def test_no_order_is_told_not_to_be_stopped(content: Content) -> None:
             if has_card and "not stop it" in str(reading.line):
                 assert reading.ordered, medicine_.id
             assert "stop it" not in str(reading.ordered), medicine_.id
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("Cafergot", "Ergotamine: avoid while she gives milk"),
+        ("ergotamine-caffeine 1-100 mg", "Ergotamine: avoid while she gives milk"),
+        ("Accutane 20 mg", "Isotretinoin: ask before she goes on with it"),
+        ("CellCept 500 mg", "Mycophenolate: ask before she goes on with it"),
+        ("leflunomide 20 mg", "Leflunomide: ask before she goes on with it"),
+        ("tamoxifen 20 mg", "Tamoxifen: avoid while she gives milk"),
+        ("Adriamycin", "Doxorubicin: avoid while she gives milk"),
+        ("Radioactive iodine (I-131)", "Radioiodine (iodine 131): avoid while she gives milk"),
+        ("Trexall 5 mg", "Methotrexate: avoid while she gives milk"),
+        ("Rheumatrex", "Methotrexate: avoid while she gives milk"),
+        ("warfarin 5 mg", "Warfarin: compatible with breastfeeding"),
+    ],
+)
+def test_what_is_harmful_or_common_is_known(content: Content, text: str, summary: str) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=text)))
+    assert card is not None
+    assert card["summary"].startswith(summary)
+    assert "not identified" not in card["detail"]

@@ -399,7 +399,7 @@ def test_what_is_drafted_for_someone_else_speaks_against_nothing(
         "Advil Cold & Sinus",
         "Motrin IB Sinus",
         "Loratadine-D",
-        "ergotamine-caffeine",
+        "dihydroxoergotamine-caffeine",
         "amlodipine-atorvastatin",
         "misoprostol-diclofenac",
         "ezetimibe-simvastatin",
@@ -466,3 +466,28 @@ def test_a_new_order_is_not_told_not_to_be_stopped(
     (card,) = fire(client, order_request(content, draft(name)), valid)
     assert "ask pharmacy before you order it" in card["summary"]
     assert "stop it" not in card["detail"]
+
+
+@pytest.mark.parametrize("name", ["metoclopramide", "domperidone", "cabergoline"])
+def test_what_was_read_of_an_order_is_said_once(
+    client: FlaskClient, content: Content, valid: Valid, name: str
+) -> None:
+    psychosis = {
+        "resourceType": "Condition",
+        "id": "c",
+        "subject": {"reference": f"Patient/{HER}"},
+        "clinicalStatus": {
+            "coding": [
+                {
+                    "system": "http://terminology.hl7.org/CodeSystem/condition-clinical",
+                    "code": "active",
+                }
+            ]
+        },
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "F53.1"}]},
+    }
+    request = order_request(content, draft(name), records=[*average(), psychosis])
+    cards = fire(client, request, valid)
+    assert len(cards) == 2
+    line = str(content.medicines[name].read_in("US").line)
+    assert [line in card["detail"] for card in cards] == [True, False]
