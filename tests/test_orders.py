@@ -491,3 +491,16 @@ def test_what_was_read_of_an_order_is_said_once(
     assert len(cards) == 2
     line = str(content.medicines[name].read_in("US").line)
     assert [line in card["detail"] for card in cards] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["clarithromycin 500 mg", "erythromycin", "fluconazole 150 mg"])
+def test_what_speaks_against_domperidone_is_said_when_she_takes_it(
+    client: FlaskClient, content: Content, valid: Valid, name: str
+) -> None:
+    taken = draft("domperidone 10 mg", 9, status="active")
+    request = order_request(content, draft(name), records=[*average(), taken])
+    cards = fire(client, request, valid)
+    assert "with domperidone, which she takes: ask pharmacy" in cards[0]["summary"]
+    assert cards[0]["indicator"] == "warning"
+    alone = fire(client, order_request(content, draft(name)), valid)
+    assert "domperidone, which she takes" not in str(alone)
