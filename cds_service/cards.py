@@ -43,6 +43,7 @@ MOST_UNKNOWN = 3  # of what could not be checked, in a headline
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
 _WORD = re.compile(r"[^\W_]+")
+_OF_AN_ORDER = re.compile(r"\*\*[^*\n]+\*\*: ")  # a paragraph with what was read of an order
 # What medicines without a line are, by band, and how many of the others are so.
 REST_IS: dict[Band, str] = {
     "avoid": "To avoid",
@@ -336,7 +337,7 @@ def compose(
         if said is not None:
             case.held_back[card.id] = said
         else:
-            built.append((_rank(made, card), shown, card.title, made))
+            built.append((_rank(made, card), shown, _title_of(card, made, case), made))
 
     data_needed: Card | None = None
     for written in case.content.cards.values():
@@ -376,6 +377,7 @@ def compose(
     built.sort(key=lambda ranked: ranked[0])
     cards = [made for *_, made in built[:MOST_CARDS]]
     case.shown = [shown for _, shown, *_ in built[:MOST_CARDS]]
+    _say_once(cards)
     if cards and withheld:
         cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
     if len(built) > MOST_CARDS:
@@ -384,11 +386,31 @@ def compose(
     return cards
 
 
+def _say_once(cards: list[dict[str, Any]]) -> None:
+    """What one card says of an order is not said again of the same one on a less urgent card."""
+    said: set[str] = set()
+    for made in cards:
+        own = made["detail"].split("\n\n")
+        made["detail"] = "\n\n".join(paragraph for paragraph in own if paragraph not in said)
+        said.update(paragraph for paragraph in own if _OF_AN_ORDER.match(paragraph))
+
+
+def _title_of(card: Card, made: dict[str, Any], case: MotherCase) -> str:
+    """What a card is called where it is not shown; one about orders with their names."""
+    if card.body != "order":
+        return card.title
+    known = case.content.medicines | case.content.feeds
+    keys = [entry["value"] for entry in made["extension"][EXTENSION]["because"]]
+    names = {each.key: each.name for each in case.ordered_medicines}
+    said = [names[key] if key in names else known[key].name for key in keys]
+    return f"{card.title} ({_name_some(said)})"
+
+
 def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    about = because[0]["value"] if card.body == "order" else ""
+    about = "+".join(entry["value"] for entry in because) if card.body == "order" else ""
     return Shown(
         made["uuid"],
         card.id,
@@ -413,7 +435,10 @@ def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> l
     if card.body == "order":
         orders: list[TakenMedicine | OrderedFeed]
         orders = [*case.ordered_medicines, *case.ordered_feeds]
-        made = [_make_order(card, order, case, printed) for order in orders]
+        if card.as_one:
+            made = [_make_unchecked(card, case, printed)]
+        else:
+            made = [_make_order(card, order, case, printed) for order in orders]
     elif card.body == "medicines":
         made = [_make_medicines(card, case, printed)]
     else:
@@ -740,10 +765,11 @@ def _make_order(
         if not guards[True] and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card)
+    line = reading.ordered or reading.line
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {reading.line}" if medicine is not None and reading.line else "",
+        f"**{order.name}**: {line}" if medicine is not None and line else "",
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",
@@ -777,6 +803,62 @@ def _make_order(
     return made
 
 
+def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+    """One card about all orders of which nothing is known for milk, each by its name."""
+    orders: list[TakenMedicine] = []
+    for order in case.ordered_medicines:
+        kinds = order.kinds | ({case.read(order)[0]} if order.medicine is not None else set())
+        chosen = not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
+        if chosen and not order.part_of:  # else the whole of it is here
+            orders.append(order)
+    if not orders:
+        return None
+    in_part = [f"{order.name} ({order.read_in_part})" for order in orders if order.left]
+    unknown = [order.name for order in orders if order.medicine is None and not order.left]
+    unread = [f"{order.name}{_how_matched(order)}" for order in orders if order.medicine]
+    summary = _with_names(card.summary.say(case), [order.name for order in orders])
+
+    def say(most: int) -> list[str]:
+        return [
+            f"Look up by name: {_name_some(in_part, most)}." if in_part else "",
+            f"Neither a code nor a name in our list: {_name_some(unknown, most)}."
+            if unknown
+            else "",
+            f"In our list, but not read for milk: {_name_some(unread, most)}." if unread else "",
+            card.opening.say(case) if card.opening else "",
+            _could_not_be_read(case),
+        ]
+
+    counts = range(MOST_MEDICINES, 1, -1)
+    room = MOST_WORDS - _words(summary)
+    most = next((count for count in counts if _words(" ".join(say(count))) <= room), 1)
+    made = _frame(card, case, printed, summary, say(most))
+    taken_back = [
+        _take_back(order.name, draft, case)
+        for order in orders
+        for draft in dict.fromkeys(order.references)
+        if not draft.endswith("/?")
+    ]
+    if taken_back:
+        made["suggestions"] = taken_back
+        made["selectionBehavior"] = "any"
+    links: dict[str, orjson.Fragment] = {}
+    for order in orders:
+        links |= printed.sources_of(order)
+    _add_links(made, card, printed, links)
+    because = [
+        {
+            "fact": "orders",
+            "value": order.key,
+            "matched": order.matched,
+            "references": order.references,
+        }
+        for order in orders
+    ]
+    _add_extension(made, case, [], card.rows, because, [])
+    return made
+
+
 def _take_back(name: str, reference: str, case: MotherCase) -> dict[str, Any]:
     """A suggestion that deletes a draft order, by its id in the hook's context."""
     label = f"Take back {name}"
@@ -803,15 +885,18 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         line = _say_of(taken, reading, case.content)
         if line is not None:
             said.append((f"{taken.name}{_how_matched(taken)}", line, band))
-        elif taken.medicine is not None:
+        elif taken.medicine is not None and not taken.part_of:
             unread.append(f"{taken.name}{_how_matched(taken)}")
     unknown = [taken for taken, *_ in medicines if taken.medicine is None]
-    searched = [taken.name for taken in unknown if taken.named]
+    in_part = [f"{taken.name} ({taken.read_in_part})" for taken in unknown if taken.left]
+    searched = [taken.name for taken in unknown if taken.named and not taken.left]
     nameless = [taken.name for taken in unknown if not taken.named]
-    names = [taken.name for taken, *_ in medicines]
-    summary = _warn(card, medicines) or _with_names(card.summary.say(case), names)
+    named = [each for each in medicines if not each[0].part_of or each[1] != "not-read"]
+    names = [taken.name for taken, *_ in named]
+    summary = _warn(card, named) or _with_names(card.summary.say(case), names)
     paragraphs = [
         f"Not read, look up: {_name_some(unread)}." if unread else "",
+        f"Look up by name: {_name_some(in_part)}." if in_part else "",
         f"Not in our list, look up by name: {_name_some(searched)}." if searched else "",
         f"No name was sent, ask what it is: {_name_some(nameless)}." if nameless else "",
         card.opening.say(case) if card.opening else "",
@@ -903,10 +988,10 @@ def _lines_of(said: list[tuple[str, str, Band]], count: int) -> tuple[str, str]:
     return lines, " ".join(rest)
 
 
-def _name_some(names: list[str]) -> str:
+def _name_some(names: list[str], most: int = MOST_MEDICINES) -> str:
     """A few names, and how many more there are."""
-    more = len(names) - MOST_MEDICINES
-    return f"{', '.join(names[:MOST_MEDICINES])}{f' and {more} more' if more > 0 else ''}"
+    more = len(names) - most
+    return f"{', '.join(names[:most])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> str:

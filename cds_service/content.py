@@ -547,7 +547,8 @@ class Card(Entry):
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
     band or effect of, one of ``about`` and none of ``not_about``; with ``if-guarded`` only while a
-    guard of it is open, or also while one could not be checked (``unchecked``).
+    guard of it is open, or also while one could not be checked (``unchecked``). One that is said
+    ``as-one`` names all such orders of which nothing is known on one card.
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
     Of what is ``worded``, the first whose ``when`` holds has its words.
@@ -574,6 +575,7 @@ class Card(Entry):
     about: list[str] = Field(default_factory=list)
     not_about: list[str] = Field(default_factory=list)
     if_guarded: Literal["open", "unchecked"] | None = None
+    as_one: bool = False
     under: dict[Identifier, UnderGate] = Field(default_factory=dict)
     overridden_for: Seconds = 0.0
     cites: bool = True
@@ -643,12 +645,14 @@ class Reading(Entry):
     The line says what to do and what to watch for in the infant; ``instead`` what is preferred.
     ``source`` is ``lactmed``, the medicine's own record, or an id of the evidence; ``revised``
     the date of what was read, and ``read_as`` how much of it: all, its own summary, or what others
-    quote. One that is not read has none of
+    quote. Where ``line`` speaks of one that she takes ("do not stop it"), ``ordered`` says the same
+    for one that is being ordered. One that is not read has none of
     these, and a band that has no source is a mistake.
     """
 
     band: Band = "not-read"
     line: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)] | None = None
+    ordered: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)] | None = None
     instead: str | None = None
     worse: Worse | None = None
     source: Identifier | None = None
@@ -677,7 +681,8 @@ NOT_READ = Reading()
 class Medicine(Entry):
     """A medicine, how it is recognised, and what was read of it in milk.
 
-    ``summary`` is the first sentence of an imported record, in its own words.
+    ``summary`` is the first sentence of an imported record, in its own words. ``beside`` are words
+    that its reading holds for too where they stand with one of its names ("levonorgestrel").
 
     Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
     has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
@@ -690,6 +695,7 @@ class Medicine(Entry):
     codes: list[MedicineCode] = Field(default_factory=list)
     names: list[str] = Field(min_length=1)
     whole_name_only: bool = False
+    beside: list[str] = Field(default_factory=list)
     lactmed: LactMed
     reading: Reading = NOT_READ
     reading_in: dict[Country, Reading] = Field(default_factory=dict)
@@ -722,6 +728,20 @@ class Feed(Entry):
     name: str
     rows: list[RowId] = Field(min_length=1)
     names: list[str] = Field(min_length=1)
+    review: Review
+
+
+class NameWords(Entry):
+    """Words in a medicine's written name that say nothing of which one it is.
+
+    ``units`` make a number before them a strength; a word that is ``counting`` makes a number
+    after it an amount ("take 2").
+    """
+
+    id: Identifier
+    words: list[str] = Field(default_factory=list)
+    units: list[str] = Field(default_factory=list)
+    counting: list[str] = Field(default_factory=list)
     review: Review
 
 
@@ -759,6 +779,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "asks": Ask,
     "medicines": Medicine,
     "feeds": Feed,
+    "name-words": NameWords,
     "override-reasons": OverrideReason,
 }
 
@@ -821,6 +842,7 @@ class Content:
     asks: dict[str, Ask]
     medicines: dict[str, Medicine]
     feeds: dict[str, Feed]
+    name_words: dict[str, NameWords]
     override_reasons: dict[str, OverrideReason]
     codes: dict[str, CodeSet]  # by the url of the value set
     addresses: Systems  # each code system by each of its addresses

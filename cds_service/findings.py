@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
-from .content import BANDS, MEDICINE_TYPES
+from .content import BANDS, MEDICINE_TYPES, NOT_READ
 from .facts import Facts, FactValue
 from .interventions import check_guards
 from .times import parse_moment
@@ -250,9 +250,12 @@ class MotherCase:
         """What was read of a medicine where the service works, and its band for her infant.
 
         Where it is not known whether it is worse for this one, it is not: the line says for whom.
+        What is a part of something else that is not known is never called compatible.
         """
         reading = taken.read_in(self.jurisdiction)
         worse = reading.worse
+        if taken.part_of and reading.band == "compatible":
+            return "not-read", NOT_READ
         if worse is not None and self.holds("medicine", taken.name, worse.when, None):
             return worse.band, reading
         return reading.band, reading

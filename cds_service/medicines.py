@@ -17,7 +17,7 @@ from .chart import category_of, member_of, reference_to, text_of
 from .codes import CodeIndex, CodeSet
 from .content import NOT_READ, VALUE_SET
 from .inert import inert
-from .names import LONGEST_TEXT, Names
+from .names import LONGEST_TEXT, Names, Unmeaning
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
 LONGEST_NAME = 60
+LONGEST_LEFT = 40  # of what was not understood
 LONGEST_SHOWN_CODE = 30
 MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is contained
 NAMELESS = "A medicine without a name"
@@ -43,6 +44,8 @@ class TakenMedicine:
     """One medicine that she takes. ``medicine`` is ``None`` if the content does not know it.
 
     One that is not ``named`` has a code or a reference for its name, which cannot be searched for.
+    Of a name that was understood in part, what was understood is ``part_of`` it; the whole of it is
+    not known, and says what was read and what was ``left`` over.
     """
 
     name: str
@@ -51,6 +54,9 @@ class TakenMedicine:
     references: list[str] = field(default_factory=list)
     among: int = 1  # how many medicines have the code or name by which it was found
     named: bool = True
+    part_of: str = ""
+    read: tuple[str, ...] = ()
+    left: str = ""
 
     @property
     def key(self) -> str:
@@ -63,6 +69,13 @@ class TakenMedicine:
         if self.medicine is None:
             return {UNIDENTIFIED}
         return {self.medicine.id, *self.medicine.effects}
+
+    @property
+    def read_in_part(self) -> str:
+        """What was understood of its name and what was not, if that is so."""
+        if not self.left:
+            return ""
+        return f"read in part: {', '.join(self.read)}; not identified: {self.left}"
 
     def has(self, effect: str) -> bool:
         """Whether the content says that it has this effect."""
@@ -106,6 +119,13 @@ class MedicineIndex:
         self._by_code: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._by_name: Names[str] = Names()  # the id of each
         self._medicines = content.medicines
+        lists = content.name_words.values()
+        self._unmeaning = Unmeaning(
+            [word for each in lists for word in each.words],
+            [unit for each in lists for unit in each.units],
+            [word for each in lists for word in each.counting],
+        )
+        self._beside: dict[str, Names[str]] = {}
         ids = {system.url: system.id for system in content.systems.values()}
         self._systems = {address: ids[of.url] for address, of in content.addresses.items()}
         for medicine in content.medicines.values():
@@ -115,6 +135,10 @@ class MedicineIndex:
             self._by_code.add(products, medicine)
             for name in medicine.names:
                 self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
+            if medicine.beside:
+                beside = self._beside[medicine.id] = Names()
+                for name in medicine.beside:
+                    beside.add(name, medicine.id)
         self._by_code.settle()
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
@@ -132,6 +156,7 @@ class MedicineIndex:
                     known = found.setdefault(medicine.key, medicine)
                     known.references.append(reference)
                     known.among = min(known.among, medicine.among)
+                    known.part_of = known.part_of and medicine.part_of
                     if medicine.matched == "code":
                         known.matched = "code"
         return sorted(found.values(), key=lambda taken: (taken.medicine is None, taken.key))
@@ -146,6 +171,7 @@ class MedicineIndex:
             for medicine in self._medicines_of(order, chart):
                 known = found.setdefault(medicine.key, medicine)
                 known.references.append(reference)
+                known.part_of = known.part_of and medicine.part_of
                 if medicine.matched == "code":
                     known.matched = "code"
         return list(found.values())
@@ -186,12 +212,18 @@ class MedicineIndex:
         display = pointer.get("display") if isinstance(pointer, dict) else None
         concept = code if isinstance(code, dict) else {"text": display}
         named = list(self._recognise(concept, text_of(pointer)))
-        if medication is None or any(found.medicine is not None for found in named):
+        if medication is None or all(found.medicine is not None for found in named):
             return named
-        known: list[TakenMedicine] = []
-        for concept in _ingredients_of(medication, chart):
-            known += [found for found in self._recognise(concept) if found.medicine is not None]
-        return known or named
+        listed = [list(self._recognise(each)) for each in _ingredients_of(medication, chart)]
+        found = [each for ingredient in listed for each in ingredient]
+        known = [each for each in found if each.medicine is not None]
+        if not known:
+            return named
+        if len(known) < len(found):
+            for each in known:
+                each.part_of = each.part_of or named[0].name
+            return found
+        return known
 
     def _recognise(
         self, concept: dict[str, Any], reference: str | None = None
@@ -208,12 +240,13 @@ class MedicineIndex:
             return
         texts = [concept.get("text"), *(coding.get("display") for coding in codings)]
         texts = [text for text in texts if isinstance(text, str) and text.strip()]
+        known: dict[str, TakenMedicine] = {}
         for text in texts:
-            named = self._by_name.find(text)
-            if named:
-                for meant in named:
-                    yield from self._one_or_several(meant)
-                return
+            for found in self._named_in(text):
+                known.setdefault(found.key, found)
+        if known:
+            yield from known.values()
+            return
         if texts:
             yield TakenMedicine(plain(texts[0]), None, "none")
             return
@@ -224,6 +257,22 @@ class MedicineIndex:
             of = self._systems.get(system, plain(system))
             called = f"code {plain(coding['code'], LONGEST_SHOWN_CODE)} ({of})"
         yield TakenMedicine(called, None, "none", named=False)
+
+    def _named_in(self, text: str) -> list[TakenMedicine]:
+        """What is named in a text, and the whole of it if it was understood only in part."""
+        named, rest = self._by_name.read(text)
+        found = [each for meant in named for each in self._one_or_several(meant)]
+        for each in found:
+            if each.key in self._beside:
+                _, rest = self._beside[each.key].read(rest)
+        left = self._unmeaning.left_of(rest) if found else []
+        if not left:
+            return found
+        whole, over = plain(text), plain(" ".join(left), LONGEST_LEFT)
+        for each in found:
+            each.part_of = whole
+        names = tuple(dict.fromkeys(each.name for each in found))
+        return [*found, TakenMedicine(whole, None, "none", read=names, left=over)]
 
     def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:
         """What one name means; if several, each says so."""

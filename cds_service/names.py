@@ -11,7 +11,10 @@ Meant = TypeVar("Meant")
 LONGEST_TEXT = 1000  # characters of a text from elsewhere: no name is longer
 
 _WORD = re.compile(r"[a-z0-9]+")
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[#/%|-]")
+_APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 _LETTERS = re.compile(r"[^\W_]+")
+NAMED = " | "  # what stands for a name in the rest of a text
 _END_OF_CLAUSE = re.compile(r"[,;:()\[\]]")
 BETWEEN = 3  # words that may stand between what denies a phrase and the phrase
 
@@ -39,15 +42,24 @@ class Names(Generic[Meant]):
 
         Only its first ``LONGEST_TEXT`` characters are looked at.
         """
-        words = tuple(_WORD.findall(text[:LONGEST_TEXT].lower()))
+        return self.read(text)[0]
+
+    def read(self, text: str) -> tuple[list[list[Meant]], str]:
+        """What stands in a text, as ``find`` says it, and the text without the names."""
+        text = text[:LONGEST_TEXT].lower()
+        spans = [match.span() for match in _WORD.finditer(text)]
+        words = tuple(text[slice(*span)] for span in spans)
         found: list[list[Meant]] = []
-        start = 0
+        rest: list[str] = []
+        start = read = 0
         while start < len(words):
             length, meant = self._longest_at(words, start)
             if meant:
                 found.append(meant)
+                rest.append(text[read : spans[start][0]])
+                read = spans[start + length - 1][1]
             start += length
-        return found
+        return found, NAMED.join([*rest, text[read:]])
 
     def _longest_at(self, words: tuple[str, ...], start: int) -> tuple[int, list[Meant]]:
         """The length in words of the longest name here, and what it means; 1 if there is none."""
@@ -60,6 +72,57 @@ class Names(Generic[Meant]):
             if meant:
                 return length, meant
         return 1, []
+
+
+class Unmeaning:
+    """What says nothing of which medicine is meant: strengths, forms, routes, salts.
+
+    A number is a strength if a unit follows, if another number stands beside it ("5/325"), if it
+    has two digits, behind a strength, or behind a word that counts ("take 2"). One that stands
+    behind a sign or a name alone is none: the 3 of "Tylenol #3" is a part of what it is called.
+    """
+
+    def __init__(self, words: Iterable[str], units: Iterable[str], counting: Iterable[str]) -> None:
+        self._units = {unit.lower() for unit in units}
+        self._counting = {word.lower() for word in counting}
+        self._words = {word.lower() for word in words} | self._counting
+        self._words |= {unit for unit in self._units if len(unit) > 1}
+
+    def left_of(self, text: str) -> list[str]:
+        """What is left of a text in small letters, if all that says nothing is taken away."""
+        tokens = _TOKEN.findall(_APOSTROPHE.sub("", text))
+        left: list[str] = []
+        has_strength = False
+        for place, token in enumerate(tokens):
+            before = tokens[place - 1] if place else ""
+            after = tokens[place + 1] if place + 1 < len(tokens) else ""
+            if token[0].isdigit():
+                has_unit = after.strip("-") in self._units or (
+                    after == "-" and "".join(tokens[place + 2 : place + 3]) in self._units
+                )
+                digits = sum(map(str.isdigit, token))
+                is_strength = has_unit or digits > 1 or _is_beside_a_number(tokens, place)
+                has_strength = has_strength or is_strength
+                counts = (has_strength and before != "#") or before in self._counting
+                if not (is_strength or counts):
+                    left.append(f"#{token}" if before == "#" else token)
+            elif token[0].isalpha() or token in self._units:
+                follows = before[:1].isdigit() or before in ("/", "-", "per")
+                is_unit = token in self._units and follows and has_strength
+                if token not in self._words and not is_unit:
+                    left.append(token)
+        return left
+
+
+def _is_beside_a_number(tokens: list[str], place: int) -> bool:
+    """Whether a slash, a dash or an x stands between a number and another one."""
+    for step in (1, -1):
+        between, other = place + step, place + 2 * step
+        if not 0 <= other < len(tokens):
+            continue
+        if tokens[between] in ("/", "-", "x") and tokens[other][0].isdigit():
+            return True
+    return False
 
 
 class Phrases:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from cds_service.content import Content
 from cds_service.content_files import ContentError
@@ -28,6 +30,20 @@ SHIPPED = {
     "labetalol",
     "nifedipine",
     "pseudoephedrine",
+}
+
+
+# Products that hold several medicines, and are a name of each.
+OF_SEVERAL = {
+    "percocet",
+    "cafergot",
+    "nurofen plus",
+    "claritin-d",
+    "zyrtec-d",
+    "allegra-d",
+    "tylenol 3",
+    *(f"tylenol no {number}" for number in (3, 4)),
+    *(f"tylenol with codeine {no}{number}" for no in ("", "no ") for number in (3, 4)),
 }
 
 
@@ -62,7 +78,7 @@ def test_no_two_medicines_share_a_record_a_code_or_a_name(content: Content) -> N
     for medicine_ in content.medicines.values():
         records.append(medicine_.lactmed.id)
         codes += [(code.system, code.code) for code in medicine_.codes]
-        names += [name.lower() for name in medicine_.names if name != "Percocet"]
+        names += [name.lower() for name in medicine_.names if name.lower() not in OF_SEVERAL]
     assert sorted(set(records)) == sorted(records)
     assert sorted(set(codes)) == sorted(codes)
     assert sorted(set(names)) == sorted(names)
@@ -377,3 +393,135 @@ def test_many_that_nobody_has_read_are_named_in_part_and_counted(content: Conten
     assert "and 8 more: not read for milk, look it up" in card["summary"]
     assert " and 4 more." in card["detail"]
     assert "ompatible" not in card["summary"] + card["detail"]
+
+
+IN_PART = [
+    ("Acetaminophen #3", "3"),
+    ("Tylenol 2", "2"),
+    ("Tylenol PM", "pm"),
+    ("Tylenol Sinus", "sinus"),
+    ("Advil Cold & Sinus", "cold sinus"),
+    ("Motrin IB Sinus", "sinus"),
+    ("Loratadine-D", "d"),
+    ("dihydroxoergotamine-caffeine", "dihydroxoergotamine"),
+    ("amlodipine-atorvastatin 5/10 mg", "atorvastatin"),
+    ("misoprostol-diclofenac", "diclofenac"),
+    ("ezetimibe-simvastatin", "ezetimibe"),
+    ("chlordiazepoxide-amitriptyline 5-12.5 mg tablet", "chlordiazepoxide"),
+    ("Labetalol HCT 200 mg", "hct"),
+]
+
+
+@pytest.mark.parametrize(("name", "left"), IN_PART)
+def test_what_is_understood_in_part_is_not_called_compatible(
+    content: Content, name: str, left: str
+) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
+    assert card is not None
+    assert f"not identified: {left})" in card["detail"]
+    assert "read in part: " in card["detail"]
+    assert "not read for milk" in card["summary"]
+    assert "ompatible" not in card["summary"] + card["detail"]
+    assert "good choice" not in card["detail"]
+
+
+@given(word=st.from_regex(r"[a-z]{3,9}", fullmatch=True))
+@settings(max_examples=60, deadline=None)
+def test_a_word_that_nobody_knows_is_told(content: Content, word: str) -> None:
+    known = {w for each in content.name_words.values() for w in (*each.words, *each.counting)}
+    known |= {w for each in content.name_words.values() for w in each.units}
+    known |= {name.lower() for m in content.medicines.values() for name in m.names}
+    assume(word not in known)
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=f"Ibuprofen {word}")))
+    assert card is not None
+    assert f"not identified: {word})" in card["detail"]
+
+
+WRITTEN = [
+    "{}",
+    "{} 400 mg tablet",
+    "{} 50 MG Oral Tablet",
+    "{} 500 mg capsule PO",
+    "{} sodium 75 mcg",
+    "{} ER 450 mg BID",
+    "{} hydrochloride 2.5 mg/5 mL oral solution",
+    "take 2 tablets of {} 10 mg by mouth every 4-6 hours as needed",
+    "acetaminophen 5 MG Extended Release Oral Tablet [{}]",
+]
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_every_name_is_understood_as_it_is_usually_written(content: Content, form: str) -> None:
+    names = [name for m in content.medicines.values() if not m.whole_name_only for name in m.names]
+    for some in range(0, len(names), 40):
+        texts = [form.format(name) for name in names[some : some + 40]]
+        taken = [medicine(medicationCodeableConcept=concept(text=text)) for text in texts]
+        assert [name for name, how in listed(content, *taken) if how == "none"] == []
+
+
+def test_what_is_understood_elsewhere_in_her_record_is_said_as_it_was_read(
+    content: Content,
+) -> None:
+    """She takes plain paracetamol too: that is compatible, and the other is still not known."""
+    taken = [medicine(medicationCodeableConcept=concept(text=t)) for t in ("Tylenol", "Tylenol PM")]
+    card = card_for(content, *taken)
+    assert card is not None
+    assert "Acetaminophen (by name): A good choice" in card["detail"]
+    assert "not identified: pm)" in card["detail"]
+    assert "not read for milk" in card["summary"]
+
+
+def test_an_ingredient_that_is_not_known_is_not_passed_over(content: Content) -> None:
+    """A Medication of an ingredient that is known and one that is not is not that one alone."""
+    ingredients = [{"itemCodeableConcept": concept(text=t)} for t in ("ibuprofen", "Foobarol")]
+    made = {"resourceType": "Medication", "id": "m", "code": {"text": "X"}}
+    made |= {"ingredient": ingredients}
+    taken = medicine(contained=[made], medicationReference={"reference": "#m"})
+    assert ("Foobarol", "none") in listed(content, taken)
+    card = card_for(content, taken)
+    assert card is not None
+    assert "preferred choice" not in card["detail"]
+    assert "ompatible" not in card["summary"]
+
+
+@pytest.mark.parametrize(
+    "text", ["lithium", "lithium 300 mg BID", "Lithium ER 450 mg", "Lithobid 300 mg", "Eskalith"]
+)
+def test_lithium_by_its_own_name(content: Content, text: str) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=text)))
+    assert card is not None
+    assert card["summary"] == "Lithium: ask before she goes on with it"
+
+
+def test_no_order_is_told_not_to_be_stopped(content: Content) -> None:
+    """Where an order card would say "do not stop it", there are words for an order."""
+    for medicine_ in content.medicines.values():
+        for reading in medicine_.readings:
+            bands = {reading.band, reading.worse.band if reading.worse else None}
+            has_card = bands & {"avoid", "ask-first"} or "lowers-supply" in medicine_.effects
+            if has_card and "not stop it" in str(reading.line):
+                assert reading.ordered, medicine_.id
+            assert "stop it" not in str(reading.ordered), medicine_.id
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("Cafergot", "Ergotamine: avoid while she gives milk"),
+        ("ergotamine-caffeine 1-100 mg", "Ergotamine: avoid while she gives milk"),
+        ("Accutane 20 mg", "Isotretinoin: ask before she goes on with it"),
+        ("CellCept 500 mg", "Mycophenolate: ask before she goes on with it"),
+        ("leflunomide 20 mg", "Leflunomide: ask before she goes on with it"),
+        ("tamoxifen 20 mg", "Tamoxifen: avoid while she gives milk"),
+        ("Adriamycin", "Doxorubicin: avoid while she gives milk"),
+        ("Radioactive iodine (I-131)", "Radioiodine (iodine 131): avoid while she gives milk"),
+        ("Trexall 5 mg", "Methotrexate: avoid while she gives milk"),
+        ("Rheumatrex", "Methotrexate: avoid while she gives milk"),
+        ("warfarin 5 mg", "Warfarin: compatible with breastfeeding"),
+    ],
+)
+def test_what_is_harmful_or_common_is_known(content: Content, text: str, summary: str) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=text)))
+    assert card is not None
+    assert card["summary"].startswith(summary)
+    assert "not identified" not in card["detail"]

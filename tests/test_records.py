@@ -279,7 +279,7 @@ def test_a_medicine_without_a_name_is_called_by_what_was_sent(
     assert "ompatible" not in str(card)
     request = order_request(content, sent)
     (card,) = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
-    assert card["summary"].startswith(f"{called} was not identified")
+    assert card["summary"] == f"Not checked for milk, look up: {called}"
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_a_medicine_order_that_cannot_be_identified_is_said_to_be_so(
     unknown = medicine(medicationCodeableConcept={"text": "Xyzzymab"}, status="draft")
     nameless = by_reference("Medication/nowhere", status="draft")
     scan = {"resourceType": "ServiceRequest", "id": "x", "subject": {"reference": f"Patient/{HER}"}}
-    for order, words in ((unknown, "Xyzzymab was not identified"), (nameless, "not identified")):
+    for order, words in ((unknown, "look up: Xyzzymab"), (nameless, "Not checked for milk")):
         request = order_request(content, order, scan)
         cards = client.post(SERVICES["order-sign"], json=request).get_json()["cards"]
         assert list(told(cards)) == ["order-unidentified"]
