@@ -1112,10 +1112,15 @@ def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
         return []
     if ask.finding is not None and case.finding(ask.finding) is not None:
         return []
-    wanted = list(ask.facts)
-    if ask.finding is not None:
-        wanted += case.missing(ask.finding)
-    return [name for name in dict.fromkeys(wanted) if _is_wanting(case.facts[name])]
+    wanted = [name for name in ask.facts if _is_wanting(case.facts[name])]
+    if ask.finding is not None:  # not known for want of these, such as the day of a birth
+        missing = ((name, case.facts[name]) for name in case.missing(ask.finding))
+        wanted += [
+            name
+            for name, fact in missing
+            if _is_wanting(fact) or (fact.spec.type == "time" and fact.measure("days") is None)
+        ]
+    return list(dict.fromkeys(wanted))
 
 
 def _is_wanting(fact: FactValue) -> bool:

@@ -71,6 +71,13 @@ def stay(**members: Any) -> dict[str, Any]:
     return {"resourceType": "Encounter", "id": "stay", "subject": her, "type": [delivery]} | members
 
 
+def test_a_birth_within_days_is_asked_for_where_its_day_decides(
+    client: FlaskClient, content: Content
+) -> None:
+    some_day = stay(status="in-progress", period={"start": ago(24 * 6)})
+    assert asked(client, content, [some_day, *LITTLE[:8], *INHIBITED]) == ["data-needed"]
+
+
 def newborn(fact: str, value: Any) -> dict[str, Any]:
     """A record of her infant, in her chart."""
     return observation(fact, value, focus=[{"reference": "Patient/baby-1"}])
