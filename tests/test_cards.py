@@ -606,7 +606,14 @@ def break_(content: Content, section: str, *names: str) -> Content:
     entries = dict(getattr(content, section))
     for name in names:
         entries[name] = entries[name].model_copy(update={"when": Broken()})
-    return replace(content, **{section: entries})
+    changed: dict[str, Any] = {section: entries}
+    if section == "cards":  # and as they are behind a gate, or in other words
+        for copies in ("cards_under", "cards_worded"):
+            changed[copies] = {
+                key: card.model_copy(update={"when": Broken()}) if key[0] in names else card
+                for key, card in getattr(content, copies).items()
+            }
+    return replace(content, **changed)
 
 
 def test_one_broken_card_is_told_and_the_others_come(content: Content) -> None:
