@@ -606,7 +606,14 @@ def break_(content: Content, section: str, *names: str) -> Content:
     entries = dict(getattr(content, section))
     for name in names:
         entries[name] = entries[name].model_copy(update={"when": Broken()})
-    return replace(content, **{section: entries})
+    broken = replace(content, **{section: entries})
+    if section == "cards":  # where they have other words, too
+        words = broken.cards_worded.items()
+        broken.cards_worded = {
+            key: card.model_copy(update={"when": Broken()}) if card.id in names else card
+            for key, card in words
+        }
+    return broken
 
 
 def test_one_broken_card_is_told_and_the_others_come(content: Content) -> None:
