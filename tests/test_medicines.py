@@ -509,7 +509,7 @@ def test_no_order_is_told_not_to_be_stopped(content: Content) -> None:
     [
         ("Cafergot", "Ergotamine: avoid while she gives milk"),
         ("ergotamine-caffeine 1-100 mg", "Ergotamine: avoid while she gives milk"),
-        ("Accutane 20 mg", "Isotretinoin: ask before she goes on with it"),
+        ("Accutane 20 mg", "Isotretinoin: avoid while she gives milk"),
         ("CellCept 500 mg", "Mycophenolate: ask before she goes on with it"),
         ("leflunomide 20 mg", "Leflunomide: ask before she goes on with it"),
         ("tamoxifen 20 mg", "Tamoxifen: avoid while she gives milk"),
@@ -518,6 +518,7 @@ def test_no_order_is_told_not_to_be_stopped(content: Content) -> None:
         ("Trexall 5 mg", "Methotrexate: avoid while she gives milk"),
         ("Rheumatrex", "Methotrexate: avoid while she gives milk"),
         ("warfarin 5 mg", "Warfarin: compatible with breastfeeding"),
+        ("Ibuprofen 400 mg Filmtabletten", "Ibuprofen: compatible with breastfeeding"),
     ],
 )
 def test_what_is_harmful_or_common_is_known(content: Content, text: str, summary: str) -> None:

@@ -31,7 +31,12 @@ IMPERATIVE = re.compile(
     r"|talk|teach|tell|wait|watch|weigh)\b",
     re.IGNORECASE,
 )
-WITHOUT_SUGGESTION = {"medicines-and-milk", "galactagogue-options", "data-needed"}
+WITHOUT_SUGGESTION = {
+    "medicines-and-milk",
+    "medicines-going-home",
+    "galactagogue-options",
+    "data-needed",
+}
 
 _LINK = re.compile(r"\]\([^)]*\)|https?://\S+")
 
