@@ -362,15 +362,15 @@ def test_a_thought_of_suicide_is_no_assessment(content: Content) -> None:
 
 @pytest.mark.parametrize(
     ("code", "so"),
-    [("R45.851", True), ("T14.91", True), ("T14.91XA", True), ("T14.91XD", True)]
-    + [("T14.91XS", False), ("R45.85", False), ("R45.850", False), ("Z91.51", False)],
+    [
+        *((code, True) for code in ("R45.851", "T14.91", "T14.91XA", "T14.91XD")),
+        *((code, False) for code in ("T14.91XS", "R45.85", "R45.850", "Z91.51")),
+    ],
 )
 def test_suicidal_thoughts_and_an_attempt_are_read_and_what_is_over_is_not(
     content: Content, code: str, so: bool
 ) -> None:
-    assert (
-        "suicidality" in read_of(content, "http://hl7.org/fhir/sid/icd-10-cm", code, "Condition")
-    ) is so
+    assert ("suicidality" in read_of(content, CM, code, "Condition")) is so
 
 
 def test_a_treatment_of_months_ago_is_none_of_now(content: Content) -> None:
