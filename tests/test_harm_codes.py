@@ -357,7 +357,20 @@ def test_an_assessed_risk_of_suicide_is_assessed_whatever_its_level(
 def test_a_thought_of_suicide_is_no_assessment(content: Content) -> None:
     codes = ("225337009", "6471006", "225444004", "82313006")
     read = [read_of(content, SNOMED, code, "Observation") for code in codes]
-    assert read == [{"suicide-risk-assessed"}, set(), set(), set()]
+    assert read == [{"suicide-risk-assessed"}, {"suicidality"}, set(), {"suicidality"}]
+
+
+@pytest.mark.parametrize(
+    ("code", "so"),
+    [
+        *((code, True) for code in ("R45.851", "T14.91", "T14.91XA", "T14.91XD")),
+        *((code, False) for code in ("T14.91XS", "R45.85", "R45.850", "Z91.51")),
+    ],
+)
+def test_suicidal_thoughts_and_an_attempt_are_read_and_what_is_over_is_not(
+    content: Content, code: str, so: bool
+) -> None:
+    assert ("suicidality" in read_of(content, CM, code, "Condition")) is so
 
 
 def test_a_treatment_of_months_ago_is_none_of_now(content: Content) -> None:
