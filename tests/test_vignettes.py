@@ -115,7 +115,7 @@ SILENCING = {
     "suicide-risk-assessed",
     "bottle-feeding",
     "infant-weight-loss-percent",
-    "milk-transfer-adequate",
+    "milk-transfer-adequate",  # what is seen at the breast ends what else speaks for little milk
 }
 OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
 
