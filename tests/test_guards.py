@@ -41,6 +41,7 @@ CLEAR: dict[str, Any] = {
     "depression-score": 4,
     "parkinson-disease": False,
     "psychosis-or-mania": False,
+    "suicidality": False,
 }
 OPEN: dict[str, Any] = {
     "qtc-interval": (460, "ms"),
