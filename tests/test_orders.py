@@ -261,8 +261,6 @@ def test_an_order_need_not_be_a_draft(
 @pytest.mark.parametrize(
     "bundle",
     [
-        {},
-        {"entry": None},
         {"entry": [3, {}, {"resource": []}]},
         {"entry": [{"resource": {"resourceType": kind, "id": "1"}} for kind in ([], {}, 3, None)]},
     ],

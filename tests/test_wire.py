@@ -275,6 +275,7 @@ NO_BUNDLES: list[dict[str, Any]] = [
     {"resourceType": "Bundle", "entry": 3},
     {"resourceType": "Bundle", "entry": {"a": 1}},
     {"entry": "x"},
+    {"entry": None},
     {"resourceType": "List", "entry": []},
     draft("pseudoephedrine"),
 ]
