@@ -36,6 +36,7 @@ WITHOUT_SUGGESTION = {
     "medicines-going-home",
     "galactagogue-options",
     "data-needed",
+    "check-incomplete",
 }
 
 _LINK = re.compile(r"\]\([^)]*\)|https?://\S+")
