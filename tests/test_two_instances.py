@@ -116,7 +116,7 @@ def test_new_content_comes_to_one_after_the_other_and_each_answer_is_of_one_vers
             for overlay in overlays:
                 before = len(answers)
                 soon(lambda before=before: len(answers) > before + 50)
-                new = change(overlay, "Ask our consultant")
+                new = change(overlay, "Our own title")
                 environment = {"CDS_CONTENT_DIR": str(overlay)}
                 told = run("content", "reload", "--pid-file", f"{overlay}.pid", **environment)
                 assert new in told
