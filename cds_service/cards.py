@@ -1005,7 +1005,7 @@ def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> s
         own = [(taken, band) for taken, band in left if kind == band or taken.has(kind)]
         if not own or (kind == "compatible" and len(own) < len(medicines)):
             continue
-        left = [each for each in left if each not in own]
+        left = [(taken, band) for taken, band in left if kind != band and not taken.has(kind)]
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
         joined = "" if says.startswith(":") else " "
         longer = f"{warning}{'; ' if warning else ''}{own[0][0].name}{more}{joined}{says}"
