@@ -377,7 +377,8 @@ def compose(
     built.sort(key=lambda ranked: ranked[0])
     cards = [made for *_, made in built[:MOST_CARDS]]
     case.shown = [shown for _, shown, *_ in built[:MOST_CARDS]]
-    _say_once(cards)
+    if case.ordered_medicines:
+        _say_once(cards)
     if cards and withheld:
         cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
     if len(built) > MOST_CARDS:
@@ -751,12 +752,9 @@ def _make_order(
     card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
 ) -> dict[str, Any] | None:
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
-    kinds, reading = order.kinds, NOT_READ
-    if isinstance(order, TakenMedicine):
-        band, reading = case.read(order)
-        kinds = kinds | {band} if order.medicine is not None else kinds
-    if kinds.isdisjoint(card.about) or not kinds.isdisjoint(card.not_about):
+    if not _is_about(card, order, case):
         return None
+    reading = case.read(order)[1] if isinstance(order, TakenMedicine) else NOT_READ
     medicine = order if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
     guarded = case.content.guarded.get(order.key)
@@ -785,32 +783,23 @@ def _make_order(
         most = len(named) if guards[True] else MOST_UNKNOWN
         summary = _with_names(summary, named, most)
     made = _frame(card, case, printed, summary, paragraphs)
-    drafts = [draft for draft in dict.fromkeys(order.references) if not draft.endswith("/?")]
-    if drafts:  # one without an id cannot be pointed at
-        made["suggestions"] = [_take_back(order.name, draft, case) for draft in drafts]
-        made["selectionBehavior"] = "any"
-    known = medicine is not None and medicine.medicine is not None
-    links = printed.sources_of(medicine, reading) if medicine is not None and known else {}
+    _offer_to_take_back(made, [order], case)
+    links: dict[str, orjson.Fragment] = {}
+    if medicine is not None and medicine.medicine is not None:
+        links = printed.sources_of(medicine, reading)
     _add_links(made, card, printed, links | backing.links)
-    entry = {
-        "fact": "orders",
-        "value": order.key,
-        "matched": order.matched,
-        "references": order.references,
-    }
     checked = {order.key: guards} if guards else None
-    _add_extension(made, case, [], card.rows, [entry], backing.evidence, checked)
+    _add_extension(made, case, [], card.rows, [_told_of(order)], backing.evidence, checked)
     return made
 
 
 def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
     """One card about all orders of which nothing is known for milk, each by its name."""
-    orders: list[TakenMedicine] = []
-    for order in case.ordered_medicines:
-        kinds = order.kinds | ({case.read(order)[0]} if order.medicine is not None else set())
-        chosen = not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
-        if chosen and not order.part_of:  # else the whole of it is here
-            orders.append(order)
+    orders = [
+        order
+        for order in case.ordered_medicines
+        if _is_about(card, order, case) and not order.part_of  # else the whole of it is here
+    ]
     if not orders:
         return None
     in_part = [f"{order.name} ({order.read_in_part})" for order in orders if order.left]
@@ -833,30 +822,45 @@ def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     room = MOST_WORDS - _words(summary)
     most = next((count for count in counts if _words(" ".join(say(count))) <= room), 1)
     made = _frame(card, case, printed, summary, say(most))
-    taken_back = [
-        _take_back(order.name, draft, case)
-        for order in orders
-        for draft in dict.fromkeys(order.references)
-        if not draft.endswith("/?")
-    ]
-    if taken_back:
-        made["suggestions"] = taken_back
-        made["selectionBehavior"] = "any"
+    _offer_to_take_back(made, orders, case)
     links: dict[str, orjson.Fragment] = {}
     for order in orders:
         links |= printed.sources_of(order)
     _add_links(made, card, printed, links)
-    because = [
-        {
-            "fact": "orders",
-            "value": order.key,
-            "matched": order.matched,
-            "references": order.references,
-        }
-        for order in orders
-    ]
-    _add_extension(made, case, [], card.rows, because, [])
+    _add_extension(made, case, [], card.rows, [_told_of(order) for order in orders], [])
     return made
+
+
+def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase) -> bool:
+    """Whether a card is about an order: by what it is, its effects, or its band."""
+    kinds = order.kinds
+    if isinstance(order, TakenMedicine) and order.medicine is not None:
+        kinds = kinds | {case.read(order)[0]}
+    return not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
+
+
+def _told_of(order: TakenMedicine | OrderedFeed) -> dict[str, Any]:
+    """An order, for machines."""
+    return {
+        "fact": "orders",
+        "value": order.key,
+        "matched": order.matched,
+        "references": order.references,
+    }
+
+
+def _offer_to_take_back(
+    made: dict[str, Any], orders: Sequence[TakenMedicine | OrderedFeed], case: MotherCase
+) -> None:
+    suggestions = [
+        _take_back(order.name, draft, case)
+        for order in orders
+        for draft in dict.fromkeys(order.references)
+        if not draft.endswith("/?")  # one without an id cannot be pointed at
+    ]
+    if suggestions:
+        made["suggestions"] = suggestions
+        made["selectionBehavior"] = "any"
 
 
 def _take_back(name: str, reference: str, case: MotherCase) -> dict[str, Any]:

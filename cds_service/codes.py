@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from .names import LONGEST_TEXT
+
 Comparison = Literal["exact", "any-case", "icd"]
 Pair = tuple[str, str]  # a system and a code
 Meaning = TypeVar("Meaning")
 
 LONGEST_CODE = 100
-LONGEST_TEXT = 1000  # characters that are looked at
 MOST_CODINGS = 20  # of one concept, that are looked at
 
 # Two ICD codes in one ("J21.8+ B95.6*"), and the marks that stand behind one in print.

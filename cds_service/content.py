@@ -588,8 +588,6 @@ class Card(Entry):
     together: str | None = None
     warnings: dict[Band | Effect, str] = Field(default_factory=dict)
     asks_first: list[Identifier] = Field(default_factory=list)  # facts, before any other question
-    # Shown also if there is only something to ask her, and nothing ordered.
-    asks_alone: bool = False
     never_quiet: bool = False  # shown again also if it was overridden
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
@@ -900,8 +898,9 @@ class Content:
         found = [
             name for text in said.texts for names in self.diagnoses.find(text) for name in names
         ]
-        for code in sorted(said.codes):
-            for url in {system.url for system in self.addresses.values()}:
+        urls = {system.url for system in self.addresses.values()}
+        for code in said.codes:
+            for url in urls:
                 found += [spec.id for spec in by_code.find({"system": url, "code": code})]
         return tuple(spec for spec in self.facts.values() if spec.id in found)
 

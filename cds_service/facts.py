@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from .chart import Quantity, member_of, reference_to
-from .codes import CodeSet, said_by
+from .codes import MOST_CODINGS, CodeSet, said_by
 from .times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ CERTAINTIES = CONFIRMED, SUSPECTED, STATE_AFTER, RULED_OUT = "G", "V", "Z", "A"
 _ITS_NAME = CERTAINTY.rpartition("/")[2].encode()  # slashes may be written in two ways
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 MOST_REFERENCES = 20  # that a card tells of one fact
-MOST_CODINGS = 20  # of one concept, among which a code is looked for
 NIGHT = range(1, 5)  # the hours from 01:00 to 05:00
 TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
 
@@ -127,9 +126,7 @@ class FactValue(msgspec.Struct):
     measures: dict[str, float] = {}
     moment: Moment | None = None
     partly_read: bool = False  # there were more pages than could be had
-    ever: bool = (
-        False  # of yes or no: whether any record says yes, or is a Condition that has ended
-    )
+    ever: bool = False  # of yes or no: if any record says yes, or is a Condition that has ended
     unread: list[Problem] = []  # of a sum: the records in its window that could not be read
     too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
 
@@ -458,9 +455,7 @@ def _suggested_by(content: Content, resource: Resource, known: dict[bytes, Specs
 
 
 def _is_refuted(condition: Resource) -> bool:
-    return not _codes_of(condition.get("verificationStatus")).isdisjoint(
-        ("entered-in-error", "refuted")
-    )
+    return not _codes_of(condition.get("verificationStatus")).isdisjoint(REFUTED)
 
 
 def _parts_of(

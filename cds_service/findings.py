@@ -267,9 +267,9 @@ class MotherCase:
         """
         known = None
         if self.allergies is not None:
-            medicines = self.content.medicines.values()
-            of_it = [m.id for m in medicines if what in (m.id, *m.effects)]
-            known = self.allergies.include_any(of_it)
+            medicines = self.content.medicines
+            of_effect = (each.id for each in medicines.values() if what in each.effects)
+            known = self.allergies.include_any([what] if what in medicines else of_effect)
         return None if known is False and self._is_unread("AllergyIntolerance") else known
 
     def guarded(self, medicine_id: str) -> Truth:
