@@ -340,9 +340,8 @@ def compose(
             built.append((_rank(made, card), shown, _title_of(card, made, case), made))
 
     data_needed: Card | None = None
-    for written in case.content.cards.values():
-        card = case.as_gates_allow(written)
-        if card is None:
+    for card in case.content.cards.values():
+        if not case.gates_let_through(card.under):
             judged = True
             continue
         if card.body == "data-needed":  # last: it tells what went wrong with the others
@@ -361,6 +360,7 @@ def compose(
             withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
             continue
         try:
+            card = case.worded(card)
             made_of = _make(card, case, setting, printed)
         except Exception as error:
             case.faults[f"card {card.title}"] = type(error).__name__
@@ -371,6 +371,7 @@ def compose(
     if case.faults and not judged:
         raise NothingEvaluated(", ".join(sorted(case.faults)))
     if data_needed is not None and (setting.hook in data_needed.hooks or case.faults):
+        data_needed = case.worded(data_needed)
         asked = _make_data_needed(data_needed, case, printed, told=bool(built))
         if asked is not None:
             build(data_needed, asked)
@@ -1044,11 +1045,9 @@ def _make_data_needed(
                 missing[ask.why] = new
                 if headline is None and ask.summary is not None:
                     headline = ask.summary.say(case), new
-        unclear = [
-            case.facts[name]
-            for name in case.content.asked_facts
-            if not case.closed_gates and _is_unclear(case.facts[name])
-        ]
+        if not case.closed_gates:
+            asked_facts = [case.facts[name] for name in case.content.asked_facts]
+            unclear = [fact for fact in asked_facts if _is_unclear(fact)]
         unread = [] if told and case.closed_gates else case.unread
     if not (missing or unclear or unread or case.faults):
         return None

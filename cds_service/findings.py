@@ -93,12 +93,13 @@ class MotherCase:
 
     def finding(self, finding_id: str) -> Truth:
         """Whether a finding holds; ``None`` if that is not known or could not be evaluated."""
-        if finding_id not in self._findings:
-            finding = self.content.findings[finding_id]
-            self._findings[finding_id] = self.holds(
-                "finding", finding.label, finding.when, finding.unless
-            )
-        return self._findings[finding_id]
+        judged = self._findings
+        if finding_id in judged:
+            return judged[finding_id]
+        finding = self.content.findings[finding_id]
+        holds = self.holds("finding", finding.label, finding.when, finding.unless)
+        judged[finding_id] = holds
+        return holds
 
     @cached_property
     def closed_gates(self) -> list[str]:
@@ -108,7 +109,8 @@ class MotherCase:
 
     def gates_let_through(self, under: Container[str]) -> bool:
         """Whether every gate that is closed for her is one of ``under``."""
-        return all(self._named_in(under, gate) is not None for gate in self.closed_gates)
+        closed = self.closed_gates
+        return not closed or all(self._named_in(under, gate) is not None for gate in closed)
 
     def _named_in(self, under: Container[str], gate: str) -> str | None:
         """A gate, or the one whose words it has, whichever is in ``under``; ``None`` if neither."""
@@ -117,15 +119,13 @@ class MotherCase:
         other = self.content.gates[gate].words_of
         return other if other is not None and other in under else None
 
-    def as_gates_allow(self, card: Card) -> Card | None:
-        """A card as it is for her: its words, or those of the first gate that is closed.
+    def worded(self, card: Card) -> Card:
+        """A card that the gates let through as it is for her.
 
-        ``None`` for silence.
+        It has its own words, or those of the first gate that is closed.
         """
         gate = ""
         if self.closed_gates:
-            if not self.gates_let_through(card.under):
-                return None
             gate = self._named_in(card.under, self.closed_gates[0]) or ""
             card = self.content.cards_under[card.id, gate]
         for place, words in enumerate(card.worded):
