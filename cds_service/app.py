@@ -220,6 +220,7 @@ def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
         if refusal.status == 401:
+            note(refused=refusal.code)
             # As long for each reason, so that the time does not tell it either.
             time.sleep(max(0.0, g.call.started + UNKNOWN_AFTER - time.perf_counter()))
             return Response(b"", 401, refusal.headers)

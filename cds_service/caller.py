@@ -22,7 +22,7 @@ import orjson
 import yaml
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, KeySet, RSAKey
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .client_keys import RemoteKeys, has_private_keys, key_set_of, suitable
@@ -31,7 +31,7 @@ from .outgoing import Outgoing, is_loopback
 from .protocol import Refusal
 from .references import normal_base, read_address
 from .settings import Settings
-from .starting import CannotStart
+from .starting import CannotStart, say_problem
 
 Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
@@ -128,48 +128,38 @@ class Callers:
         """
         if self._open:
             return Caller()
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
-            raise _unknown("there is no bearer token")
+        claimed: Client | None = None
         try:
+            scheme, _, token = (authorization or "").partition(" ")
+            if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
+                raise _NotKnown("there is no bearer token")
             signed = jws.extract_compact(token.encode())
             header, claims = signed.headers(), orjson.loads(signed.payload)
             if not isinstance(claims, dict):
-                raise _unknown("its claims are no object")
-            client = self._client_of(header, claims)
-            kid = _kid_of(header)
-            holding = client.keys_holding(kid)
-            if holding is None:
-                raise _unknown("its key is not among the client's")
-            keys = suitable(holding, kid, header.get("alg"))
-            if not keys:
-                raise _unknown("its key is for something else")
-            if not any(jws.validate_compact(signed, key, client.algorithms) for key in keys):
-                raise _unknown("its signature is not right")
+                raise _NotKnown("its claims are no object")
+            client = claimed = self._client_of(claims)
+            _must_be_plain(header, client)
+            if not any(
+                jws.validate_compact(signed, key, client.algorithms)
+                for key in _keys_for(header, client)
+            ):
+                raise _NotKnown("its signature is not right")
+            self._check(claims, {f"{self._base_url}{path}" for path in paths})
+            self._must_be_first(client, claims)
+        except _NotKnown as refused:
+            raise _refusal(str(refused), claimed) from None
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise _unknown(type(error).__name__) from None
-        self._check(claims, {f"{self._base_url}{path}" for path in paths})
-        self._must_be_first(client, claims)
+            raise _refusal(type(error).__name__, claimed) from None
         tenant = claims.get("tenant")
         if client.tenants and tenant not in client.tenants:
             raise Refusal(403, "This tenant may not call the service.", "forbidden")
         return Caller(client, tenant if isinstance(tenant, str) else "")
 
-    def _client_of(self, header: dict[str, Any], payload: dict[str, Any]) -> Client:
-        issuer = payload.get("iss")
+    def _client_of(self, claims: dict[str, Any]) -> Client:
+        issuer = claims.get("iss")
         client = self._clients.get(issuer) if isinstance(issuer, str) else None
         if client is None:
-            raise _unknown("its issuer is not a client")
-        if str(header.get("typ", "JWT")).upper() != "JWT":
-            raise _unknown("it is a token of another type")
-        if "b64" in header:  # no JWT may say that (RFC 7797, section 7)
-            raise _unknown("its payload is not encoded as that of a JWT")
-        # No extension is known here, and what is no extension must not be listed, nor an empty
-        # list be there (RFC 7515, section 4.1.11).
-        if "crit" in header:
-            raise _unknown("it needs an extension to be understood")
-        if "jku" in header and (client.jku is None or header["jku"] != client.jku):
-            raise _unknown("its jku is not that of its issuer")
+            raise _NotKnown("its issuer is not a client")
         return client
 
     def _must_be_first(self, client: Client, claims: dict[str, Any]) -> None:
@@ -178,25 +168,25 @@ class Callers:
             client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
         )
         if not first:
-            raise _unknown("it was used before")
+            raise _NotKnown("it was used before")
 
     def _check(self, claims: dict[str, Any], urls: set[str]) -> None:
         now = time.time()
         expires, issued = claims.get("exp"), claims.get("iat")
         if not (_is_number(expires) and _is_number(issued)):
-            raise _unknown("it has no exp or no iat")
+            raise _NotKnown("it has no exp or no iat")
         if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now + LEEWAY):
-            raise _unknown("it is not valid yet")
+            raise _NotKnown("it is not valid yet")
         if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
-            raise _unknown("it is expired, not valid yet, or lives too long")
+            raise _NotKnown("it is expired, not valid yet, or lives too long")
         audience = claims.get("aud")
         named = audience if isinstance(audience, list) else [audience]
         if not any(isinstance(url, str) and url in urls for url in named):
-            raise _unknown("it is for another address")
+            raise _NotKnown("it is for another address")
         if not isinstance(claims.get("jti"), str) or not claims["jti"]:
-            raise _unknown("it has no jti")
+            raise _NotKnown("it has no jti")
         if "\0" in str(claims.get("tenant")):  # no database keeps that
-            raise _unknown("its tenant is no name")
+            raise _NotKnown("its tenant is no name")
 
     def may_read(self, client: Client | None, server: str) -> None:
         """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
@@ -213,16 +203,45 @@ class Callers:
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
-def _unknown(why: str) -> Refusal:
-    log.warning("a caller was refused: %s", why)
-    return Refusal(401, "", headers={"WWW-Authenticate": "Bearer"})
+class _NotKnown(Exception):
+    """A token that is missing or does not hold; the message says why, for the log alone."""
 
 
-def _kid_of(header: dict[str, Any]) -> str:
+def _refusal(why: str, claimed: Client | None) -> Refusal:
+    """The refusal of a token, told in the log; ``claimed`` is the client that it says it is of."""
+    if claimed is None:
+        log.warning("a caller was refused: %s", why)
+    else:
+        log.warning("a caller was refused that says it is %s: %s", claimed.issuer, why)
+    return Refusal(401, "", "login", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _must_be_plain(header: dict[str, Any], client: Client) -> None:
+    """Raises ``_NotKnown`` if the header of a token asks for what is not done here."""
+    if str(header.get("typ", "JWT")).upper() != "JWT":
+        raise _NotKnown("it is a token of another type")
+    if "b64" in header:  # no JWT may say that (RFC 7797, section 7)
+        raise _NotKnown("its payload is not encoded as that of a JWT")
+    # No extension is known here, and what is no extension must not be listed, nor an empty list be
+    # there (RFC 7515, section 4.1.11).
+    if "crit" in header:
+        raise _NotKnown("it needs an extension to be understood")
+    if "jku" in header and (client.jku is None or header["jku"] != client.jku):
+        raise _NotKnown("its jku is not that of its issuer")
+
+
+def _keys_for(header: dict[str, Any], client: Client) -> list[ECKey | RSAKey]:
+    """The keys of a client that may have signed a token. Raises ``_NotKnown`` if there is none."""
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
-        raise _unknown("it names no key")
-    return kid
+        raise _NotKnown("it names no key")
+    holding = client.keys_holding(kid)
+    if holding is None:
+        raise _NotKnown("its key is not among the client's")
+    keys = suitable(holding, kid, header.get("alg"))
+    if not keys:
+        raise _NotKnown("its key is for something else")
+    return keys
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -250,7 +269,7 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
         raise ClientsError(what) from None
     for issuer, entries in Counter(client.issuer for client in clients).items():
         if entries > 1:
-            raise ClientsError(f"{path}: {issuer} stands there {entries} times; list each once")
+            raise ClientsError(f"{file}: {issuer} stands there {entries} times; list each once")
     for client in clients:
         if client.keys is None and client.jku is None:
             raise ClientsError(f"{file}: {client.issuer} has neither 'keys' nor a 'jku'")
@@ -274,7 +293,7 @@ def _say_fault(error: Exception) -> str:
     """What is wrong with a clients file, and where, without what stands there: it may be a key."""
     if isinstance(error, ValidationError):
         return "; ".join(
-            f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
+            f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
             for problem in error.errors(include_input=False, include_url=False)
         )
     if isinstance(error, yaml.MarkedYAMLError):

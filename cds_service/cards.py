@@ -80,6 +80,7 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
     "held": ("h", HOUR),
     "hours": ("h", 1.0),
     "days": ("d", 1.0),
+    "days-about": ("d", 1.0),
     "count": (None, 1.0),
 }
 
@@ -474,7 +475,7 @@ def _make_interventions(
         _todo_list(plain, room, is_told_once, case),
         *(_guards_of(choice, case) for choice in guarded),
         _what_else(card, choices, not_now, case),
-        _could_not_be_read(case),
+        _could_not_be_read(case.unread),
         _evidence(backing, grades if is_told_once else set(), case),
     ]
     summary = card.summary.say(case)
@@ -642,8 +643,8 @@ def _what_else(
     return "\n\n".join(lines)
 
 
-def _could_not_be_read(case: MotherCase) -> str:
-    return f"Could not be read: {', '.join(case.unread)}." if case.unread else ""
+def _could_not_be_read(unread: list[str]) -> str:
+    return f"Could not be read: {', '.join(unread)}." if unread else ""
 
 
 def _add_links(
@@ -774,7 +775,7 @@ def _make_order(
         else "",
         _list_guards(guards, case) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",
-        _could_not_be_read(case),
+        _could_not_be_read(case.unread_for_orders),
         _evidence(backing, set(), case),
     ]
     said = card.summary.say(case)
@@ -816,7 +817,7 @@ def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str,
             else "",
             f"In our list, but not read for milk: {_name_some(unread, most)}." if unread else "",
             card.opening.say(case) if card.opening else "",
-            _could_not_be_read(case),
+            _could_not_be_read(case.unread_for_orders),
         ]
 
     counts = range(MOST_MEDICINES, 1, -1)
@@ -905,7 +906,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         f"Not in our list, look up by name: {_name_some(searched)}." if searched else "",
         f"No name was sent, ask what it is: {_name_some(nameless)}." if nameless else "",
         card.opening.say(case) if card.opening else "",
-        _could_not_be_read(case),
+        _could_not_be_read(case.unread),
     ]
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     made = _frame(card, case, printed, summary, [*_say_read(said, room), *paragraphs])
@@ -1081,7 +1082,7 @@ def _make_data_needed(
     if unique:
         summary = _with_names(summary, unique)
     opening = card.opening.say(case) if card.opening else ""
-    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case)]
+    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case.unread)]
     made = _frame(card, case, printed, summary, paragraphs)
     if faults:
         made["indicator"] = "warning"

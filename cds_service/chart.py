@@ -326,6 +326,7 @@ ANOTHER_PATIENT = "another-patient"
 ANOTHER_SERVER = "another-server"
 UNREADABLE = "unreadable-reference"
 NOT_MAPPED = "code-not-mapped"
+NO_RESOURCE = "no-resource"  # a draft order
 # Of these nobody can say that they are not hers, or not of what was asked for.
 PERHAPS_HERS = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
 # What each says of some records on a card.
@@ -446,7 +447,9 @@ class Chart:
                 self._leave_out(key, ANOTHER_PATIENT, resource)
         for draft in map(_resource_in, drafts):
             kind = draft.get("resourceType")
-            if isinstance(kind, str) and kind in ORDERED:
+            if not isinstance(kind, str):
+                self.left_out[NO_RESOURCE] += 1
+            elif kind in ORDERED:
                 self.drafts.append(draft)
                 if not self.is_ordered_for(draft):
                     self.left_out[ANOTHER_PATIENT] += 1

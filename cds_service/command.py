@@ -499,7 +499,8 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
                 progress.advance(task, summary.patients)
     Console().print(_bulk_table(whole, content))
     if whole.too_old:
-        text = f"{whole.too_old:,} patients have no record of how it goes that counts any more."
+        many = "1 patient has" if whole.too_old == 1 else f"{whole.too_old:,} patients have"
+        text = f"{many} no record of how it goes that counts any more."
         click.echo(f"{text} {_say_old(whole.old_records, whole.newest_old)}")
     if export.of_nobody:
         many = "1 line belongs" if export.of_nobody == 1 else f"{export.of_nobody:,} lines belong"

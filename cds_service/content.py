@@ -854,6 +854,7 @@ class Content:
     spoken_units: dict[str, SpokenUnit] = field(default_factory=dict)  # by UCUM unit
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
+    sides: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))  # of a breast
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
     cards_under: dict[tuple[str, str], Card] = field(default_factory=dict)  # by card and gate
     # By card, gate ("" while none is closed) and place among what is worded.

@@ -21,7 +21,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .content import NOTHING_ASKED, SECTIONS, VALUE_SET
-from .starting import CannotStart
+from .starting import CannotStart, say_problem
 
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
 
@@ -228,7 +228,7 @@ class ContentFiles:
                 break
             line = inner.line if isinstance(inner, _Mapping) else line
         where = ".".join(str(step) for step in problem["loc"])
-        reason = str(problem["msg"]).removeprefix("Value error, ")
+        reason = say_problem(problem)
         self.faults.append(Fault(entry.file, line, f"{key}: {where}: {reason}"))
 
     def fault(self, section: str, key: str, reason: str) -> None:
@@ -253,5 +253,5 @@ def _put_in(holder: Any, said: Mapping[str, str]) -> set[str]:
 def brief(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
+        return f"{'.'.join(str(step) for step in first['loc'])}: {say_problem(first)}"
     return str(error)

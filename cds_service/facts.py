@@ -28,13 +28,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from .chart import Quantity, member_of, reference_to
-from .codes import MOST_CODINGS, CodeSet, said_by
+from .codes import MOST_CODINGS, said_by
 from .times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ MEASURES: dict[str, dict[str, str]] = {
         "night-sessions": "number",  # those of the window that began at NIGHT, where she is
         "covered": "duration",  # seconds of the window that records span
     },
-    "time": {"hours": "number", "days": "number"},  # since then
+    # Since then; ``days-about`` only where its offset is missing, and so nothing else is known.
+    "time": {"hours": "number", "days": "number", "days-about": "number"},
     # How many of them are lost, and how long ago the last was.
     "infants": {"lost": "number", "held": "duration"},
 }
@@ -325,6 +327,11 @@ def collect_readings(
                     isinstance(unusable, Withdrawn) or _status_of(resource) in WITHDRAWN_STATUSES
                 )
                 problem = _problem(str(unusable), resource, part, as_of, withdrawn)
+                if spec.type == "time" and not withdrawn:
+                    moment = _about_when_anywhere(
+                        partial(read_record, content, spec, resource, part), as_of
+                    )
+                    problem = replace(problem, moment=moment)
                 if spec.by_infant:
                     problem = replace(problem, answer=_answer_said(content, spec, resource, part))
                 problems.setdefault(spec.id, []).append(problem)
@@ -405,9 +412,23 @@ def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
     with suppress(Unusable):
         return _moment_of(resource, OBSERVED_AT, as_of)
     with suppress(Unusable):
-        utc = _moment_of(resource, OBSERVED_AT, msgspec.structs.replace(as_of, times_in=UTC))
-        return Moment(utc.earliest - FARTHEST_OFFSET, utc.latest + FARTHEST_OFFSET, utc.text)
+        return _anywhere(_moment_of(resource, OBSERVED_AT, _in_utc(as_of)))
     return None
+
+
+def _about_when_anywhere(read: Callable[[AsOf], Reading], as_of: AsOf) -> Moment | None:
+    """When a time is that has no offset, within those that there are; ``None`` if it is none."""
+    with suppress(Unusable):
+        return _anywhere(read(_in_utc(as_of)).moment)
+    return None
+
+
+def _in_utc(as_of: AsOf) -> AsOf:
+    return msgspec.structs.replace(as_of, times_in=UTC)
+
+
+def _anywhere(utc: Moment) -> Moment:
+    return Moment(utc.earliest - FARTHEST_OFFSET, utc.latest + FARTHEST_OFFSET, utc.text)
 
 
 def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes, Specs]) -> Specs:
@@ -486,11 +507,13 @@ def _parts_of(
 
 def _names_a_side(content: Content, component: Resource) -> bool:
     """Whether a component says which breast it is of, by its code or in words."""
-    said = said_by(component.get("code"))
-    sides = content.codes.get(SIDE_OF_BREAST, CodeSet())
-    return any(_SIDE.search(text) for text in (*said.texts, *said.codes)) or any(
-        code in said.codes and system in said.systems for system, code in sides
-    )
+    code = component.get("code")
+    said = said_by(code)
+    if any(_SIDE.search(text) for text in (*said.texts, *said.codes)):
+        return True
+    codings = code.get("coding") if isinstance(code, dict) else None
+    several = codings if isinstance(codings, list) else []
+    return any(content.sides.find(coding) for coding in several[:MOST_CODINGS])
 
 
 def _is_told(part: Resource) -> bool:
@@ -882,6 +905,8 @@ def _combine(
             fact.time = before[-1].moment.text
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
+            if spec.type == "time":
+                _say_about_when(fact, now)
         elif _is_unread(spec, chart):
             fact.status = "not-available"
         return fact
@@ -912,6 +937,14 @@ def _combine(
     fact.moment = fact.moment or newest.moment
     fact.time = fact.moment.text
     return fact
+
+
+def _say_about_when(fact: FactValue, now: float) -> None:
+    """How many days ago a time was at least that could not be read for want of its offset."""
+    moments = [each.moment.latest for each in fact.problems if each.moment is not None]
+    since = [now - min(moment, now) for moment in moments if moment - now < 2 * FARTHEST_OFFSET]
+    if since:
+        fact.measures["days-about"] = float(min(since) // DAY)
 
 
 def _says_it_was_so(reading: Reading) -> bool:

@@ -188,6 +188,12 @@ class MotherCase:
         return names
 
     @cached_property
+    def unread_for_orders(self) -> list[str]:
+        """The same, and what a card about an order does not ask for: a time without an offset."""
+        about = [fact.spec.label for fact in self.facts.values() if "days-about" in fact.measures]
+        return [*self.unread, *(f"{label} (its time has no offset)" for label in about)]
+
+    @cached_property
     def day_of_birth(self) -> str:
         """The day of this birth as it is written; empty if it is not known."""
         return (self.facts["delivery-time"].time or "")[:10]

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from .content import Content, Medicine, Reading
 
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
-TAKEN = {"MedicationRequest": {"active"}, "MedicationStatement": {"active", "intended"}}
+# The status of what she takes or will take. Of "unknown", and of none at all, nobody can say that
+# she does not: it is listed all the same.
+TAKEN = {
+    "MedicationRequest": {"active", "unknown", None},
+    "MedicationStatement": {"active", "intended", "unknown", None},
+}
 LONGEST_NAME = 60
 LONGEST_LEFT = 40  # of what was not understood
 LONGEST_SHOWN_CODE = 30
@@ -146,10 +151,10 @@ class MedicineIndex:
         found: dict[str, TakenMedicine] = {}
         for kind, statuses in TAKEN.items():
             for resource in chart.hers(kind):
-                if (
-                    str(resource.get("status")) not in statuses
-                    or resource.get("doNotPerform") is True
-                ):
+                status = resource.get("status")
+                if isinstance(status, str | None) and status not in statuses:
+                    continue
+                if resource.get("doNotPerform") is True:
                     continue
                 reference = reference_to(resource)
                 for medicine in self._medicines_of(resource, chart):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from gunicorn.errors import AppImportError
 
 
@@ -11,3 +14,10 @@ class CannotStart(AppImportError, RuntimeError):  # type: ignore[misc]
     A gunicorn that makes the application itself prints the message of the one kind of error from a
     worker, and that of the other before there are any; of all others it prints a traceback.
     """
+
+
+def say_problem(problem: Mapping[str, Any]) -> str:
+    """What pydantic found wrong with a member of a file, for whoever wrote it."""
+    if problem["type"] == "extra_forbidden":
+        return "there is no member of this name here"
+    return str(problem["msg"]).removeprefix("Value error, ")

@@ -235,12 +235,12 @@ def test_every_other_token_is_refused_after_the_same_time(
     for kind in ("nothing", "another issuer", "an unknown kid", "a stranger's key", "expired"):
         make = next(REFUSED[name] for name in REFUSED if name.startswith(kind))
         samples = []
-        for _ in range(7):
+        for _ in range(15):
             headers = make()
             began = time.perf_counter()
             guarded.post(VIEW, json=request, headers=headers)
             samples.append(time.perf_counter() - began)
-        took[kind] = sorted(samples)[3]
+        took[kind] = min(samples)  # what else the machine does only adds to it
     assert max(took.values()) < 1.5 * min(took.values()), took
 
 
@@ -279,7 +279,8 @@ def test_the_reason_is_in_the_log_and_the_token_is_not(
 ) -> None:
     headers = signed(aud="https://else.example")
     guarded.post(VIEW, json=hook_request(content), headers=headers)
-    assert "it is for another address" in caplog.text
+    said = "a caller was refused that says it is https://ehr.example.org: it is for another address"
+    assert said in caplog.text
     assert headers["Authorization"].split(".")[1] not in caplog.text
 
 

@@ -90,7 +90,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "an unknown field": (
         "interventions:\n- {id: double-pumping, colour: red}\n",
-        "colour: Extra inputs are not permitted",
+        "colour: there is no member of this name here",
     ),
     "a summary that can grow too long": (
         f"cards:\n- id: lactation-consult\n  summary: {'x' * 130} {{pump-mode}}\n",

@@ -75,10 +75,13 @@ def test_left_and_right_may_be_alike_and_name_no_side(content: Content) -> None:
     assert fact.measure("count") == 5
 
 
+@pytest.mark.parametrize("system", ["http://snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"])
 @pytest.mark.parametrize("site", ["80248007", "73056007"])
-def test_components_named_by_the_side_are_parts_of_one_session(content: Content, site: str) -> None:
+def test_components_named_by_the_side_are_parts_of_one_session(
+    content: Content, site: str, system: str
+) -> None:
     def side(code: str, **value: object) -> dict[str, object]:
-        return {"code": {"coding": [{"system": "http://snomed.info/sct", "code": code}]}, **value}
+        return {"code": {"coding": [{"system": system, "code": code}]}, **value}
 
     amount = {"value": 9, "code": "mL", "system": "http://unitsofmeasure.org"}
     both = observation(VOLUME, None, 1)

@@ -178,10 +178,22 @@ def test_a_medication_by_reference_and_one_contained(content: Content) -> None:
     assert listed(content, contained, named) == [("labetalol", "name"), ("sertraline", "code")]
 
 
-@pytest.mark.parametrize("status", ["stopped", "completed", "entered-in-error", "on-hold", None])
-def test_only_active_ones_are_listed(content: Content, status: str | None) -> None:
+@pytest.mark.parametrize("status", ["stopped", "completed", "entered-in-error", "on-hold"])
+def test_only_those_that_may_be_active_are_listed(content: Content, status: str) -> None:
     taken = medicine(medicationCodeableConcept=concept("5640")) | {"status": status}
     assert listed(content, taken) == []
+
+
+@pytest.mark.parametrize("kind", ["MedicationRequest", "MedicationStatement"])
+@pytest.mark.parametrize("status", [{"status": "unknown"}, {"status": None}, {"status": 7}, {}])
+def test_one_of_which_nobody_says_whether_she_takes_it_is_listed(
+    content: Content, kind: str, status: dict[str, Any]
+) -> None:
+    taken = medicine(kind, medicationCodeableConcept=concept("5640"))
+    del taken["status"]
+    assert listed(content, taken | status) == listed(
+        content, medicine(kind, medicationCodeableConcept=concept("5640"))
+    )
 
 
 def test_one_medicine_twice_is_one_row(content: Content) -> None:

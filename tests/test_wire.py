@@ -243,6 +243,18 @@ def test_a_draft_whose_subject_cannot_be_read_is_judged_and_one_of_another_count
     assert chart.left_out == ({} if judged else {"another-patient": 1})
 
 
+@pytest.mark.parametrize("entry", [{}, {"fullUrl": "urn:uuid:1"}, {"resource": 7}, 7, None])
+def test_an_entry_of_the_draft_orders_without_a_resource_is_counted(
+    client: FlaskClient, content: Content, entry: Any
+) -> None:
+    request = order_request(content, draft("cabergoline", 2))
+    request["context"]["draftOrders"]["entry"].insert(0, entry)
+    cards = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
+    assert [card["summary"] for card in cards if "Cabergoline" in card["summary"]]
+    hook, context = read_request(json.dumps(request).encode(), "order-sign")
+    assert gather(content, hook, context, None, 0).left_out == {"no-resource": 1}
+
+
 URN = "urn:uuid:6a1c4d1e-5a45-4f5e-9d53-9c0a3b8d8a01"
 
 
