@@ -1056,14 +1056,16 @@ def _make_data_needed(
         *(case.content.facts[name].label for wanted in missing.values() for name in wanted),
         *(fact.spec.label for fact in unclear),
     ]
-    lines: list[str] = []
-    for why, wanted in missing.items():
-        asks = ", ".join(case.content.facts[name].ask for name in wanted)
-        unused = [p.reason for name in wanted for p in case.facts[name].problems if p.has_value]
-        said = f" (recorded, but {' and '.join(dict.fromkeys(unused))})" if unused else ""
-        lines.append(f"- {why}: {_ask_for(asks)}{said}.")
-    for fact in unclear:
-        lines.append(f"- {fact.spec.label[:1].upper()}{fact.spec.label[1:]} {_say_unclear(fact)}")
+    questions = [
+        (case.facts[name], f"{why}: {_ask_for(case.content.facts[name].ask)}")
+        for why, wanted in missing.items()
+        for name in wanted
+    ]
+    questions += [
+        (fact, f"{fact.spec.label[:1].upper()}{fact.spec.label[1:]}: {_ask_for(fact.spec.ask)}")
+        for fact in unclear
+    ]
+    lines = _one_question(questions)
     faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
     if faults:
         lines.append(f"- Could not be evaluated: {', '.join(faults)}. Judge these yourself.")
@@ -1108,6 +1110,27 @@ def _make_data_needed(
     return made
 
 
+def _one_question(questions: list[tuple[FactValue, str]]) -> list[str]:
+    """The first question, with why its records were not used; of the others only what it is.
+
+    More than one question on a card is not answered: the others belong on the form (S10).
+    """
+    if not questions:
+        return []
+    (first, asked), *others = questions
+    lines = [f"- {asked}{_say_unused(first)}."]
+    rest = [f"{fact.spec.label}{_say_unused(fact)}" for fact, _ in others]
+    return [*lines, f"- Also for the form: {', '.join(rest)}."] if rest else lines
+
+
+def _say_unused(fact: FactValue) -> str:
+    """Why what is recorded of a fact was not used, in brackets; nothing if nothing is recorded."""
+    if fact.status == "conflicting":
+        return " (recorded with values that contradict each other)"
+    unused = [p.reason for p in fact.problems if not p.withdrawn or p.has_value]
+    return f" (recorded, but {' and '.join(dict.fromkeys(unused))})" if unused else ""
+
+
 def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
     """The facts that one ask wants and that are not known."""
     if not case.gates_let_through(ask.under):
@@ -1141,12 +1164,3 @@ def _is_unclear(fact: FactValue) -> bool:
     return fact.status == "conflicting" or (
         fact.status == "unusable" and not fact.spec.before_birth
     )
-
-
-def _say_unclear(fact: FactValue) -> str:
-    if fact.status == "conflicting":
-        what = "recorded with values that contradict each other"
-    else:
-        reasons = dict.fromkeys(p.reason for p in fact.problems if not p.withdrawn)
-        what = f"recorded, but {' and '.join(reasons)}"
-    return f"is {what}: {_ask_for(fact.spec.ask)}."

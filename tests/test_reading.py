@@ -85,6 +85,19 @@ def test_a_card_is_at_most_120_words_long(all_cards: Cards) -> None:
     assert sum(len(cards) for cards in all_cards.values()) > 200
 
 
+QUESTION = re.compile(r"Ask about: (.+)|: ask (.+)|: (.+)\?$", re.MULTILINE)
+
+
+def test_a_card_asks_at_most_one_question(all_cards: Cards) -> None:
+    """The others belong on the form, and are named."""
+    asked = {
+        (mother, named(card)): [match[0] for match in QUESTION.finditer(card["detail"])]
+        for mother, card in each(all_cards)
+    }
+    assert {where: several for where, several in asked.items() if len(several) > 1} == {}
+    assert sum(map(len, asked.values())) > 20
+
+
 def test_a_summary_is_one_line(all_cards: Cards) -> None:
     for mother, card in each(all_cards):
         assert 0 < len(card["summary"]) <= 139, mother
