@@ -21,6 +21,7 @@ from .content import Content
 from .content_loader import load_content
 from .dashboard import dashboard
 from .database import Database, DatabaseError
+from .errors import Refusal, operation_outcome
 from .evaluation import Evaluation
 from .facts import values_left_out
 from .feedback import read_feedback
@@ -30,15 +31,14 @@ from .ledger import Ledger
 from .openapi import describe
 from .outgoing import Outgoing
 from .prefetch import gather
-from .protocol import HOOKS, Refusal, discovery, operation_outcome, read_request
+from .protocol import HOOKS, discovery, read_request
 from .request_body import discard_body, read_body
 from .room import Room, TooBusyError
 from .settings import Settings, read_settings
-from .telemetry import add_health, keep_libraries_quiet, mark, note, watch
+from .telemetry import AT_WORKER_START, add_health, keep_libraries_quiet, mark, note, watch
 from .tracing import trace_calls
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
-AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
 log = logging.getLogger("cds_service.app")

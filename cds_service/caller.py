@@ -27,11 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .client_keys import RemoteKeys, has_private_keys, key_set_of, suitable
 from .database import Database
+from .errors import CannotStart, Refusal, say_problem
 from .outgoing import Outgoing, is_loopback
-from .protocol import Refusal
 from .references import normal_base, read_address
 from .settings import Settings
-from .starting import CannotStart, say_problem
 
 Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -27,10 +27,9 @@ from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
     from .content import Band, Card, Content, Guard, Reading
-    from .facts import FactValue
+    from .fact_types import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
-    from .protocol import Context
 
 MOST_CARDS = 4
 # What is written out on one card, less for each reason why something is not for now; the rest is
@@ -83,6 +82,17 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
     "days-about": ("d", 1.0),
     "count": (None, 1.0),
 }
+
+
+class Context(Protocol):
+    """Whom a hook is about, and where (``protocol.Context``)."""
+
+    @property
+    def patient_id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def encounter_id(self) -> str | None: ...
 
 
 class Setting:

@@ -52,8 +52,10 @@ from .content_files import ContentError
 from .content_loader import load_content
 from .database import Database, DatabaseError
 from .demo.ehr import example_request, present_request
+from .errors import CannotStart, Refusal
 from .evaluation import Evaluation
-from .facts import FactValue, all_too_old, records_too_old, values_left_out
+from .fact_types import FactValue
+from .facts import all_too_old, records_too_old, values_left_out
 from .fhir_server import FhirReader
 from .findings import Conclusion, MotherCase, say_conclusions
 from .inert import one_line
@@ -71,11 +73,10 @@ from .mutations import mutations
 from .outgoing import is_loopback
 from .patient import gets_no_card
 from .prefetch import gather
-from .protocol import HOOKS, HookRequest, Refusal, read_request
+from .protocol import HOOKS, HookRequest, read_request
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
 from .settings import Settings, SettingsError, read_settings
-from .starting import CannotStart
 from .telemetry import write_logs_as_json
 from .terminology import code_systems, value_sets
 from .times import DAY

@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from .facts import FactValue
+from .fact_types import FactValue
 from .times import duration
 
 Truth = bool | None

@@ -15,13 +15,12 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from .codes import CodeIndex, CodeSet, Comparison, Said, Systems, said_by
 from .conditions import Condition, compile_condition
-from .facts import TOO_LARGE, FactValue
-from .names import Names, Phrases
-from .times import HOUR, duration
+from .fact_types import Entry, FactSpec, FactValue, Identifier, Seconds
+from .names import Names
 from .wording import SpokenUnit, Wording
 
 OWN_FACT = "urn:lactation-cds:fact"
@@ -37,24 +36,14 @@ LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refu
 LONGEST_LINE = 170  # characters of what is said of a medicine
 NOTHING_ASKED = "."  # in a line of an assessment
 OWN_RECORD = "lactmed"  # the source of a reading that is the medicine's own record
+OTHER_REASON = "other"  # the reason code of a reason that is not in the content
 MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
+LONGEST_NAME = 60
+# The ValueSet of the codes that say that no allergy to a medicine is known.
+NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
+UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
 
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
-class Entry(BaseModel):
-    """Anything in the content. Unknown fields are mistakes."""
-
-    model_config = ConfigDict(
-        extra="forbid", alias_generator=_kebab, arbitrary_types_allowed=True, populate_by_name=True
-    )
-
-
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 RowId = Annotated[str, Field(pattern=r"^[RSP][0-9]{1,2}$")]
-Seconds = Annotated[float, BeforeValidator(duration)]
 Sentence = Annotated[Wording, BeforeValidator(lambda text: Wording(_one_line(text)))]
 When = Annotated[Condition, BeforeValidator(compile_condition)]
 Review = Annotated[str, Field(pattern=r"^(draft|reviewed by .+ on \d{4}-\d{2}-\d{2})$")]
@@ -158,100 +147,6 @@ class PrefetchKey(Entry):
         The service can do without it. No key of the content has a digit in its name.
         """
         return self.model_copy(update={"id": f"{self.id}{number}", "needed": False})
-
-
-class AlsoFrom(Entry):
-    """Another resource type that can carry a fact, and the key under which it comes."""
-
-    resource: Literal["Procedure", "Condition", "Encounter"]
-    prefetch: str
-
-
-class AnswerSpec(Entry):
-    """One answer of a coded fact; ``boolean`` is the ``valueBoolean`` that means it."""
-
-    label: str
-    boolean: bool | None = None
-
-
-class Words(Entry):
-    """Phrases that mean a fact in a diagnosis without a code, and those that say that it is not so.
-
-    They are words as they are written, in any case. ``unless_after`` are phrases up to three words
-    before one that means it, ``unless_before`` are those anywhere behind it, and ``unless_part_of``
-    are longer ones that mean something else. ``beside`` are codes that leave open what is meant:
-    the words beside them count too.
-    """
-
-    mean: list[str] = Field(min_length=1)
-    unless_after: list[str] = Field(default_factory=list)
-    unless_before: list[str] = Field(default_factory=list)
-    unless_part_of: list[str] = Field(default_factory=list)
-    beside: list[str] = Field(default_factory=list)
-
-    @cached_property
-    def phrases(self) -> Phrases:
-        """What finds them in a text."""
-        return Phrases(self.mean, self.unless_after, self.unless_before, self.unless_part_of)
-
-
-class FactSpec(Entry):
-    """A fact: what it is, in which unit, for how long it counts, and how to ask for it.
-
-    One about the infant with ``own_record`` is read of the infant's Conditions and Encounters only,
-    never of the mother's. One that ``tells`` another adds what it reads to that one. ``words`` are
-    those of a diagnosis that has no code of a known system. A result that is a limit, such as
-    "<20", is no number, unless ``limits_count``: then it is the number next to it. ``most`` is what
-    no value reaches; above it is a slip of the pen.
-
-    One with ``before_birth`` is of this birth: what is older than so long before it does not count.
-    One ``by_infant`` is an outcome, told apart by infant.
-    """
-
-    id: Identifier
-    label: str
-    type: Literal["quantity", "number", "coded", "yes-no", "time"]
-    prefetch: str
-    window: Seconds
-    unit: str | None = None
-    also_unit: dict[str, float] = Field(default_factory=dict)
-    may_be_negative: bool = False
-    combine: Literal["latest", "sum"] = "latest"
-    covered: Seconds = 0.0
-    record_break: Seconds = 12 * HOUR
-    contradicts_within: Seconds = 0.0
-    answers: dict[str, AnswerSpec] = Field(default_factory=dict)
-    also_from: list[AlsoFrom] = Field(default_factory=list)
-    counts: Identifier | None = None
-    about: Literal["mother", "infant"] = "mother"
-    own_record: bool = False
-    tells: Identifier | None = None
-    words: Words | None = None
-    by_infant: bool = False
-    limits_count: bool = False
-    most: float = TOO_LARGE
-    before_birth: Seconds = 0.0
-    ever: bool = False  # a diagnosis that is over still says yes
-    ask: str
-    note: str | None = None
-    decimals: int = 1
-
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """The prefetch keys under which it can come."""
-        return (self.prefetch, *(source.prefetch for source in self.also_from))
-
-    @cached_property
-    def measures_like(self) -> str:
-        """Which set of ``MEASURES`` the fact has."""
-        if self.by_infant:
-            return "infants"
-        return "time" if self.type == "time" else self.combine
-
-    def label_of(self, answer: str) -> str:
-        """An answer in words."""
-        known = self.answers.get(answer)
-        return known.label if known else answer
 
 
 _ANNOTATION = re.compile(r"\{[^{}]*\}")

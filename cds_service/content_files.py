@@ -21,7 +21,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from .content import NOTHING_ASKED, SECTIONS, VALUE_SET
-from .starting import CannotStart, say_problem
+from .errors import CannotStart, say_problem
 
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
 

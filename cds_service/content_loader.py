@@ -29,28 +29,28 @@ from .conditions import (
 )
 from .content import (
     BANDS,
+    LONGEST_NAME,
     MEDICATIONS,
     MEDICINE_TYPES,
+    NO_ALLERGY,
     OWN_ACTIVITY,
     OWN_ANSWER,
     OWN_FACT,
     OWN_RECORD,
     SECTIONS,
+    UNIDENTIFIED,
     VALUE_SET,
     WITH_CONDITIONS,
     WITH_ROWS,
-    AnswerSpec,
     Content,
     Effect,
-    FactSpec,
     Parameter,
     UnitKind,
     conditions_of,
     plain_unit,
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
-from .facts import MEASURES, SIDE_OF_BREAST, FactValue
-from .medicines import LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
+from .fact_types import MEASURES, SIDE_OF_BREAST, AnswerSpec, FactSpec, FactValue
 from .shipped import shipped_directory
 from .times import duration
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity

@@ -29,7 +29,7 @@ from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
-from .starting import CannotStart
+from .errors import CannotStart
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_MS = 2000

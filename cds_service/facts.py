@@ -26,33 +26,27 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from itertools import groupby, islice, pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .chart import Quantity, member_of, reference_to
 from .codes import MOST_CODINGS, said_by
+from .fact_types import FactSpec, FactValue, Problem, Reading
 from .times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
     from .chart import Chart
-    from .content import Content, FactSpec
+    from .content import Content
+    from .fact_types import FactSpec
 
-Status = Literal[
-    "known",  # there is a value
-    "not-recorded",  # the chart was read and holds nothing about it
-    "stale",  # only values older than the window
-    "unusable",  # records that are not a value, the newest or all of them
-    "conflicting",  # values that contradict each other
-    "not-available",  # the chart could not be read
-]
 
 Resource = dict[str, Any]
-Specs = tuple["FactSpec", ...]
+Specs = tuple[FactSpec, ...]
 
 OBSERVED_AT = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
 FARTHEST_OFFSET = 14 * HOUR  # that a time without one may be from UTC
@@ -82,98 +76,13 @@ _ITS_NAME = CERTAINTY.rpartition("/")[2].encode()  # slashes may be written in t
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
 MOST_REFERENCES = 20  # that a card tells of one fact
 NIGHT = range(1, 5)  # the hours from 01:00 to 05:00
-TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
 
 # Why a record is not used that is counted, and changes nothing of what is known.
 OF_NO_SYSTEM = "its code is of no system that is known"
 RECORDED_WHEN = "it says only when it was recorded, which is not when the birth was"
 
-SIDE_OF_BREAST = "urn:lactation-cds:value-set:side-of-breast"
-
 _CODE = re.compile(r"[a-z-]{1,40}")
 _SIDE = re.compile(r"\b(left|right|links?|rechts?|gauche|droite?)\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A record that did not count: why, and which.
-
-    ``withdrawn`` ones need no one's attention: what else is known of the fact stays. ``has_value``
-    is of one that says something and is not used: it is counted.
-    """
-
-    reason: str
-    reference: str
-    withdrawn: bool = False
-    moment: Moment | None = None  # when it may be of, as far as that can be read
-    has_value: bool = False
-    answer: str | None = None  # of an infant's outcome: what it says, if that could be read
-
-
-class FactValue(msgspec.Struct):
-    """What is known of one fact.
-
-    ``value`` is a number in the fact's unit, an answer code, or for a time its text; ``None``
-    unless ``status`` is ``known``. ``measures`` holds the numbers derived from it, in the units
-    that ``MEASURES`` states.
-    """
-
-    spec: FactSpec
-    status: Status = "not-recorded"
-    value: float | str | None = None
-    time: str | None = None
-    references: list[str] = []  # to the first ``MOST_REFERENCES`` records that it was taken from
-    problems: list[Problem] = []
-    measures: dict[str, float] = {}
-    moment: Moment | None = None
-    partly_read: bool = False  # there were more pages than could be had
-    ever: bool = False  # of yes or no: if any record says yes, or is a Condition that has ended
-    unread: list[Problem] = []  # of a sum: the records in its window that could not be read
-    too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
-
-    def measure(self, name: str) -> float | None:
-        """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
-        if name == "value":
-            return self.value if isinstance(self.value, float) else None
-        return self.measures.get(name)
-
-
-# The measures of each combination, with how each is written on a card.
-MEASURES: dict[str, dict[str, str]] = {
-    "latest": {"held": "duration"},  # how long the newest value has stood, within the window
-    "sum": {
-        "sum": "quantity",  # within the window
-        "sum-so-far": "quantity",  # the same, however little of the window is covered
-        "count-so-far": "number",
-        "latest": "quantity",
-        "count": "number",  # sessions within the window
-        "longest-gap": "duration",  # seconds between two sessions
-        "night-sessions": "number",  # those of the window that began at NIGHT, where she is
-        "covered": "duration",  # seconds of the window that records span
-    },
-    # Since then; ``days-about`` only where its offset is missing, and so nothing else is known.
-    "time": {"hours": "number", "days": "number", "days-about": "number"},
-    # How many of them are lost, and how long ago the last was.
-    "infants": {"lost": "number", "held": "duration"},
-}
-
-
-class Reading(msgspec.Struct, gc=False):
-    """One usable record of a fact, before they are combined."""
-
-    value: float | str
-    moment: Moment
-    record: Resource
-    part: Resource | None = None  # of the record, where it is: the record, or a component
-    site: str = ""  # the infant that it is of, if it is one that is told apart
-    still_so: bool = False  # it counts now, whenever it began
-    spans: float = 0.0  # seconds that it is the total of
-    rank: int = 0  # of what says it, such as when a birth was: the lower, the better
-
-    @property
-    def reference(self) -> str:
-        """Where it was taken from."""
-        return reference_to(self.record)
 
 
 class Unusable(Exception):

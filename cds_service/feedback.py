@@ -27,13 +27,13 @@ from pydantic import (
     model_validator,
 )
 
-from .content import Content
-from .protocol import MEMBERS, Refusal, read_object, refusal_of
+from .content import OTHER_REASON, Content
+from .errors import Refusal
+from .protocol import MEMBERS, read_object, refusal_of
 
 MOST_ITEMS = 1000
 LONGEST_COMMENT = 1000  # characters that are kept; the rest is cut
 
-OTHER = "other"  # the reason code of a reason that is not in the content
 UNKNOWN = "unknown"  # the id of a card or suggestion that cannot be one of ours
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -164,7 +164,7 @@ def _known_reason(reason: Reason, content: Content) -> tuple[str | None, str]:
     """System and code of a reason in the content; a code without a system is looked up alone."""
     known = content.override_reasons.get(reason.code)
     if known is None or reason.system not in (None, known.system):
-        return None, OTHER
+        return None, OTHER_REASON
     return known.system, known.id
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import BANDS, MEDICINE_TYPES, NOT_READ
-from .facts import Facts, FactValue
+from .fact_types import FactValue
+from .facts import Facts
 from .interventions import check_guards
 from .times import parse_moment
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from .conditions import Because, Not, Truth
+from .conditions import Because, Case, Condition, Not, Truth
 
 if TYPE_CHECKING:
-    from .content import Card, Finding, Guard, Intervention
-    from .findings import MotherCase
+    from .content import Card, Content, Finding, Guard, Intervention
 
 Standing = Literal[
     "open",  # it would help, and nobody has asked for it yet
@@ -20,6 +19,15 @@ Standing = Literal[
     "ask",  # whether it would help is not known
     "not-needed",
 ]
+
+
+class Patient(Case, Protocol):
+    """A case that can be judged by any condition of the content (``findings.MotherCase``)."""
+
+    content: Content
+    faults: dict[str, str]
+
+    def holds(self, kind: str, label: str, when: Condition, unless: Condition | None) -> Truth: ...
 
 
 class Choice(msgspec.Struct):
@@ -32,7 +40,7 @@ class Choice(msgspec.Struct):
     guards: dict[Truth, list[Guard]] = {}  # open, clear, not known
     unrecorded: bool = False  # whether it is in use already is not known
 
-    def do(self, case: MotherCase) -> str:
+    def do(self, case: Patient) -> str:
         """What it says to do, for her."""
         label = self.intervention.label
         for words in self.intervention.worded:
@@ -40,7 +48,7 @@ class Choice(msgspec.Struct):
                 return words.do.say(case)
         return self.intervention.do.say(case)
 
-    def support(self, case: MotherCase, because: Because) -> None:
+    def support(self, case: Patient, because: Because) -> None:
         """Put why it is offered into ``because``: also that it is recorded as not in use."""
         self.intervention.when.support(case, because)
         in_use = self.intervention.unless_in_use
@@ -48,12 +56,12 @@ class Choice(msgspec.Struct):
             (in_use.part if isinstance(in_use, Not) else in_use).support(case, because)
 
 
-def choose(card: Card, case: MotherCase) -> list[Choice]:
+def choose(card: Card, case: Patient) -> list[Choice]:
     """Where each of a card's interventions stands, in the card's order. Never raises."""
     return [_choose(case.content.interventions[name], case) for name in card.interventions]
 
 
-def _choose(intervention: Intervention, case: MotherCase) -> Choice:
+def _choose(intervention: Intervention, case: Patient) -> Choice:
     label = intervention.label
     needed = case.holds("intervention", label, intervention.when, intervention.unless)
     in_use: Truth = False
@@ -78,7 +86,7 @@ def _choose(intervention: Intervention, case: MotherCase) -> Choice:
     return Choice(intervention, standing, guards=guards)
 
 
-def check_guards(intervention: Intervention, case: MotherCase) -> dict[Truth, list[Guard]]:
+def check_guards(intervention: Intervention, case: Patient) -> dict[Truth, list[Guard]]:
     """Its guards: open (true), clear (false), and those that could not be checked (none)."""
     checked: dict[Truth, list[Guard]] = {True: [], False: [], None: []}
     for name in intervention.guards:

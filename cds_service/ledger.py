@@ -20,9 +20,8 @@ from typing import Any, Literal
 
 import orjson
 
-from .content import Content
+from .content import OTHER_REASON, Content
 from .database import Database, DatabaseError
-from .feedback import OTHER
 from .quiet import NOTHING_SAID, Audience, Digests, Overridden, Quiet, Shown, audience_of
 
 EVERY = 1.0  # seconds: it writes and reads
@@ -208,7 +207,7 @@ class Ledger:
         """The code of a reason, if the content has it: what is stored may be free text."""
         if code is None:
             return ""
-        return code if (system, code) in self._times else OTHER
+        return code if (system, code) in self._times else OTHER_REASON
 
     def _read(self) -> bool:
         """Hear what was said since, and forget what is over; whether it could be heard."""

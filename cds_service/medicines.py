@@ -15,7 +15,7 @@ from urllib.parse import quote_plus
 
 from .chart import category_of, member_of, reference_to, text_of
 from .codes import CodeIndex, CodeSet
-from .content import NOT_READ, VALUE_SET
+from .content import LONGEST_NAME, NO_ALLERGY, NOT_READ, UNIDENTIFIED, VALUE_SET
 from .inert import inert
 from .names import LONGEST_TEXT, Names, Unmeaning
 
@@ -31,17 +31,12 @@ TAKEN = {
     "MedicationRequest": {"active", "unknown", None},
     "MedicationStatement": {"active", "intended", "unknown", None},
 }
-LONGEST_NAME = 60
 LONGEST_LEFT = 40  # of what was not understood
 LONGEST_SHOWN_CODE = 30
 MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is contained
 NAMELESS = "A medicine without a name"
-UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
 NOT_ALLERGIC = {"refuted", "entered-in-error"}
 NO_LONGER_ALLERGIC = {"inactive", "resolved"}
-
-# The ValueSet of the codes that say that no allergy to a medicine is known.
-NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
 
 
 @dataclass(slots=True)

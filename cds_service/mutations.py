@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from .conditions import AnyOf, Condition, FactCompares
-from .content import WITH_CONDITIONS, Card, Content, Entry, Parameter, conditions_of
+from .content import WITH_CONDITIONS, Card, Content, Parameter, conditions_of
+from .fact_types import Entry
 
 STEP = 0.1  # of the threshold, and at least one of its unit
 DURATIONS = ("h", "d")  # of which a part of one counts

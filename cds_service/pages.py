@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 
-from .protocol import Refusal
+from .errors import Refusal
 from .references import read_address
 
 WINDOW = 300.0  # seconds in which wrong passwords are counted

@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 from .chart import Answer, Chart, State, must_be_all, read_answer
 from .content import MEDICATIONS, Content
+from .errors import Refusal
 from .facts import is_read
 from .fhir_server import FhirReader
 from .patient import is_excluded
-from .protocol import Context, HookRequest, Refusal
+from .protocol import Context, HookRequest
 from .unmapped import Unmapped
 
 MOST_RESOURCES = 50_000

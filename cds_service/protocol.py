@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 
 from .chart import Sent, decoder_of
 from .content import Content
+from .errors import Refusal
 from .references import normal_urn, read_address
 
 SPECIFICATION = "2.0.1"
@@ -117,35 +118,6 @@ MEMBERS = {
     "system": "a text of 1 to 255 characters",
     "userComment": "a text",
 }
-
-
-class Refusal(Exception):
-    """A request that is not answered with cards: the HTTP status, and why in plain words."""
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        code: str = "invalid",
-        expression: list[str] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.code = code
-        self.expression = expression
-        self.headers = headers or {}
-
-
-def operation_outcome(
-    reason: str, code: str, expression: list[str] | None = None, severity: str = "error"
-) -> dict[str, Any]:
-    """A FHIR OperationOutcome with one issue. ``code`` is of the FHIR issue-type code system."""
-    issue: dict[str, Any] = {"severity": severity, "code": code, "details": {"text": reason}}
-    if expression:
-        issue["expression"] = expression
-    return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
 # Of an optional member: a text without a letter is as none sent. A client must leave out what has

@@ -16,7 +16,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from .deadlines import until
-from .protocol import Refusal
+from .errors import Refusal
 
 PIECE = 1024 * 1024  # of what is thrown away
 

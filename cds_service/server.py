@@ -32,13 +32,11 @@ from gunicorn.http import errors
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from .app import AT_WORKER_START
 from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
 from .deadlines import until
-from .protocol import operation_outcome
-from .starting import CannotStart
-from .telemetry import NOT_LOADED
+from .errors import CannotStart, operation_outcome
+from .telemetry import AT_WORKER_START, NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
 HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is here

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from .starting import CannotStart
+from .errors import CannotStart
 
 SWITCH = "true or false"
 NUMBER = "a whole number greater than 0"

@@ -27,12 +27,13 @@ import structlog
 from flask import Flask, Response, g, request
 
 from .aside import folder_aside
+from .tracing import known_method
 
 REQUEST_ID = "X-Request-ID"
 NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
+AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
 # Hexadecimal digits, as in a UUID or a trace: no name, no date of birth and no token.
 _MADE_BY_A_MACHINE = re.compile(r"(?=.{16,64}$)[0-9A-Fa-f]{8,}(-?[0-9A-Fa-f]+)*")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 OWN = "cds_service"  # the first word of our loggers; alone, it is Flask's name for its own
 CALLS = "cds_service.calls"
@@ -211,11 +212,6 @@ def watch(app: Flask, with_metrics: bool) -> None:
                 metrics.count(status, took, call.stages, about)
         structlog.contextvars.clear_contextvars()
         return response
-
-
-def known_method(method: str) -> str:
-    """The method of a call; what is no method of HTTP may be any word."""
-    return method if method in METHODS else "OTHER"
 
 
 def _new_id() -> str:

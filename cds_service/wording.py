@@ -19,11 +19,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .facts import MEASURES, FactValue
+from .fact_types import MEASURES, FactValue
 from .times import say_duration
 
 if TYPE_CHECKING:
-    from .content import Content
+    from .fact_types import FactSpec
 
 LONGEST_SUMMARY = 139
 LONGEST_NUMBER = 6
@@ -65,11 +65,29 @@ class SpokenUnit:
         return f"{text} ({self.beside.say(number * self.factor + self.offset, decimals)})"
 
 
+class Curve(Protocol):
+    """A curve by the day after birth, as far as a sentence can name it."""
+
+    id: str
+    unit: str
+
+
+class Vocabulary(Protocol):
+    """What the names in placeholders stand for."""
+
+    @property
+    def facts(self) -> Mapping[str, FactSpec]: ...
+    @property
+    def curves(self) -> Mapping[str, Curve]: ...
+    @property
+    def spoken_units(self) -> Mapping[str, SpokenUnit]: ...
+
+
 class Figures(Protocol):
     """Where the numbers come from."""
 
-    content: Content
-
+    @property
+    def content(self) -> Vocabulary: ...
     @property
     def facts(self) -> Mapping[str, FactValue]: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
@@ -108,13 +126,13 @@ class Wording:
             self._sayers = [_sayer(name, figures.content) for name in self.placeholders]
         return self._form % tuple([say(figures) for say in self._sayers])
 
-    def longest(self, content: Content) -> int:
+    def longest(self, content: Vocabulary) -> int:
         """The most characters that the sentence can have. ``ValueError`` on a wrong placeholder."""
         plain = sum(len(part) for part in self.parts[::2])
         return plain + sum(_longest(name, content) for name in self.placeholders)
 
 
-def _sayer(name: str, content: Content) -> Say:
+def _sayer(name: str, content: Vocabulary) -> Say:
     """What says one placeholder."""
     if name.startswith(CURVE):
         curve = content.curves[name.removeprefix(CURVE)]
@@ -148,7 +166,7 @@ def _say_curve(figures: Figures, curve_id: str, unit: str) -> str:
     return f"{_about(low)}–{_about(high)} {unit}"
 
 
-def say_value(fact: FactValue, content: Content) -> str:
+def say_value(fact: FactValue, content: Vocabulary) -> str:
     """A fact's value with its unit, or the label of its answer."""
     if fact.value is None:
         return NOT_RECORDED
@@ -179,7 +197,7 @@ def _about(number: float) -> int:
     return int(round(number, -1)) if number >= 100 else round(number)
 
 
-def _longest(name: str, content: Content) -> int:
+def _longest(name: str, content: Vocabulary) -> int:
     if name.startswith(CURVE):
         curve = content.curves.get(name.removeprefix(CURVE))
         if curve is None:

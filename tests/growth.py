@@ -21,9 +21,10 @@ from typing import Any
 
 from cds_service.cards import Setting
 from cds_service.content_loader import load_content
+from cds_service.errors import Refusal
 from cds_service.evaluation import Evaluation
 from cds_service.prefetch import gather
-from cds_service.protocol import Refusal, read_request
+from cds_service.protocol import read_request
 
 from .mothers import NOW
 

@@ -9,7 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from cds_service.content import Content
-from cds_service.facts import FactValue, read_facts
+from cds_service.fact_types import FactValue
+from cds_service.facts import read_facts
 
 from .mothers import HER, NOW, ago, average, chart_of, hook_request
 from .test_app import VIEW

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cds_service.chart import Answer, State
 from cds_service.content import Content
 from cds_service.evaluation import Evaluation
-from cds_service.facts import FactValue
+from cds_service.fact_types import FactValue
 
 from .mothers import HER, INFANT, NOW, ago, birth, cards_of, chart_of, facts_of, milk, observation
 

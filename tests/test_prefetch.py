@@ -8,9 +8,10 @@ import pytest
 
 from cds_service.chart import Chart, State
 from cds_service.content import Content
+from cds_service.errors import Refusal
 from cds_service.fhir_server import FhirReader
 from cds_service.prefetch import fill_template, gather
-from cds_service.protocol import PatientViewContext, Refusal, read_request
+from cds_service.protocol import PatientViewContext, read_request
 
 from .fhir_servers import FhirServer, bundle
 from .mothers import hook_request, milk

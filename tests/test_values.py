@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from cds_service.app import create_app
 from cds_service.content import Content
-from cds_service.facts import AsOf, Facts, FactValue, birth_of_newborn, read_facts
+from cds_service.fact_types import FactValue
+from cds_service.facts import AsOf, Facts, birth_of_newborn, read_facts
 from cds_service.prefetch import gather
 from cds_service.protocol import read_request
 from cds_service.settings import Settings

@@ -15,7 +15,8 @@ import requests
 
 from ..content import Content
 from ..content_loader import load_content
-from ..protocol import HOOKS, operation_outcome
+from ..errors import operation_outcome
+from ..protocol import HOOKS
 from ..vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
 from .fhir_store import FhirStore, SearchFailedError
 

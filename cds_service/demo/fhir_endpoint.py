@@ -9,7 +9,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
-from ..protocol import operation_outcome
+from ..errors import operation_outcome
 from .fhir_store import FhirStore, SearchFailedError, UnknownParameterError
 
 TYPES = (

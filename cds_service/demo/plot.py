@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..content import Content
-from ..facts import Reading
+from ..fact_types import Reading
 from ..times import DAY
 
 WIDTH, HEIGHT = 640, 260

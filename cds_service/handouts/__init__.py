@@ -19,8 +19,8 @@ from flask import Blueprint, Response, render_template
 from markupsafe import Markup
 
 from ..content import Content, Intervention
+from ..errors import Refusal
 from ..pages import protect
-from ..protocol import Refusal
 
 MOST = 20  # interventions on one handout
 _STYLE = Path(__file__).with_name("handouts.css").read_text(encoding="utf-8")
