@@ -558,10 +558,13 @@ def _numbers(card: Card, case: MotherCase) -> str:
         if line.when is not None and line.when.test(case) is not True:
             continue
         hers = line.hers.say(case)
+        fact = case.facts[line.hers.fact]
         if hers == NOT_RECORDED:
+            if case.closed_gates and fact.status == "unusable":  # else another card asks for it
+                lines.append(f"- {line.label}: {_say_unused(fact).strip(' ()')}")
+                ages.append("")
             continue
         usual = line.usual.say(case) if line.usual else ""
-        fact = case.facts[line.hers.fact]
         is_time = fact.spec.type == "time" or ".held}" in line.hers.text
         ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
         lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
