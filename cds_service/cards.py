@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from .conditions import Because, Truth
-from .content import BANDS, NOT_READ
+from .content import BANDS, INTERACTING, NOT_READ
 from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
 from .times import HOUR, MINUTE, say_ago
+from .together import SAYS, TO_WARN_OF, Pair
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
 MOST_UNKNOWN = 3  # of what could not be checked, in a headline
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
+MOST_PAIRS = 3  # of what is said of medicines together
+MOST_IN_A_SUMMARY = 2  # that are named there as not for beside one
 _WORD = re.compile(r"[^\W_]+")
 _OF_AN_ORDER = re.compile(r"\*\*[^*\n]+\*\*: ")  # a paragraph with what was read of an order
 # What medicines without a line are, by band, and how many of the others are so.
@@ -401,7 +404,7 @@ def _title_of(card: Card, made: dict[str, Any], case: MotherCase) -> str:
     if card.body != "order":
         return card.title
     known = case.content.medicines | case.content.feeds
-    keys = [entry["value"] for entry in made["extension"][EXTENSION]["because"]]
+    keys = _orders_of(made["extension"][EXTENSION]["because"])
     names = {each.key: each.name for each in case.ordered_medicines}
     said = [names[key] if key in names else known[key].name for key in keys]
     return f"{card.title} ({_name_some(said)})"
@@ -411,7 +414,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    about = "+".join(entry["value"] for entry in because) if card.body == "order" else ""
+    about = "+".join(_orders_of(because)) if card.body == "order" else ""
     return Shown(
         made["uuid"],
         card.id,
@@ -424,6 +427,11 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
         case.day_of_birth if card.overridden_for else None,
     )
+
+
+def _orders_of(because: Iterable[dict[str, Any]]) -> list[str]:
+    """The orders among what stands behind a card."""
+    return [entry["value"] for entry in because if "interaction" not in entry]
 
 
 def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:
@@ -442,6 +450,8 @@ def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> l
             made = [_make_order(card, order, case, printed) for order in orders]
     elif card.body == "medicines":
         made = [_make_medicines(card, case, printed)]
+    elif card.body == "together":
+        made = [_make_together(card, case, printed)]
     else:
         made = [_make_interventions(card, case, setting, printed)]
     return [each for each in made if each is not None]
@@ -764,6 +774,10 @@ def _make_order(
             return None
     backing = printed.backing(card)
     line = reading.ordered or reading.line
+    pairs: list[Pair] = []
+    if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
+        pairs = _unsaid(case.pairs_with(order), case)
+        case.said_together.update(pair.key for pair in pairs)
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
@@ -777,20 +791,135 @@ def _make_order(
         _evidence(backing, set(), case),
     ]
     said = card.summary.say(case)
-    summary = f"{order.name}{'' if said.startswith(':') else ' '}{said}"
+    name = order.name
+    if INTERACTING in card.about:
+        name = _names_of(pairs, order)
+    summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
     if card.summary_names and guards:
         named = [guard.short.say(case) for guard in guards[True] or guards[None]]
         most = len(named) if guards[True] else MOST_UNKNOWN
         summary = _with_names(summary, named, most)
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    paragraphs[5:5] = _say_together(pairs, room, case.content if card.cites else None, order)
     made = _frame(card, case, printed, summary, paragraphs)
+    if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
+        made["indicator"] = "info"
     _offer_to_take_back(made, [order], case)
     links: dict[str, orjson.Fragment] = {}
     if medicine is not None and medicine.medicine is not None:
         links = printed.sources_of(medicine, reading)
-    _add_links(made, card, printed, links | backing.links)
+    links |= backing.links
+    if card.cites:
+        links |= _links_of(pairs, case.content)
+    _add_links(made, card, printed, links)
     checked = {order.key: guards} if guards else None
-    _add_extension(made, case, [], card.rows, [_told_of(order)], backing.evidence, checked)
+    evidence = [*backing.evidence, *_evidence_of(pairs)]
+    because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
+    rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
+    _add_extension(made, case, [], rows, because, list(dict.fromkeys(evidence)), checked)
     return made
+
+
+# --- medicines together -------------------------------------------------------------------------
+
+
+def _make_together(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+    """What she takes together and should not, or with care only; a warning if any is worse."""
+    pairs = _unsaid(case.pairs, case)
+    if not pairs:
+        return None
+    case.said_together.update(pair.key for pair in pairs)
+    summary = f"{_names_of(pairs)}{card.summary.say(case)}"
+    paragraphs = [card.opening.say(case) if card.opening else "", _could_not_be_read(case)]
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    lines = _say_together(pairs, room, case.content if card.cites else None)
+    made = _frame(card, case, printed, summary, [*lines, *paragraphs])
+    if any(pair.severity in TO_WARN_OF for pair in pairs):
+        made["indicator"] = "warning"
+    _add_links(made, card, printed, _links_of(pairs, case.content) if card.cites else {})
+    because = [_told_together(pair, "active-medicines") for pair in pairs]
+    rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
+    _add_extension(made, case, [], rows, because, _evidence_of(pairs))
+    return made
+
+
+def _unsaid(pairs: list[Pair], case: MotherCase) -> list[Pair]:
+    """Those of which no card of this answer speaks yet: no pair is told twice."""
+    return [pair for pair in pairs if pair.key not in case.said_together]
+
+
+def _names_of(pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None) -> str:
+    """The names of the worst pairs, that of an order first, how many more, and how bad it is."""
+    alike = _alike(pairs, first)
+    name, others = alike[0][0], alike[0][1][:MOST_IN_A_SUMMARY]
+    rest = len(pairs) - len(others)
+    more = f" and {rest} more" if rest else ""
+    return f"{name} with {', '.join(others)}{more}: {SAYS[pairs[0].severity]}"
+
+
+def _alike(
+    pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None
+) -> list[tuple[str, list[str], str]]:
+    """Pairs of one medicine of which the same is said: its name, the others, and what is said."""
+    alike: dict[tuple[str, str], tuple[str, list[str], str]] = {}
+    for pair in pairs:
+        one = first if isinstance(first, TakenMedicine) else pair.one
+        key = one.key, pair.interaction.id
+        said = alike.setdefault(key, (one.name, [], pair.interaction.line))
+        said[1].append(pair.across_from(one).name)
+    return list(alike.values())
+
+
+def _say_together(
+    pairs: list[Pair],
+    room: int,
+    content: Content | None,
+    first: TakenMedicine | OrderedFeed | None = None,
+) -> list[str]:
+    """Lines for some pairs, as many as have room and one at least, the others by name.
+
+    With the ``content``, also the sources of what is said.
+    """
+    alike = _alike(pairs, first)
+    for count in range(min(len(alike), MOST_PAIRS), 0, -1):
+        lines = [
+            f"- **{name} with {_name_some(others)}**: {line}"
+            for name, others, line in alike[:count]
+        ]
+        rest = [f"{name} with {_name_some(others)}" for name, others, _ in alike[count:]]
+        said = ["\n".join(lines), f"Also: {_name_some(rest)}." if rest else ""]
+        if content is not None:
+            cited = [content.evidence[name].shortest for name in _evidence_of(pairs)]
+            said.append(f"Of these together: {_name_some(list(dict.fromkeys(cited)), MOST_CITED)}.")
+        if count == 1 or _words(" ".join(said)) <= room:
+            return said
+    return []
+
+
+def _evidence_of(pairs: list[Pair]) -> list[str]:
+    """What stands behind pairs, by id, each once."""
+    return list(dict.fromkeys(name for pair in pairs for name in pair.interaction.evidence))
+
+
+def _links_of(pairs: list[Pair], content: Content) -> dict[str, orjson.Fragment]:
+    sources = [content.evidence[name] for name in _evidence_of(pairs)]
+    return {
+        source.link: _link(f"{source.short}: {source.source}", source.link)
+        for source in sources
+        if source.link
+    }
+
+
+def _told_together(pair: Pair, fact: str) -> dict[str, Any]:
+    """A pair, for machines."""
+    references = [*pair.one.references, *pair.other.references]
+    return {
+        "fact": fact,
+        "value": "+".join(sorted(pair.key)),
+        "interaction": pair.interaction.id,
+        "severity": pair.severity,
+        "references": list(dict.fromkeys(references))[:MOST_REFERENCES],
+    }
 
 
 def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
@@ -836,6 +965,8 @@ def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase) 
     kinds = order.kinds
     if isinstance(order, TakenMedicine) and order.medicine is not None:
         kinds = kinds | {case.read(order)[0]}
+        if INTERACTING in card.about and _unsaid(case.pairs_with(order), case):
+            kinds.add(INTERACTING)
     return not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
 
 

@@ -531,7 +531,12 @@ Effect = Literal[
     "macrolide",
     "ergot",
     "lactation-suppressant",
+    "serotonergic",
 ]
+# How much is said against two medicines together, the most first.
+Severity = Literal["contraindicated", "avoid", "caution"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+INTERACTING = "interacting"  # of an order: with what she takes, or with another draft
 # What a reading says of a medicine in milk, the worst first. One that nobody has read could be
 # anything, so it stands before those that are known to be harmless.
 Band = Literal["avoid", "ask-first", "not-read", "watch", "compatible"]
@@ -547,7 +552,9 @@ class Card(Entry):
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
     band or effect of, one of ``about`` and none of ``not_about``; with ``if-guarded`` only while a
-    guard of it is open, or also while one could not be checked (``unchecked``). One that is said
+    guard of it is open, or also while one could not be checked (``unchecked``). ``interacting`` is
+    one that is not to be given, or with care, beside what she takes or another draft. The body
+    ``together`` is about what she takes and is so. One that is said
     ``as-one`` names all such orders of which nothing is known on one card.
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
@@ -571,7 +578,9 @@ class Card(Entry):
     unless: When | None = None
     withheld_by: list[Identifier] = Field(default_factory=list)
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
-    body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
+    body: Literal["interventions", "medicines", "together", "data-needed", "order"] = (
+        "interventions"
+    )
     about: list[str] = Field(default_factory=list)
     not_about: list[str] = Field(default_factory=list)
     if_guarded: Literal["open", "unchecked"] | None = None
@@ -719,6 +728,44 @@ class Medicine(Entry):
         ]
 
 
+class Side(Entry):
+    """One side of an interaction: medicines and effects, and what they are called in short."""
+
+    of: list[Identifier] = Field(min_length=1)
+    short: Sentence
+
+    def includes(self, medicine: Medicine) -> bool:
+        """Whether a medicine is on this side, by its id or an effect of it."""
+        return not {medicine.id, *medicine.effects}.isdisjoint(self.of)
+
+
+class Interaction(Entry):
+    """Two medicines that are not, or not without care, given together (P22).
+
+    Whatever stands on one side with whatever on the ``other``, in both directions. Of a pair that
+    is in several, the most severe counts; one that ``refines`` another says otherwise of some of
+    its pairs, and always wins. What is not of ``refines`` also guards the interventions that have
+    guards and are about one of its medicines.
+    """
+
+    id: Identifier
+    rows: list[RowId] = Field(min_length=1)
+    one: Side
+    other: Side
+    severity: Severity
+    line: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)]
+    refines: Identifier | None = None
+    evidence: list[Identifier] = Field(min_length=1)
+    review: Review
+    note: str | None = None
+
+    def opposite(self, medicine: Medicine) -> Side | None:
+        """The side across from a medicine; ``None`` if it is on neither."""
+        if self.one.includes(medicine):
+            return self.other
+        return self.one if self.other.includes(medicine) else None
+
+
 class Feed(Entry):
     """A feed that can be ordered for an infant; its codes stand in the ValueSet ``feed-<id>``."""
 
@@ -776,6 +823,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "cards": Card,
     "asks": Ask,
     "medicines": Medicine,
+    "interactions": Interaction,
     "feeds": Feed,
     "name-words": NameWords,
     "override-reasons": OverrideReason,
@@ -793,6 +841,7 @@ WITH_ROWS = (
     "curves",
     "asks",
     "medicines",
+    "interactions",
     "feeds",
 )
 WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks", "medicines")
@@ -839,6 +888,7 @@ class Content:
     cards: dict[str, Card]
     asks: dict[str, Ask]
     medicines: dict[str, Medicine]
+    interactions: dict[str, Interaction]
     feeds: dict[str, Feed]
     name_words: dict[str, NameWords]
     override_reasons: dict[str, OverrideReason]
@@ -855,6 +905,9 @@ class Content:
     suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
+    # What is said of two medicines together, by their ids: first that on the ``one`` side.
+    pairs: dict[tuple[str, str], Interaction] = field(default_factory=dict)
+    paired: set[str] = field(default_factory=set)  # the medicines of all of these
     cards_under: dict[tuple[str, str], Card] = field(default_factory=dict)  # by card and gate
     # By card, gate ("" while none is closed) and place among what is worded.
     cards_worded: dict[tuple[str, str, int], Card] = field(default_factory=dict)

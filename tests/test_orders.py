@@ -513,7 +513,7 @@ def test_what_speaks_against_domperidone_is_said_when_she_takes_it(
     taken = draft("domperidone 10 mg", 9, status="active")
     request = order_request(content, draft(name), records=[*average(), taken])
     cards = fire(client, request, valid)
-    assert "with domperidone, which she takes: ask pharmacy" in cards[0]["summary"]
+    assert "with Domperidone: contraindicated together. Ask pharmacy" in cards[0]["summary"]
     assert cards[0]["indicator"] == "warning"
     alone = fire(client, order_request(content, draft(name)), valid)
     assert "domperidone, which she takes" not in str(alone)
