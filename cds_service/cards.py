@@ -27,7 +27,7 @@ from .together import SAYS, TO_WARN_OF, Pair
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Band, Card, Content, Guard, Reading
+    from .content import Band, Card, Content, Evidence, Guard, Reading
     from .facts import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
@@ -154,11 +154,15 @@ class Printed:
 
     Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
     when that first comes. ``handout_of`` gives the address of a handout for interventions that are
-    taught, by their ids; without it no card links to one.
+    taught, by their ids; without it no card links to one. Sources are named as the ``country``
+    allows.
     """
 
     def __init__(
-        self, content: Content, handout_of: Callable[[Sequence[str]], str] | None = None
+        self,
+        content: Content,
+        handout_of: Callable[[Sequence[str]], str] | None = None,
+        country: str = "US",
     ) -> None:
         self.sources = {
             card.id: orjson.Fragment(
@@ -189,6 +193,7 @@ class Printed:
             for medicine in content.medicines.values()
         }
         self._handout_of = handout_of
+        self._country = country
         self._backing_of = lru_cache(MOST_BACKINGS)(self._make_backing)
         self._offer_of = lru_cache(MOST_BACKINGS)(self._make_offer)
 
@@ -204,28 +209,31 @@ class Printed:
         self, taken: TakenMedicine, reading: Reading = NOT_READ
     ) -> dict[str, orjson.Fragment]:
         """Links by address: where a medicine was read, and its record, or the search for it."""
-        links: dict[str, orjson.Fragment] = {}
-        source = self._content.evidence.get(reading.source or "")
-        if source is not None and source.link:
-            links[source.link] = _link(f"{source.short}: {source.source}", source.link)
+        limits = taken.medicine.limits_in(self._country) if taken.medicine is not None else None
+        names = (reading.source or "", limits.source if limits is not None else "")
+        links = _links_of(self._content.evidence[n] for n in names if n in self._content.evidence)
         if taken.url is not None:
             known = self.lactmed.get(taken.url)
             links[taken.url] = known or _link(f"LactMed: {taken.name}", taken.url)
         return links
 
+    def cited(self, names: Iterable[str]) -> list[Evidence]:
+        """Of sources, by id, those that a card may name where the service works, each once."""
+        sources = (self._content.evidence[name] for name in dict.fromkeys(names))
+        return [source for source in sources if source.is_cited_in(self._country)]
+
     def _make_backing(self, card_id: str, *interventions: str) -> Backing:
         card = self._content.cards[card_id]
         offered = [self._content.interventions[name] for name in interventions]
         names = [*(name for each in offered for name in each.evidence), *card.evidence]
-        sources = [self._content.evidence[name] for name in dict.fromkeys(names)]
-        evidence = [source for source in sources if source.primary]
+        for each in offered:
+            medicine = self._content.medicines.get(each.medicine or "")
+            limits = medicine.limits_in(self._country) if medicine is not None else None
+            names += [limits.source] if limits is not None else []
+        evidence = self.cited(names)
         cited = list(dict.fromkeys(source.shortest for source in evidence))
         more = len(cited) - MOST_CITED
-        links = {
-            source.link: _link(f"{source.short}: {source.source}", source.link)
-            for source in evidence
-            if source.link
-        }
+        links = _links_of(evidence)
         for each in offered:
             if each.medicine is not None:
                 url = self._content.medicines[each.medicine].lactmed.url
@@ -285,6 +293,15 @@ class Printed:
 
 def _link(label: str, url: str) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
+
+
+def _links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
+    """Links to sources, by address."""
+    return {
+        source.link: _link(f"{source.short}: {source.source}", source.link)
+        for source in sources
+        if source.link
+    }
 
 
 def _together(resources: list[dict[str, Any]]) -> dict[str, Any]:
@@ -607,8 +624,10 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
     intervention = choice.intervention
     verdict = "" if choice.standing == "open" else " Not recommended."
     grade = case.content.grades[intervention.grade].word
+    medicine = case.content.medicines.get(intervention.medicine or "")
+    limits = medicine.say_limits(case.jurisdiction) if medicine is not None else ""
     head = f"**{intervention.label}** ({grade}).{verdict} {choice.do(case)}"
-    return f"{head}\n{_list_guards(choice.guards, case)}"
+    return f"{head}{limits and f' {limits}'}\n{_list_guards(choice.guards, case)}"
 
 
 # What came of a guard: in the extension, the older word for it (for one release), and on the card.
@@ -619,12 +638,20 @@ GUARD_TITLES: dict[Truth, tuple[str, str, str]] = {
 }
 
 
-def _list_guards(guards: dict[Truth, list[Guard]], case: MotherCase) -> str:
-    return "\n".join(
-        f"- {title}: {', '.join(guard.short.say(case) for guard in guards[truth])}."
-        for truth, (*_, title) in GUARD_TITLES.items()
-        if guards[truth]
-    )
+def _list_guards(
+    guards: dict[Truth, list[Guard]], case: MotherCase, most_unknown: int = LONGEST_SUMMARY
+) -> str:
+    """What came of each guard; those that are clear are counted where others are not."""
+    lines: list[str] = []
+    for truth, (*_, title) in GUARD_TITLES.items():
+        found = guards[truth]
+        most = most_unknown if truth is None else len(found)
+        names = _name_some([guard.short.say(case) for guard in found], most)
+        if truth is False and lines:
+            names = f"{len(found)} other{'s' if len(found) > 1 else ''}"
+        if found:
+            lines.append(f"- {title}: {names}.")
+    return "\n".join(lines)
 
 
 def _not_now(choices: list[Choice]) -> dict[str, list[str]]:
@@ -774,6 +801,9 @@ def _make_order(
             return None
     backing = printed.backing(card)
     line = reading.ordered or reading.line
+    limits = ""
+    if isinstance(order, TakenMedicine) and order.medicine is not None:
+        limits = order.medicine.say_limits(case.jurisdiction)
     pairs: list[Pair] = []
     if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
         pairs = _unsaid(case.pairs_with(order), case)
@@ -781,11 +811,13 @@ def _make_order(
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {line}" if medicine is not None and line else "",
+        f"**{order.name}**: {' '.join(filter(None, (line, limits)))}"
+        if medicine is not None and line
+        else "",
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",
-        _list_guards(guards, case) if guards else "",
+        _list_guards(guards, case, MOST_MEDICINES if pairs else LONGEST_SUMMARY) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
         _evidence(backing, set(), case),
@@ -800,7 +832,9 @@ def _make_order(
         most = len(named) if guards[True] else MOST_UNKNOWN
         summary = _with_names(summary, named, most)
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
-    paragraphs[5:5] = _say_together(pairs, room, case.content if card.cites else None, order)
+    sources = printed.cited(_evidence_of(pairs))
+    named_sources = sources if card.cites else []
+    paragraphs[5:5] = _say_together(pairs, room, named_sources, order)
     made = _frame(card, case, printed, summary, paragraphs)
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
         made["indicator"] = "info"
@@ -809,11 +843,9 @@ def _make_order(
     if medicine is not None and medicine.medicine is not None:
         links = printed.sources_of(medicine, reading)
     links |= backing.links
-    if card.cites:
-        links |= _links_of(pairs, case.content)
-    _add_links(made, card, printed, links)
+    _add_links(made, card, printed, links | _links_of(named_sources))
     checked = {order.key: guards} if guards else None
-    evidence = [*backing.evidence, *_evidence_of(pairs)]
+    evidence = [*backing.evidence, *(source.id for source in sources)]
     because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
     rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
     _add_extension(made, case, [], rows, because, list(dict.fromkeys(evidence)), checked)
@@ -832,14 +864,15 @@ def _make_together(card: Card, case: MotherCase, printed: Printed) -> dict[str, 
     summary = f"{_names_of(pairs)}{card.summary.say(case)}"
     paragraphs = [card.opening.say(case) if card.opening else "", _could_not_be_read(case)]
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
-    lines = _say_together(pairs, room, case.content if card.cites else None)
+    sources = printed.cited(_evidence_of(pairs))
+    lines = _say_together(pairs, room, sources if card.cites else [])
     made = _frame(card, case, printed, summary, [*lines, *paragraphs])
     if any(pair.severity in TO_WARN_OF for pair in pairs):
         made["indicator"] = "warning"
-    _add_links(made, card, printed, _links_of(pairs, case.content) if card.cites else {})
+    _add_links(made, card, printed, _links_of(sources) if card.cites else {})
     because = [_told_together(pair, "active-medicines") for pair in pairs]
     rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
-    _add_extension(made, case, [], rows, because, _evidence_of(pairs))
+    _add_extension(made, case, [], rows, because, [source.id for source in sources])
     return made
 
 
@@ -873,12 +906,12 @@ def _alike(
 def _say_together(
     pairs: list[Pair],
     room: int,
-    content: Content | None,
+    sources: list[Evidence],
     first: TakenMedicine | OrderedFeed | None = None,
 ) -> list[str]:
     """Lines for some pairs, as many as have room and one at least, the others by name.
 
-    With the ``content``, also the sources of what is said.
+    And the ``sources`` of what is said, if they are to be named.
     """
     alike = _alike(pairs, first)
     for count in range(min(len(alike), MOST_PAIRS), 0, -1):
@@ -888,26 +921,18 @@ def _say_together(
         ]
         rest = [f"{name} with {_name_some(others)}" for name, others, _ in alike[count:]]
         said = ["\n".join(lines), f"Also: {_name_some(rest)}." if rest else ""]
-        if content is not None:
-            cited = [content.evidence[name].shortest for name in _evidence_of(pairs)]
-            said.append(f"Of these together: {_name_some(list(dict.fromkeys(cited)), MOST_CITED)}.")
-        if count == 1 or _words(" ".join(said)) <= room:
+        cited = list(dict.fromkeys(source.shortest for source in sources))
+        said.append(f"Of these together: {_name_some(cited, MOST_CITED)}." if cited else "")
+        if _words(" ".join(said)) <= room:
             return said
+        if count == 1:  # its sources are links still
+            return said[:2] if sources else said
     return []
 
 
 def _evidence_of(pairs: list[Pair]) -> list[str]:
-    """What stands behind pairs, by id, each once."""
-    return list(dict.fromkeys(name for pair in pairs for name in pair.interaction.evidence))
-
-
-def _links_of(pairs: list[Pair], content: Content) -> dict[str, orjson.Fragment]:
-    sources = [content.evidence[name] for name in _evidence_of(pairs)]
-    return {
-        source.link: _link(f"{source.short}: {source.source}", source.link)
-        for source in sources
-        if source.link
-    }
+    """What stands behind pairs, by id."""
+    return [name for pair in pairs for name in pair.interaction.evidence]
 
 
 def _told_together(pair: Pair, fact: str) -> dict[str, Any]:
@@ -1017,7 +1042,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     said: list[tuple[str, str, Band]] = []
     unread: list[str] = []
     for taken, band, reading in medicines:
-        line = _say_of(taken, reading, case.content)
+        line = _say_of(taken, reading, case)
         if line is not None:
             said.append((f"{taken.name}{_how_matched(taken)}", line, band))
         elif taken.medicine is not None and not taken.part_of:
@@ -1079,9 +1104,9 @@ def _words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def _say_of(taken: TakenMedicine, reading: Reading, content: Content) -> str | None:
+def _say_of(taken: TakenMedicine, reading: Reading, case: MotherCase) -> str | None:
     """What was read of a medicine, and where; of one that was not, what its record begins with."""
-    medicine = taken.medicine
+    medicine, content = taken.medicine, case.content
     if medicine is None:
         return None
     if reading.line is None:
@@ -1091,7 +1116,8 @@ def _say_of(taken: TakenMedicine, reading: Reading, content: Content) -> str | N
     where = medicine.lactmed.id
     if reading.source in content.evidence:
         where = content.evidence[reading.source].shortest
-    return f"{reading.line}{instead if reading.instead else ''} {where}"
+    limits = medicine.say_limits(case.jurisdiction)
+    return f"{reading.line}{instead if reading.instead else ''} {where}{limits and f'. {limits}'}"
 
 
 def _who_says(reading: Reading, content: Content) -> str:

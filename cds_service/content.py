@@ -34,6 +34,7 @@ MEDICATIONS = "medications"  # the prefetch key under which Medications are read
 # How the addresses of the code systems of diagnoses begin.
 DIAGNOSES = ("http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-", "http://fhir.de/CodeSystem/")
 LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
+LONGEST_LIMITS = 80  # characters of dose and length where the service works
 LONGEST_LINE = 170  # characters of what is said of a medicine
 NOTHING_ASKED = "."  # in a line of an assessment
 OWN_RECORD = "lactmed"  # the source of a reading that is the medicine's own record
@@ -81,12 +82,14 @@ class Evidence(Entry):
 
     ``reference`` is its number in the founding article. One not ``seen`` may not be cited; one that
     is not ``primary`` stands behind rules, and on no card. ``known_as`` is a body's short name.
+    A regulator is quoted only where it has a say: in the countries that it is ``cited-in``.
     """
 
     id: Identifier
     reference: int | None = None
     seen: bool = True
     primary: bool = True
+    cited_in: list[Country] = Field(default_factory=list)  # everywhere, if none is named
     authors: str
     known_as: str | None = None
     title: str | None = None
@@ -104,6 +107,10 @@ class Evidence(Entry):
         if self.pmid:
             return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/"
         return f"https://doi.org/{self.doi}" if self.doi else self.url
+
+    def is_cited_in(self, country: str) -> bool:
+        """Whether a card may name it where the service works."""
+        return self.primary and (not self.cited_in or country in self.cited_in)
 
     @cached_property
     def short(self) -> str:
@@ -685,6 +692,14 @@ class Reading(Entry):
 NOT_READ = Reading()
 
 
+class Limits(Entry):
+    """What a regulator says in some countries of a medicine's use, dose and length (P24)."""
+
+    countries: list[Country] = Field(min_length=1)
+    line: Annotated[str, Field(min_length=1, max_length=LONGEST_LIMITS)]
+    source: Identifier
+
+
 class Medicine(Entry):
     """A medicine, how it is recognised, and what was read of it in milk.
 
@@ -693,7 +708,8 @@ class Medicine(Entry):
 
     Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
     has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
-    out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known.
+    out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known, and
+    so are the ``limits`` of dose and length.
     """
 
     id: Identifier
@@ -711,12 +727,24 @@ class Medicine(Entry):
     effects_known: bool = False
     licensed_in: list[Country] = Field(default_factory=list)
     not_licensed_in: list[Country] = Field(default_factory=list)
+    limits: list[Limits] = Field(default_factory=list)
     verified: str
     review: Review
 
     def read_in(self, country: str) -> Reading:
         """What was read of it, as it holds in a country."""
         return self.reading_in.get(country, self.reading)
+
+    def limits_in(self, country: str) -> Limits | None:
+        """The limits of its use that hold in a country; ``None`` if nobody looked them up."""
+        return next((each for each in self.limits if country in each.countries), None)
+
+    def say_limits(self, country: str) -> str:
+        """The limits in words, or that they are not known there; nothing if none are for any."""
+        if not self.limits:
+            return ""
+        limits = self.limits_in(country)
+        return limits.line if limits else f"Dose and length in {country}: not in our list."
 
     @property
     def readings(self) -> list[Reading]:

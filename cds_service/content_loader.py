@@ -486,7 +486,11 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         references.append((section, entry.id, "rows", entry.rows))
     for medicine in content.medicines.values():
         sources = {reading.source for reading in medicine.readings} - {OWN_RECORD}
+        sources |= {limits.source for limits in medicine.limits}
         references.append(("medicines", medicine.id, "evidence", sorted(filter(None, sources))))
+        countries = [country for limits in medicine.limits for country in limits.countries]
+        for country in sorted({each for each in countries if countries.count(each) > 1}):
+            files.fault("medicines", medicine.id, f"its limits in {country} are given twice")
     for interaction in content.interactions.values():
         refined = [interaction.refines] if interaction.refines else []
         references.append(("interactions", interaction.id, "interactions", refined))
