@@ -7,6 +7,7 @@ example    a hook request for a synthetic mother, as of now
 evaluate-bulk  the cards for everyone in a FHIR Bulk Data export
 content    check, test and mutate the clinical content
 lactmed    lay the National Library's records beside it, and see what a new month changes
+rxnorm     lay the products of RxNorm beside it; ndc: of the FDA's directory; atc: of ATC
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import orjson
@@ -71,6 +72,19 @@ from .mutations import mutations
 from .outgoing import is_loopback
 from .patient import gets_no_card
 from .prefetch import gather
+from .products import (
+    MOST_UNMATCHED,
+    Known,
+    Opened,
+    Product,
+    ProductsError,
+    atc_products,
+    bundle_of,
+    lay,
+    ndc_products,
+    rxnorm_products,
+    write,
+)
 from .protocol import HOOKS, HookRequest, Refusal, read_request
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
@@ -813,6 +827,157 @@ def diff(archive: Path, overlay: Path | None) -> None:
     if found:
         _hint("Next: cds-service lactmed import lays them beside the content.")
     console.print(f"{len(records)} records in {archive.name}: {told}", soft_wrap=True)
+
+
+TO = click.option(
+    "--to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The hospital's own directory; CDS_CONTENT_DIR if not given.",
+)
+FILES = click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+
+
+@main.group("rxnorm", short_help="Read the products of RxNorm.")
+def rxnorm_commands() -> None:
+    """RxNorm in Rich Release Format; the prescribable subset needs no licence."""
+
+
+@rxnorm_commands.command("import", short_help="Lay its products beside the medicines.")
+@FILES
+@TO
+def import_rxnorm(files: tuple[Path, ...], to: Path | None) -> None:
+    """Lay the ingredients and drugs of FILES beside the medicines, as ValueSets.
+
+    FILES are RXNCONSO.RRF and RXNREL.RRF, and RXNSAT.RRF if its NDC codes are wanted too.
+    """
+    named = _by_kind(files, {"RXNCONSO": True, "RXNREL": True, "RXNSAT": False})
+    _import_products(
+        "rxnorm", files, to, lambda open_file, out, _: rxnorm_products(named, open_file, out)
+    )
+
+
+@main.group("ndc", short_help="Read the FDA's directory of NDC.")
+def ndc_commands() -> None:
+    """The National Drug Code directory of the FDA (ndctext.zip, unpacked)."""
+
+
+@ndc_commands.command("import", short_help="Lay its products beside the medicines.")
+@FILES
+@TO
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Today, if not given.")
+def import_ndc(files: tuple[Path, ...], to: Path | None, as_of: datetime | None) -> None:
+    """Lay the products of FILES beside the medicines, as ValueSets.
+
+    FILES are product.txt, and package.txt if the codes of packages are wanted too.
+    """
+    named = _by_kind(files, {"product": True, "package": False})
+    today = (as_of or datetime.now(UTC)).date()
+    _import_products(
+        "ndc", files, to, lambda open_file, out, _: ndc_products(named, open_file, out, today)
+    )
+
+
+@main.group("atc", short_help="Read ATC.")
+def atc_commands() -> None:
+    """The Anatomical Therapeutic Chemical classification, as a CSV of codes and names."""
+
+
+@atc_commands.command("import", short_help="Lay its codes beside the medicines.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@TO
+def import_atc(file: Path, to: Path | None) -> None:
+    """Lay the substances and fixed combinations of FILE beside the medicines, as ValueSets.
+
+    FILE has a column of codes (atc_code) and one of names (atc_name), in UTF-8.
+    """
+    _import_products(
+        "atc", (file,), to, lambda open_file, out, known: atc_products(file, open_file, out, known)
+    )
+
+
+def _by_kind(files: tuple[Path, ...], kinds: dict[str, bool]) -> dict[str, Path]:
+    """Files by what their names begin with; those that are needed must be there."""
+    named: dict[str, Path] = {}
+    for file in files:
+        kind = next((each for each in kinds if file.stem.casefold() == each.casefold()), None)
+        if kind is None or kind in named:
+            wanted = ", ".join(kinds)
+            raise click.UsageError(f"{one_line(file.name[:60])}: one each of {wanted} is read")
+        named[kind] = file
+    for kind, needed in kinds.items():
+        if needed and kind not in named:
+            raise click.UsageError(f"{kind} is needed too")
+    return named
+
+
+def _import_products(
+    kind: str,
+    files: tuple[Path, ...],
+    to: Path | None,
+    read: Callable[[Opened, list[int], Known], Iterator[Product]],
+) -> None:
+    """Write what was read as a Bundle of ValueSets, unless the content is not valid with it."""
+    directory = to or _settings().content_dir
+    if directory is None:
+        raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
+    source = ", ".join(
+        f"{one_line(file.name[:60])} (sha256 {_digest(file)[:16]})" for file in files
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"0-{kind}.json"
+    older = target.with_suffix(".older")
+    left_out: list[int] = []
+    try:
+        must_be_plain(target)
+        must_be_plain(older)
+    except NoPlainFileError as error:
+        raise click.ClickException(str(error)) from None
+    if target.exists():
+        target.replace(older)  # what an older import laid there must not be built upon
+    try:
+        base = _content(directory)
+        try:
+            laid = lay(read(_open_with_progress, left_out, Known(base)), base)
+        except ProductsError as error:
+            raise click.ClickException(str(error)) from None
+        if not laid.codes:
+            raise click.ClickException(f"{laid.read} codes read, and no medicine found in any")
+        with file_for_owner(target) as file:
+            file.writelines(write(bundle_of(laid, source, _digest(files[0])[:16])))
+        target.chmod(0o644)  # it holds codes, and the service may run as someone else
+        loaded = _content(directory)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        if older.exists():
+            older.replace(target)
+        raise
+    older.unlink(missing_ok=True)
+    console = Console()
+    if left_out:
+        console.print(f"[dark_orange]not read[/] {len(left_out)} lines, the first {left_out[0]}")
+    for name, count in laid.unmatched.most_common(MOST_UNMATCHED):
+        console.print("not in our list ", Text(f"{name}: {count}"))
+    console.print(
+        f"{laid.read} codes read: {laid.known} known in whole, {laid.in_part} in part, "
+        f"{laid.unknown} not; {laid.retired} of all retired",
+        soft_wrap=True,
+    )
+    _hint(f"Next: cds-service content test --overlay {directory}")
+    console.print(f"{target}: content {loaded.version} is valid", soft_wrap=True)
+
+
+@contextmanager
+def _open_with_progress(path: Path) -> Iterator[IO[bytes]]:
+    console = Console(stderr=True)
+    with open_with_progress(path, "rb", description=path.name, console=console) as file:
+        yield file
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_lactmed(archive: Path) -> tuple[dict[str, Record], list[Unread], str]:

@@ -57,7 +57,7 @@ from .content import (
 )
 from .content_files import ContentError, ContentFiles, Fault, brief
 from .facts import MEASURES, SIDE_OF_BREAST, FactValue
-from .medicines import LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
+from .medicines import IN_PART, LONGEST_NAME, NO_ALLERGY, UNIDENTIFIED
 from .shipped import shipped_directory
 from .times import duration
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity
@@ -461,7 +461,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     known_value_sets = {f"{VALUE_SET}{fact}" for fact in content.facts}
     for spec in content.facts.values():
         known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
-    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY, SIDE_OF_BREAST}
+    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY, IN_PART}
+    known_value_sets.add(SIDE_OF_BREAST)
     known_value_sets |= {f"{VALUE_SET}medicine-{name}" for name in content.medicines}
     known_value_sets |= {f"{VALUE_SET}feed-{name}" for name in content.feeds}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
