@@ -21,9 +21,9 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
@@ -48,7 +48,7 @@ from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import SAY_LEFT_OUT
 from .code_warnings import code_warnings
 from .conditions import Because, Truth
-from .content import Assessment, Content
+from .content import BANDS, Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .database import Database, DatabaseError
@@ -68,6 +68,9 @@ from .lactmed import (
     read_archive,
     write_overlay,
 )
+from .medicine_table import as_csv as medicines_as_csv
+from .medicine_table import rows as medicine_rows
+from .medicine_table import seen_in
 from .mutations import mutations
 from .outgoing import is_loopback
 from .patient import gets_no_card
@@ -86,6 +89,7 @@ from .products import (
     write,
 )
 from .protocol import HOOKS, HookRequest, Refusal, read_request
+from .quiet import Digests
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
 from .settings import Settings, SettingsError, read_settings
@@ -731,6 +735,73 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
     console.print(f"{len(every) - len(survivors)} of {len(every)} mutations are noticed")
     if survivors:
         raise click.exceptions.Exit(1)
+
+
+@content.command("medicines", short_help="List the medicines, for a pharmacist.")
+@click.option("--csv", "as_text", is_flag=True, help="As CSV, with all columns.")
+@click.option("--not-read", is_flag=True, help="Those not read, by how often cards told of them.")
+@click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True)
+@click.option("--country", help="Where the service works; CDS_JURISDICTION if not given.")
+@OVERLAY
+def list_medicines(
+    as_text: bool, not_read: bool, days: int, country: str | None, overlay: Path | None
+) -> None:
+    """List the medicines with what was read of them: the worst band first.
+
+    Those that are not read come by how often a card told of them in the last days, as far as the
+    service keeps a log of its cards (CDS_DATABASE_URL) with a secret (CDS_PATIENT_KEY).
+    """
+    loaded = _content(overlay)
+    settings = _settings()
+    here = country or settings.jurisdiction
+    if not not_read:
+        table = medicine_rows(loaded, here)
+        if as_text:
+            click.echo(medicines_as_csv(table), nl=False)
+            return
+        _print_table(table, ("name", "band", "line", "codes", "effects", "source", "review"))
+        counts = Counter(row["band"] for row in table)
+        told = ", ".join(f"{counts[band]} {band}" for band in BANDS)
+        _hint("--csv has all columns; --not-read says which to read first.")
+        Console().print(f"{len(table)} medicines in {here}: {told}.", soft_wrap=True)
+        return
+    table = medicine_rows(loaded, here, ["not-read"])
+    secret = settings.patient_key.get_secret_value()
+    seen: Counter[str] = Counter()
+    shown: Sequence[Any] = ()
+    if secret:
+        cards = [card.id for card in loaded.cards.values() if card.body in ("medicines", "order")]
+        since = datetime.now(UTC) - timedelta(days=days)
+        try:
+            database = Database(settings.database_url)
+            database.upgrade()
+            shown = database.reasons_of_cards(cards, since.timestamp())
+        except DatabaseError as error:
+            raise click.ClickException(str(error)) from None
+        seen = seen_in(shown, [row["id"] for row in table], Digests(secret))
+    table.sort(key=lambda row: -seen[row["id"]])
+    for row in table:
+        row["seen"] = say(seen[row["id"]]) if secret else ""
+    columns = ("name", "seen", "id", "codes", "effects")
+    if as_text:
+        click.echo(medicines_as_csv(table, columns), nl=False)
+        return
+    _print_table(table, columns)
+    if secret:
+        told = f"{len(shown)} cards about medicines in the last {days} days"
+        Console().print(f"{len(table)} are not read; {told}. Below {FEWEST} is not told.")
+    else:
+        _hint("CDS_PATIENT_KEY and CDS_DATABASE_URL of the service tell how often each is seen.")
+        Console().print(f"{len(table)} are not read.")
+
+
+def _print_table(rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
+    table = Table(*(name.capitalize() for name in columns))
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in columns))
+    Console().print(table)
 
 
 @content.command("terminology", short_help="Write all codes to a directory as FHIR.")
