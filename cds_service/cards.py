@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from .conditions import Because, Truth
-from .content import BANDS, NOT_READ
+from .content import BANDS, INTERACTING, NOT_READ
 from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
 from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
 from .times import HOUR, MINUTE, say_ago
+from .together import SAYS, TO_WARN_OF, Pair
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 
 if TYPE_CHECKING:
-    from .content import Band, Card, Content, Guard, Reading
+    from .content import Band, Card, Content, Evidence, Guard, Reading
     from .fact_types import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
@@ -41,6 +42,8 @@ TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
 MOST_UNKNOWN = 3  # of what could not be checked, in a headline
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
+MOST_PAIRS = 3  # of what is said of medicines together
+MOST_IN_A_SUMMARY = 2  # that are named there as not for beside one
 _WORD = re.compile(r"[^\W_]+")
 _OF_AN_ORDER = re.compile(r"\*\*[^*\n]+\*\*: ")  # a paragraph with what was read of an order
 # What medicines without a line are, by band, and how many of the others are so.
@@ -162,11 +165,15 @@ class Printed:
 
     Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
     when that first comes. ``handout_of`` gives the address of a handout for interventions that are
-    taught, by their ids; without it no card links to one.
+    taught, by their ids; without it no card links to one. Sources are named as the ``country``
+    allows.
     """
 
     def __init__(
-        self, content: Content, handout_of: Callable[[Sequence[str]], str] | None = None
+        self,
+        content: Content,
+        handout_of: Callable[[Sequence[str]], str] | None = None,
+        country: str = "US",
     ) -> None:
         self.sources = {
             card.id: orjson.Fragment(
@@ -197,6 +204,7 @@ class Printed:
             for medicine in content.medicines.values()
         }
         self._handout_of = handout_of
+        self._country = country
         self._backing_of = lru_cache(MOST_BACKINGS)(self._make_backing)
         self._offer_of = lru_cache(MOST_BACKINGS)(self._make_offer)
 
@@ -212,28 +220,31 @@ class Printed:
         self, taken: TakenMedicine, reading: Reading = NOT_READ
     ) -> dict[str, orjson.Fragment]:
         """Links by address: where a medicine was read, and its record, or the search for it."""
-        links: dict[str, orjson.Fragment] = {}
-        source = self._content.evidence.get(reading.source or "")
-        if source is not None and source.link:
-            links[source.link] = _link(f"{source.short}: {source.source}", source.link)
+        limits = taken.medicine.limits_in(self._country) if taken.medicine is not None else None
+        names = (reading.source or "", limits.source if limits is not None else "")
+        links = _links_of(self._content.evidence[n] for n in names if n in self._content.evidence)
         if taken.url is not None:
             known = self.lactmed.get(taken.url)
             links[taken.url] = known or _link(f"LactMed: {taken.name}", taken.url)
         return links
 
+    def cited(self, names: Iterable[str]) -> list[Evidence]:
+        """Of sources, by id, those that a card may name where the service works, each once."""
+        sources = (self._content.evidence[name] for name in dict.fromkeys(names))
+        return [source for source in sources if source.is_cited_in(self._country)]
+
     def _make_backing(self, card_id: str, *interventions: str) -> Backing:
         card = self._content.cards[card_id]
         offered = [self._content.interventions[name] for name in interventions]
         names = [*(name for each in offered for name in each.evidence), *card.evidence]
-        sources = [self._content.evidence[name] for name in dict.fromkeys(names)]
-        evidence = [source for source in sources if source.primary]
+        for each in offered:
+            medicine = self._content.medicines.get(each.medicine or "")
+            limits = medicine.limits_in(self._country) if medicine is not None else None
+            names += [limits.source] if limits is not None else []
+        evidence = self.cited(names)
         cited = list(dict.fromkeys(source.shortest for source in evidence))
         more = len(cited) - MOST_CITED
-        links = {
-            source.link: _link(f"{source.short}: {source.source}", source.link)
-            for source in evidence
-            if source.link
-        }
+        links = _links_of(evidence)
         for each in offered:
             if each.medicine is not None:
                 url = self._content.medicines[each.medicine].lactmed.url
@@ -293,6 +304,15 @@ class Printed:
 
 def _link(label: str, url: str) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
+
+
+def _links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
+    """Links to sources, by address."""
+    return {
+        source.link: _link(f"{source.short}: {source.source}", source.link)
+        for source in sources
+        if source.link
+    }
 
 
 def _together(resources: list[dict[str, Any]]) -> dict[str, Any]:
@@ -413,7 +433,7 @@ def _title_of(card: Card, made: dict[str, Any], case: MotherCase) -> str:
     if card.body != "order":
         return card.title
     known = case.content.medicines | case.content.feeds
-    keys = [entry["value"] for entry in made["extension"][EXTENSION]["because"]]
+    keys = _orders_of(made["extension"][EXTENSION]["because"])
     names = {each.key: each.name for each in case.ordered_medicines}
     said = [names[key] if key in names else known[key].name for key in keys]
     return f"{card.title} ({_name_some(said)})"
@@ -423,7 +443,7 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
     """What a card is, and what stands behind it, by what it carries for machines."""
     why = made["extension"][EXTENSION]
     because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    about = "+".join(entry["value"] for entry in because) if card.body == "order" else ""
+    about = "+".join(_orders_of(because)) if card.body == "order" else ""
     return Shown(
         made["uuid"],
         card.id,
@@ -436,6 +456,11 @@ def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
         or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
         case.day_of_birth if card.overridden_for else None,
     )
+
+
+def _orders_of(because: Iterable[dict[str, Any]]) -> list[str]:
+    """The orders among what stands behind a card."""
+    return [entry["value"] for entry in because if "interaction" not in entry]
 
 
 def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:
@@ -454,6 +479,8 @@ def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> l
             made = [_make_order(card, order, case, printed) for order in orders]
     elif card.body == "medicines":
         made = [_make_medicines(card, case, printed)]
+    elif card.body == "together":
+        made = [_make_together(card, case, printed)]
     else:
         made = [_make_interventions(card, case, setting, printed)]
     return [each for each in made if each is not None]
@@ -612,8 +639,10 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
     intervention = choice.intervention
     verdict = "" if choice.standing == "open" else " Not recommended."
     grade = case.content.grades[intervention.grade].word
+    medicine = case.content.medicines.get(intervention.medicine or "")
+    limits = medicine.say_limits(case.jurisdiction) if medicine is not None else ""
     head = f"**{intervention.label}** ({grade}).{verdict} {choice.do(case)}"
-    return f"{head}\n{_list_guards(choice.guards, case)}"
+    return f"{head}{limits and f' {limits}'}\n{_list_guards(choice.guards, case)}"
 
 
 # What came of a guard: in the extension, the older word for it (for one release), and on the card.
@@ -624,12 +653,20 @@ GUARD_TITLES: dict[Truth, tuple[str, str, str]] = {
 }
 
 
-def _list_guards(guards: dict[Truth, list[Guard]], case: MotherCase) -> str:
-    return "\n".join(
-        f"- {title}: {', '.join(guard.short.say(case) for guard in guards[truth])}."
-        for truth, (*_, title) in GUARD_TITLES.items()
-        if guards[truth]
-    )
+def _list_guards(
+    guards: dict[Truth, list[Guard]], case: MotherCase, most_unknown: int = LONGEST_SUMMARY
+) -> str:
+    """What came of each guard; those that are clear are counted where others are not."""
+    lines: list[str] = []
+    for truth, (*_, title) in GUARD_TITLES.items():
+        found = guards[truth]
+        most = most_unknown if truth is None else len(found)
+        names = _name_some([guard.short.say(case) for guard in found], most)
+        if truth is False and lines:
+            names = f"{len(found)} other{'s' if len(found) > 1 else ''}"
+        if found:
+            lines.append(f"- {title}: {names}.")
+    return "\n".join(lines)
 
 
 def _not_now(choices: list[Choice]) -> dict[str, list[str]]:
@@ -779,33 +816,150 @@ def _make_order(
             return None
     backing = printed.backing(card)
     line = reading.ordered or reading.line
+    limits = ""
+    if isinstance(order, TakenMedicine) and order.medicine is not None:
+        limits = order.medicine.say_limits(case.jurisdiction)
+    pairs: list[Pair] = []
+    if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
+        pairs = _unsaid(case.pairs_with(order), case)
+        case.said_together.update(pair.key for pair in pairs)
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
-        f"**{order.name}**: {line}" if medicine is not None and line else "",
+        f"**{order.name}**: {' '.join(filter(None, (line, limits)))}"
+        if medicine is not None and line
+        else "",
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",
-        _list_guards(guards, case) if guards else "",
+        _list_guards(guards, case, MOST_MEDICINES if pairs else LONGEST_SUMMARY) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case.unread_for_orders),
         _evidence(backing, set(), case),
     ]
     said = card.summary.say(case)
-    summary = f"{order.name}{'' if said.startswith(':') else ' '}{said}"
+    name = order.name
+    if INTERACTING in card.about:
+        name = _names_of(pairs, order)
+    summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
     if card.summary_names and guards:
         named = [guard.short.say(case) for guard in guards[True] or guards[None]]
         most = len(named) if guards[True] else MOST_UNKNOWN
         summary = _with_names(summary, named, most)
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    sources = printed.cited(_evidence_of(pairs))
+    named_sources = sources if card.cites else []
+    paragraphs[5:5] = _say_together(pairs, room, named_sources, order)
     made = _frame(card, case, printed, summary, paragraphs)
+    if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
+        made["indicator"] = "info"
     _offer_to_take_back(made, [order], case)
     links: dict[str, orjson.Fragment] = {}
     if medicine is not None and medicine.medicine is not None:
         links = printed.sources_of(medicine, reading)
-    _add_links(made, card, printed, links | backing.links)
+    links |= backing.links
+    _add_links(made, card, printed, links | _links_of(named_sources))
     checked = {order.key: guards} if guards else None
-    _add_extension(made, case, [], card.rows, [_told_of(order)], backing.evidence, checked)
+    evidence = [*backing.evidence, *(source.id for source in sources)]
+    because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
+    rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
+    _add_extension(made, case, [], rows, because, list(dict.fromkeys(evidence)), checked)
     return made
+
+
+# --- medicines together -------------------------------------------------------------------------
+
+
+def _make_together(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+    """What she takes together and should not, or with care only; a warning if any is worse."""
+    pairs = _unsaid(case.pairs, case)
+    if not pairs:
+        return None
+    case.said_together.update(pair.key for pair in pairs)
+    summary = f"{_names_of(pairs)}{card.summary.say(case)}"
+    paragraphs = [card.opening.say(case) if card.opening else "", _could_not_be_read(case.unread)]
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    sources = printed.cited(_evidence_of(pairs))
+    lines = _say_together(pairs, room, sources if card.cites else [])
+    made = _frame(card, case, printed, summary, [*lines, *paragraphs])
+    if any(pair.severity in TO_WARN_OF for pair in pairs):
+        made["indicator"] = "warning"
+    _add_links(made, card, printed, _links_of(sources) if card.cites else {})
+    because = [_told_together(pair, "active-medicines") for pair in pairs]
+    rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
+    _add_extension(made, case, [], rows, because, [source.id for source in sources])
+    return made
+
+
+def _unsaid(pairs: list[Pair], case: MotherCase) -> list[Pair]:
+    """Those of which no card of this answer speaks yet: no pair is told twice."""
+    return [pair for pair in pairs if pair.key not in case.said_together]
+
+
+def _names_of(pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None) -> str:
+    """The names of the worst pairs, that of an order first, how many more, and how bad it is."""
+    alike = _alike(pairs, first)
+    name, others = alike[0][0], alike[0][1][:MOST_IN_A_SUMMARY]
+    rest = len(pairs) - len(others)
+    more = f" and {rest} more" if rest else ""
+    return f"{name} with {', '.join(others)}{more}: {SAYS[pairs[0].severity]}"
+
+
+def _alike(
+    pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None
+) -> list[tuple[str, list[str], str]]:
+    """Pairs of one medicine of which the same is said: its name, the others, and what is said."""
+    alike: dict[tuple[str, str], tuple[str, list[str], str]] = {}
+    for pair in pairs:
+        one = first if isinstance(first, TakenMedicine) else pair.one
+        key = one.key, pair.interaction.id
+        said = alike.setdefault(key, (one.name, [], pair.interaction.line))
+        said[1].append(pair.across_from(one).name)
+    return list(alike.values())
+
+
+def _say_together(
+    pairs: list[Pair],
+    room: int,
+    sources: list[Evidence],
+    first: TakenMedicine | OrderedFeed | None = None,
+) -> list[str]:
+    """Lines for some pairs, as many as have room and one at least, the others by name.
+
+    And the ``sources`` of what is said, if they are to be named.
+    """
+    alike = _alike(pairs, first)
+    for count in range(min(len(alike), MOST_PAIRS), 0, -1):
+        lines = [
+            f"- **{name} with {_name_some(others)}**: {line}"
+            for name, others, line in alike[:count]
+        ]
+        rest = [f"{name} with {_name_some(others)}" for name, others, _ in alike[count:]]
+        said = ["\n".join(lines), f"Also: {_name_some(rest)}." if rest else ""]
+        cited = list(dict.fromkeys(source.shortest for source in sources))
+        said.append(f"Of these together: {_name_some(cited, MOST_CITED)}." if cited else "")
+        if _words(" ".join(said)) <= room:
+            return said
+        if count == 1:  # its sources are links still
+            return said[:2] if sources else said
+    return []
+
+
+def _evidence_of(pairs: list[Pair]) -> list[str]:
+    """What stands behind pairs, by id."""
+    return [name for pair in pairs for name in pair.interaction.evidence]
+
+
+def _told_together(pair: Pair, fact: str) -> dict[str, Any]:
+    """A pair, for machines."""
+    references = [*pair.one.references, *pair.other.references]
+    return {
+        "fact": fact,
+        "value": "+".join(sorted(pair.key)),
+        "interaction": pair.interaction.id,
+        "severity": pair.severity,
+        "references": list(dict.fromkeys(references))[:MOST_REFERENCES],
+    }
 
 
 def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
@@ -851,6 +1005,8 @@ def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase) 
     kinds = order.kinds
     if isinstance(order, TakenMedicine) and order.medicine is not None:
         kinds = kinds | {case.read(order)[0]}
+        if INTERACTING in card.about and _unsaid(case.pairs_with(order), case):
+            kinds.add(INTERACTING)
     return not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
 
 
@@ -901,7 +1057,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     said: list[tuple[str, str, Band]] = []
     unread: list[str] = []
     for taken, band, reading in medicines:
-        line = _say_of(taken, reading, case.content)
+        line = _say_of(taken, reading, case)
         if line is not None:
             said.append((f"{taken.name}{_how_matched(taken)}", line, band))
         elif taken.medicine is not None and not taken.part_of:
@@ -963,9 +1119,9 @@ def _words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def _say_of(taken: TakenMedicine, reading: Reading, content: Content) -> str | None:
+def _say_of(taken: TakenMedicine, reading: Reading, case: MotherCase) -> str | None:
     """What was read of a medicine, and where; of one that was not, what its record begins with."""
-    medicine = taken.medicine
+    medicine, content = taken.medicine, case.content
     if medicine is None:
         return None
     if reading.line is None:
@@ -975,7 +1131,8 @@ def _say_of(taken: TakenMedicine, reading: Reading, content: Content) -> str | N
     where = medicine.lactmed.id
     if reading.source in content.evidence:
         where = content.evidence[reading.source].shortest
-    return f"{reading.line}{instead if reading.instead else ''} {where}"
+    limits = medicine.say_limits(case.jurisdiction)
+    return f"{reading.line}{instead if reading.instead else ''} {where}{limits and f'. {limits}'}"
 
 
 def _who_says(reading: Reading, content: Content) -> str:

@@ -7,6 +7,7 @@ example    a hook request for a synthetic mother, as of now
 evaluate-bulk  the cards for everyone in a FHIR Bulk Data export
 content    check, test and mutate the clinical content
 lactmed    lay the National Library's records beside it, and see what a new month changes
+rxnorm     lay the products of RxNorm beside it; ndc: of the FDA's directory; atc: of ATC
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import orjson
@@ -47,7 +48,7 @@ from .cards import EXTENSION, NothingEvaluated, Setting
 from .chart import SAY_LEFT_OUT
 from .code_warnings import code_warnings
 from .conditions import Because, Truth
-from .content import Assessment, Content
+from .content import BANDS, Assessment, Content
 from .content_files import ContentError
 from .content_loader import load_content
 from .database import Database, DatabaseError
@@ -69,11 +70,28 @@ from .lactmed import (
     read_archive,
     write_overlay,
 )
+from .medicine_table import as_csv as medicines_as_csv
+from .medicine_table import rows as medicine_rows
+from .medicine_table import seen_in
 from .mutations import mutations
 from .outgoing import is_loopback
 from .patient import gets_no_card
 from .prefetch import gather
+from .products import (
+    MOST_UNMATCHED,
+    Known,
+    Opened,
+    Product,
+    ProductsError,
+    atc_products,
+    bundle_of,
+    lay,
+    ndc_products,
+    rxnorm_products,
+    write,
+)
 from .protocol import HOOKS, HookRequest, read_request
+from .quiet import Digests
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
 from .settings import Settings, SettingsError, read_settings
@@ -721,6 +739,73 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
         raise click.exceptions.Exit(1)
 
 
+@content.command("medicines", short_help="List the medicines, for a pharmacist.")
+@click.option("--csv", "as_text", is_flag=True, help="As CSV, with all columns.")
+@click.option("--not-read", is_flag=True, help="Those not read, by how often cards told of them.")
+@click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True)
+@click.option("--country", help="Where the service works; CDS_JURISDICTION if not given.")
+@OVERLAY
+def list_medicines(
+    as_text: bool, not_read: bool, days: int, country: str | None, overlay: Path | None
+) -> None:
+    """List the medicines with what was read of them: the worst band first.
+
+    Those that are not read come by how often a card told of them in the last days, as far as the
+    service keeps a log of its cards (CDS_DATABASE_URL) with a secret (CDS_PATIENT_KEY).
+    """
+    loaded = _content(overlay)
+    settings = _settings()
+    here = country or settings.jurisdiction
+    if not not_read:
+        table = medicine_rows(loaded, here)
+        if as_text:
+            click.echo(medicines_as_csv(table), nl=False)
+            return
+        _print_table(table, ("name", "band", "line", "codes", "effects", "source", "review"))
+        counts = Counter(row["band"] for row in table)
+        told = ", ".join(f"{counts[band]} {band}" for band in BANDS)
+        _hint("--csv has all columns; --not-read says which to read first.")
+        Console().print(f"{len(table)} medicines in {here}: {told}.", soft_wrap=True)
+        return
+    table = medicine_rows(loaded, here, ["not-read"])
+    secret = settings.patient_key.get_secret_value()
+    seen: Counter[str] = Counter()
+    shown: Sequence[Any] = ()
+    if secret:
+        cards = [card.id for card in loaded.cards.values() if card.body in ("medicines", "order")]
+        since = datetime.now(UTC) - timedelta(days=days)
+        try:
+            database = Database(settings.database_url)
+            database.upgrade()
+            shown = database.reasons_of_cards(cards, since.timestamp())
+        except DatabaseError as error:
+            raise click.ClickException(str(error)) from None
+        seen = seen_in(shown, [row["id"] for row in table], Digests(secret))
+    table.sort(key=lambda row: -seen[row["id"]])
+    for row in table:
+        row["seen"] = say(seen[row["id"]]) if secret else ""
+    columns = ("name", "seen", "id", "codes", "effects")
+    if as_text:
+        click.echo(medicines_as_csv(table, columns), nl=False)
+        return
+    _print_table(table, columns)
+    if secret:
+        told = f"{len(shown)} cards about medicines in the last {days} days"
+        Console().print(f"{len(table)} are not read; {told}. Below {FEWEST} is not told.")
+    else:
+        _hint("CDS_PATIENT_KEY and CDS_DATABASE_URL of the service tell how often each is seen.")
+        Console().print(f"{len(table)} are not read.")
+
+
+def _print_table(rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
+    table = Table(*(name.capitalize() for name in columns))
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in columns))
+    Console().print(table)
+
+
 @content.command("terminology", short_help="Write all codes to a directory as FHIR.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @OVERLAY
@@ -815,6 +900,157 @@ def diff(archive: Path, overlay: Path | None) -> None:
     if found:
         _hint("Next: cds-service lactmed import lays them beside the content.")
     console.print(f"{len(records)} records in {archive.name}: {told}", soft_wrap=True)
+
+
+TO = click.option(
+    "--to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The hospital's own directory; CDS_CONTENT_DIR if not given.",
+)
+FILES = click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+
+
+@main.group("rxnorm", short_help="Read the products of RxNorm.")
+def rxnorm_commands() -> None:
+    """RxNorm in Rich Release Format; the prescribable subset needs no licence."""
+
+
+@rxnorm_commands.command("import", short_help="Lay its products beside the medicines.")
+@FILES
+@TO
+def import_rxnorm(files: tuple[Path, ...], to: Path | None) -> None:
+    """Lay the ingredients and drugs of FILES beside the medicines, as ValueSets.
+
+    FILES are RXNCONSO.RRF and RXNREL.RRF, and RXNSAT.RRF if its NDC codes are wanted too.
+    """
+    named = _by_kind(files, {"RXNCONSO": True, "RXNREL": True, "RXNSAT": False})
+    _import_products(
+        "rxnorm", files, to, lambda open_file, out, _: rxnorm_products(named, open_file, out)
+    )
+
+
+@main.group("ndc", short_help="Read the FDA's directory of NDC.")
+def ndc_commands() -> None:
+    """The National Drug Code directory of the FDA (ndctext.zip, unpacked)."""
+
+
+@ndc_commands.command("import", short_help="Lay its products beside the medicines.")
+@FILES
+@TO
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Today, if not given.")
+def import_ndc(files: tuple[Path, ...], to: Path | None, as_of: datetime | None) -> None:
+    """Lay the products of FILES beside the medicines, as ValueSets.
+
+    FILES are product.txt, and package.txt if the codes of packages are wanted too.
+    """
+    named = _by_kind(files, {"product": True, "package": False})
+    today = (as_of or datetime.now(UTC)).date()
+    _import_products(
+        "ndc", files, to, lambda open_file, out, _: ndc_products(named, open_file, out, today)
+    )
+
+
+@main.group("atc", short_help="Read ATC.")
+def atc_commands() -> None:
+    """The Anatomical Therapeutic Chemical classification, as a CSV of codes and names."""
+
+
+@atc_commands.command("import", short_help="Lay its codes beside the medicines.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@TO
+def import_atc(file: Path, to: Path | None) -> None:
+    """Lay the substances and fixed combinations of FILE beside the medicines, as ValueSets.
+
+    FILE has a column of codes (atc_code) and one of names (atc_name), in UTF-8.
+    """
+    _import_products(
+        "atc", (file,), to, lambda open_file, out, known: atc_products(file, open_file, out, known)
+    )
+
+
+def _by_kind(files: tuple[Path, ...], kinds: dict[str, bool]) -> dict[str, Path]:
+    """Files by what their names begin with; those that are needed must be there."""
+    named: dict[str, Path] = {}
+    for file in files:
+        kind = next((each for each in kinds if file.stem.casefold() == each.casefold()), None)
+        if kind is None or kind in named:
+            wanted = ", ".join(kinds)
+            raise click.UsageError(f"{one_line(file.name[:60])}: one each of {wanted} is read")
+        named[kind] = file
+    for kind, needed in kinds.items():
+        if needed and kind not in named:
+            raise click.UsageError(f"{kind} is needed too")
+    return named
+
+
+def _import_products(
+    kind: str,
+    files: tuple[Path, ...],
+    to: Path | None,
+    read: Callable[[Opened, list[int], Known], Iterator[Product]],
+) -> None:
+    """Write what was read as a Bundle of ValueSets, unless the content is not valid with it."""
+    directory = to or _settings().content_dir
+    if directory is None:
+        raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
+    source = ", ".join(
+        f"{one_line(file.name[:60])} (sha256 {_digest(file)[:16]})" for file in files
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"0-{kind}.json"
+    older = target.with_suffix(".older")
+    left_out: list[int] = []
+    try:
+        must_be_plain(target)
+        must_be_plain(older)
+    except NoPlainFileError as error:
+        raise click.ClickException(str(error)) from None
+    if target.exists():
+        target.replace(older)  # what an older import laid there must not be built upon
+    try:
+        base = _content(directory)
+        try:
+            laid = lay(read(_open_with_progress, left_out, Known(base)), base)
+        except ProductsError as error:
+            raise click.ClickException(str(error)) from None
+        if not laid.codes:
+            raise click.ClickException(f"{laid.read} codes read, and no medicine found in any")
+        with file_for_owner(target) as file:
+            file.writelines(write(bundle_of(laid, source, _digest(files[0])[:16])))
+        target.chmod(0o644)  # it holds codes, and the service may run as someone else
+        loaded = _content(directory)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        if older.exists():
+            older.replace(target)
+        raise
+    older.unlink(missing_ok=True)
+    console = Console()
+    if left_out:
+        console.print(f"[dark_orange]not read[/] {len(left_out)} lines, the first {left_out[0]}")
+    for name, count in laid.unmatched.most_common(MOST_UNMATCHED):
+        console.print("not in our list ", Text(f"{name}: {count}"))
+    console.print(
+        f"{laid.read} codes read: {laid.known} known in whole, {laid.in_part} in part, "
+        f"{laid.unknown} not; {laid.retired} of all retired",
+        soft_wrap=True,
+    )
+    _hint(f"Next: cds-service content test --overlay {directory}")
+    console.print(f"{target}: content {loaded.version} is valid", soft_wrap=True)
+
+
+@contextmanager
+def _open_with_progress(path: Path) -> Iterator[IO[bytes]]:
+    console = Console(stderr=True)
+    with open_with_progress(path, "rb", description=path.name, console=console) as file:
+        yield file
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_lactmed(archive: Path) -> tuple[dict[str, Record], list[Unread], str]:

@@ -33,6 +33,8 @@ What can be written::
     {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one band
                                                   (avoid), effect (lowers-supply), or id
+    {together: any}                               two of her medicines interact; also by one
+                                                  interaction, by its id
     {all: [...]}, {any: [...]}, {not: ...}
 """
 
@@ -66,6 +68,8 @@ class Case(Protocol):
     def taking(self, what: str) -> Truth: ...
     def allergic(self, what: str) -> Truth: ...
     def guarded(self, medicine_id: str) -> Truth: ...
+    def together(self, what: str) -> Truth: ...
+    def interacting(self, interaction_id: str, medicine_id: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
     def search_failed(self, fact_id: str) -> bool: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
@@ -420,6 +424,25 @@ class Guarded(Condition):
 
 
 @dataclass(slots=True)
+class Together(Condition):
+    what: str
+
+    def test(self, case: Case) -> Truth:
+        return case.together(self.what)
+
+
+@dataclass(slots=True)
+class Interacting(Condition):
+    """Whether she takes what interacts with a medicine; made of the interactions, never written."""
+
+    interaction: str
+    medicine: str
+
+    def test(self, case: Case) -> Truth:
+        return case.interacting(self.interaction, self.medicine)
+
+
+@dataclass(slots=True)
 class Licensed(Condition):
     medicine: str
 
@@ -458,6 +481,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "taking": Taking,
     "allergic": Allergic,
     "guarded": Guarded,
+    "together": Together,
     "licensed": Licensed,
 }
 

@@ -33,6 +33,7 @@ MEDICATIONS = "medications"  # the prefetch key under which Medications are read
 # How the addresses of the code systems of diagnoses begin.
 DIAGNOSES = ("http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-", "http://fhir.de/CodeSystem/")
 LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
+LONGEST_LIMITS = 80  # characters of dose and length where the service works
 LONGEST_LINE = 170  # characters of what is said of a medicine
 NOTHING_ASKED = "."  # in a line of an assessment
 OWN_RECORD = "lactmed"  # the source of a reading that is the medicine's own record
@@ -41,6 +42,8 @@ MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
 LONGEST_NAME = 60
 # The ValueSet of the codes that say that no allergy to a medicine is known.
 NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
+# That of the products that hold something which is no medicine here, beside what is.
+IN_PART = f"{VALUE_SET}medicines-in-part"
 UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
 
 RowId = Annotated[str, Field(pattern=r"^[RSP][0-9]{1,2}$")]
@@ -70,12 +73,14 @@ class Evidence(Entry):
 
     ``reference`` is its number in the founding article. One not ``seen`` may not be cited; one that
     is not ``primary`` stands behind rules, and on no card. ``known_as`` is a body's short name.
+    A regulator is quoted only where it has a say: in the countries that it is ``cited-in``.
     """
 
     id: Identifier
     reference: int | None = None
     seen: bool = True
     primary: bool = True
+    cited_in: list[Country] = Field(default_factory=list)  # everywhere, if none is named
     authors: str
     known_as: str | None = None
     title: str | None = None
@@ -93,6 +98,10 @@ class Evidence(Entry):
         if self.pmid:
             return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/"
         return f"https://doi.org/{self.doi}" if self.doi else self.url
+
+    def is_cited_in(self, country: str) -> bool:
+        """Whether a card may name it where the service works."""
+        return self.primary and (not self.cited_in or country in self.cited_in)
 
     @cached_property
     def short(self) -> str:
@@ -426,7 +435,12 @@ Effect = Literal[
     "macrolide",
     "ergot",
     "lactation-suppressant",
+    "serotonergic",
 ]
+# How much is said against two medicines together, the most first.
+Severity = Literal["contraindicated", "avoid", "caution"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+INTERACTING = "interacting"  # of an order: with what she takes, or with another draft
 # What a reading says of a medicine in milk, the worst first. One that nobody has read could be
 # anything, so it stands before those that are known to be harmless.
 Band = Literal["avoid", "ask-first", "not-read", "watch", "compatible"]
@@ -442,7 +456,9 @@ class Card(Entry):
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
     band or effect of, one of ``about`` and none of ``not_about``; with ``if-guarded`` only while a
-    guard of it is open, or also while one could not be checked (``unchecked``). One that is said
+    guard of it is open, or also while one could not be checked (``unchecked``). ``interacting`` is
+    one that is not to be given, or with care, beside what she takes or another draft. The body
+    ``together`` is about what she takes and is so. One that is said
     ``as-one`` names all such orders of which nothing is known on one card.
 
     While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
@@ -466,7 +482,9 @@ class Card(Entry):
     unless: When | None = None
     withheld_by: list[Identifier] = Field(default_factory=list)
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
-    body: Literal["interventions", "medicines", "data-needed", "order"] = "interventions"
+    body: Literal["interventions", "medicines", "together", "data-needed", "order"] = (
+        "interventions"
+    )
     about: list[str] = Field(default_factory=list)
     not_about: list[str] = Field(default_factory=list)
     if_guarded: Literal["open", "unchecked"] | None = None
@@ -571,6 +589,14 @@ class Reading(Entry):
 NOT_READ = Reading()
 
 
+class Limits(Entry):
+    """What a regulator says in some countries of a medicine's use, dose and length (P24)."""
+
+    countries: list[Country] = Field(min_length=1)
+    line: Annotated[str, Field(min_length=1, max_length=LONGEST_LIMITS)]
+    source: Identifier
+
+
 class Medicine(Entry):
     """A medicine, how it is recognised, and what was read of it in milk.
 
@@ -579,7 +605,8 @@ class Medicine(Entry):
 
     Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
     has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
-    out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known.
+    out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known, and
+    so are the ``limits`` of dose and length.
     """
 
     id: Identifier
@@ -597,12 +624,24 @@ class Medicine(Entry):
     effects_known: bool = False
     licensed_in: list[Country] = Field(default_factory=list)
     not_licensed_in: list[Country] = Field(default_factory=list)
+    limits: list[Limits] = Field(default_factory=list)
     verified: str
     review: Review
 
     def read_in(self, country: str) -> Reading:
         """What was read of it, as it holds in a country."""
         return self.reading_in.get(country, self.reading)
+
+    def limits_in(self, country: str) -> Limits | None:
+        """The limits of its use that hold in a country; ``None`` if nobody looked them up."""
+        return next((each for each in self.limits if country in each.countries), None)
+
+    def say_limits(self, country: str) -> str:
+        """The limits in words, or that they are not known there; nothing if none are for any."""
+        if not self.limits:
+            return ""
+        limits = self.limits_in(country)
+        return limits.line if limits else f"Dose and length in {country}: not in our list."
 
     @property
     def readings(self) -> list[Reading]:
@@ -612,6 +651,44 @@ class Medicine(Entry):
             for reading in (self.reading, *self.reading_in.values())
             if reading.band != "not-read"
         ]
+
+
+class Side(Entry):
+    """One side of an interaction: medicines and effects, and what they are called in short."""
+
+    of: list[Identifier] = Field(min_length=1)
+    short: Sentence
+
+    def includes(self, medicine: Medicine) -> bool:
+        """Whether a medicine is on this side, by its id or an effect of it."""
+        return not {medicine.id, *medicine.effects}.isdisjoint(self.of)
+
+
+class Interaction(Entry):
+    """Two medicines that are not, or not without care, given together (P22).
+
+    Whatever stands on one side with whatever on the ``other``, in both directions. Of a pair that
+    is in several, the most severe counts; one that ``refines`` another says otherwise of some of
+    its pairs, and always wins. What is not of ``refines`` also guards the interventions that have
+    guards and are about one of its medicines.
+    """
+
+    id: Identifier
+    rows: list[RowId] = Field(min_length=1)
+    one: Side
+    other: Side
+    severity: Severity
+    line: Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)]
+    refines: Identifier | None = None
+    evidence: list[Identifier] = Field(min_length=1)
+    review: Review
+    note: str | None = None
+
+    def opposite(self, medicine: Medicine) -> Side | None:
+        """The side across from a medicine; ``None`` if it is on neither."""
+        if self.one.includes(medicine):
+            return self.other
+        return self.one if self.other.includes(medicine) else None
 
 
 class Feed(Entry):
@@ -671,6 +748,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "cards": Card,
     "asks": Ask,
     "medicines": Medicine,
+    "interactions": Interaction,
     "feeds": Feed,
     "name-words": NameWords,
     "override-reasons": OverrideReason,
@@ -688,6 +766,7 @@ WITH_ROWS = (
     "curves",
     "asks",
     "medicines",
+    "interactions",
     "feeds",
 )
 WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks", "medicines")
@@ -734,6 +813,7 @@ class Content:
     cards: dict[str, Card]
     asks: dict[str, Ask]
     medicines: dict[str, Medicine]
+    interactions: dict[str, Interaction]
     feeds: dict[str, Feed]
     name_words: dict[str, NameWords]
     override_reasons: dict[str, OverrideReason]
@@ -751,6 +831,9 @@ class Content:
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     sides: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))  # of a breast
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
+    # What is said of two medicines together, by their ids: first that on the ``one`` side.
+    pairs: dict[tuple[str, str], Interaction] = field(default_factory=dict)
+    paired: set[str] = field(default_factory=set)  # the medicines of all of these
     cards_under: dict[tuple[str, str], Card] = field(default_factory=dict)  # by card and gate
     # By card, gate ("" while none is closed) and place among what is worded.
     cards_worded: dict[tuple[str, str, int], Card] = field(default_factory=dict)

@@ -114,7 +114,7 @@ class ContentFiles:
             if path.suffix == ".yaml":
                 self._read_yaml(name, data, overlay)
             else:
-                self._read_value_set(name, data)
+                self._read_value_sets(name, data)
 
     def _read_yaml(self, name: str, data: bytes, overlay: bool) -> None:
         try:
@@ -150,9 +150,23 @@ class ContentFiles:
             reason = f"'{entry['id']}' stands already in {known.file}:{known.line}"
             self.faults.append(Fault(entry.file, entry.line, reason))
 
-    def _read_value_set(self, name: str, data: bytes) -> None:
+    def _read_value_sets(self, name: str, data: bytes) -> None:
+        """One ValueSet, or a Bundle of them."""
         try:
-            value_set = json.loads(data)
+            read = json.loads(data)
+        except ValueError as error:
+            self.faults.append(Fault(name, 1, f"this is not a FHIR ValueSet: {brief(error)}"))
+            return
+        entries = [read]
+        if isinstance(read, dict) and read.get("resourceType") == "Bundle":
+            written = read.get("entry")
+            written = written if isinstance(written, list) else []
+            entries = [each.get("resource") if isinstance(each, dict) else None for each in written]
+        for value_set in entries:
+            self._take_value_set(name, value_set)
+
+    def _take_value_set(self, name: str, value_set: Any) -> None:
+        try:
             model = get_fhir_model_class("ValueSet")
             model.model_validate(value_set)
         except (ValueError, ValidationError) as error:

@@ -23,12 +23,16 @@ from .conditions import (
     FactCompares,
     FactIs,
     Guarded,
+    Interacting,
     Known,
     Newest,
     Taking,
+    Together,
 )
 from .content import (
     BANDS,
+    IN_PART,
+    INTERACTING,
     LONGEST_NAME,
     MEDICATIONS,
     MEDICINE_TYPES,
@@ -38,12 +42,16 @@ from .content import (
     OWN_FACT,
     OWN_RECORD,
     SECTIONS,
+    SEVERITIES,
     UNIDENTIFIED,
     VALUE_SET,
     WITH_CONDITIONS,
     WITH_ROWS,
     Content,
     Effect,
+    Guard,
+    Interaction,
+    Medicine,
     Parameter,
     UnitKind,
     conditions_of,
@@ -93,6 +101,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _settle_parameters(content, files)
     _index(content)
     _check_references(content, files)
+    _index_interactions(content, files)
     _check_parameters(content, files)
     _check_findings_have_no_cycle(content, files)
     _check_reasons(content, files)
@@ -360,6 +369,71 @@ def _index(content: Content) -> None:
         content.keys_by_resource[key.resource] = (*others, key.id)
 
 
+def _index_interactions(content: Content, files: ContentFiles) -> None:
+    """What is said of each pair of medicines, and what of that guards an intervention."""
+    for interaction in content.interactions.values():
+        if interaction.refines is None:
+            for pair in _pairs_of(interaction, content):
+                known = content.pairs.get(pair) or content.pairs.get(pair[::-1])
+                if known is None or _severity(interaction) < _severity(known):
+                    content.pairs.pop(pair[::-1], None)
+                    content.pairs[pair] = interaction
+    for interaction in content.interactions.values():
+        wider = content.interactions.get(interaction.refines or "")
+        if wider is None:
+            continue
+        refined = {frozenset(pair) for pair in _pairs_of(wider, content)}
+        for pair in _pairs_of(interaction, content):
+            if frozenset(pair) not in refined:
+                reason = f"{' with '.join(pair)} is no pair of {wider.id}, which it refines"
+                files.fault("interactions", interaction.id, reason)
+            content.pairs.pop(pair[::-1], None)
+            content.pairs[pair] = interaction
+    content.paired.update(name for pair in content.pairs for name in pair)
+    for intervention in content.interventions.values():
+        medicine = content.medicines.get(intervention.medicine or "")
+        if medicine is not None and intervention.guards:
+            guards = list(_guards_for(medicine, content))
+            content.guards.update({guard.id: guard for guard in guards})
+            intervention.guards += [guard.id for guard in guards]
+
+
+def _severity(interaction: Interaction) -> int:
+    return SEVERITIES.index(interaction.severity)
+
+
+def _pairs_of(interaction: Interaction, content: Content) -> Iterator[tuple[str, str]]:
+    """Its pairs of two different medicines, each once, that of side ``one`` first."""
+    seen: set[frozenset[str]] = set()
+    medicines = content.medicines.values()
+    others = [medicine for medicine in medicines if interaction.other.includes(medicine)]
+    for one in medicines:
+        if not interaction.one.includes(one):
+            continue
+        for other in others:
+            pair = frozenset((one.id, other.id))
+            if len(pair) == 2 and pair not in seen:
+                seen.add(pair)
+                yield one.id, other.id
+
+
+def _guards_for(medicine: Medicine, content: Content) -> Iterator[Guard]:
+    """What interacts with a medicine, as guards of what is about it."""
+    for interaction in content.interactions.values():
+        opposite = interaction.opposite(medicine)
+        if opposite is None or interaction.refines is not None:
+            continue
+        yield Guard.model_construct(
+            id=f"{interaction.id}-with-{medicine.id}",
+            label=opposite.short.text,
+            short=opposite.short,
+            rows=interaction.rows,
+            when=Interacting(interaction.id, medicine.id),
+            evidence=interaction.evidence,
+            review=interaction.review,
+        )
+
+
 def _mark_keys_in_use(content: Content) -> None:
     """The keys whose want can change a card: the others may fail unsaid."""
     resources = {resource["resourceType"] for resource in content.suggested.values()}
@@ -391,7 +465,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     known_value_sets = {f"{VALUE_SET}{fact}" for fact in content.facts}
     for spec in content.facts.values():
         known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
-    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY, SIDE_OF_BREAST}
+    known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY, IN_PART}
+    known_value_sets.add(SIDE_OF_BREAST)
     known_value_sets |= {f"{VALUE_SET}medicine-{name}" for name in content.medicines}
     known_value_sets |= {f"{VALUE_SET}feed-{name}" for name in content.feeds}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
@@ -400,7 +475,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             reason = f"{value_set['url']} belongs to no fact, answer or activity"
             files.faults.append(Fault(file, 1, reason))
     takable = {*get_args(Effect), *BANDS, *files.raw["medicines"]}
-    orderable = takable | files.raw["feeds"].keys() | {UNIDENTIFIED}
+    orderable = takable | files.raw["feeds"].keys() | {UNIDENTIFIED, INTERACTING}
     asked: set[str] = set()
     for section, entry in content.entries_of(WITH_CONDITIONS):
         for condition in conditions_of(entry):
@@ -409,13 +484,25 @@ def _check_references(content: Content, files: ContentFiles) -> None:
                 files.fault(section, entry.id, reason)
     content.asked_facts += [name for name in content.facts if name in asked]
     references: list[tuple[str, str, str, Iterable[str]]] = []
-    for section, entry in content.entries_of(("findings", "guards", "interventions", "cards")):
+    cited = ("findings", "guards", "interventions", "interactions", "cards")
+    for section, entry in content.entries_of(cited):
         references.append((section, entry.id, "evidence", entry.evidence))
     for section, entry in content.entries_of(WITH_ROWS):
         references.append((section, entry.id, "rows", entry.rows))
     for medicine in content.medicines.values():
         sources = {reading.source for reading in medicine.readings} - {OWN_RECORD}
+        sources |= {limits.source for limits in medicine.limits}
         references.append(("medicines", medicine.id, "evidence", sorted(filter(None, sources))))
+        countries = [country for limits in medicine.limits for country in limits.countries]
+        for country in sorted({each for each in countries if countries.count(each) > 1}):
+            files.fault("medicines", medicine.id, f"its limits in {country} are given twice")
+    for interaction in content.interactions.values():
+        refined = [interaction.refines] if interaction.refines else []
+        references.append(("interactions", interaction.id, "interactions", refined))
+        for name in (*interaction.one.of, *interaction.other.of):
+            if name not in takable or name in BANDS:
+                reason = f"'{name}' is no medicine, and no effect of one"
+                files.fault("interactions", interaction.id, reason)
     for curve in content.curves.values():
         for point in curve.points:
             references.append(("curves", curve.id, "evidence", point.evidence))
@@ -470,6 +557,8 @@ def _wrong_in(
     for part in condition.parts_within():
         if isinstance(part, Taking) and part.what != "any" and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no band or effect of one"
+        if isinstance(part, Together) and part.what not in ("any", *files.raw["interactions"]):
+            yield f"there is no '{part.what}' in interactions"
         if isinstance(part, Guarded) and not any(
             each.medicine == part.medicine and each.guards
             for each in content.interventions.values()

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
@@ -288,6 +288,16 @@ class Database:
             .select_from(sa.outerjoin(_shown, last, _same_card(last)))
             .where(_shown.c.shown >= int(since * 1000))
             .group_by(*of, *told)
+        )
+        return self._all(wanted)
+
+    def reasons_of_cards(self, cards: Iterable[str], since: float) -> Sequence[Any]:
+        """What stood behind some cards, by id, that were shown since a moment, in digests.
+
+        Rows of ``uuid`` and ``reasons``. Raises ``DatabaseError``.
+        """
+        wanted = sa.select(_shown.c.uuid, _shown.c.reasons).where(
+            _shown.c.shown >= int(since * 1000), _shown.c.card.in_(list(cards))
         )
         return self._all(wanted)
 

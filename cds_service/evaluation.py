@@ -59,7 +59,7 @@ class Evaluation:
         self.time_zone = time_zone  # of times without an offset, and of dates
         self._medicines = MedicineIndex(content)
         self._feeds = FeedIndex(content)
-        self._printed = Printed(content, handout_of)
+        self._printed = Printed(content, handout_of, jurisdiction)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
         """The facts of a chart, and the orders that are being made, ready to be judged."""

@@ -23,6 +23,7 @@ from .fact_types import FactValue
 from .facts import Facts
 from .interventions import check_guards
 from .times import parse_moment
+from .together import Pair, pairs_among, pairs_with
 
 if TYPE_CHECKING:
     from .chart import Chart, Resource
@@ -86,6 +87,7 @@ class MotherCase:
         self.faults: dict[str, str] = {}
         self.shown: list[Shown] = []  # the cards that were composed
         self.offered: dict[str, dict[str, str]] = {}  # as ``Shown.offered``, by card
+        self.said_together: set[frozenset[str]] = set()  # the pairs that a card speaks of
         self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
         self._curves: dict[tuple[str, str], float | None] = {}
@@ -223,11 +225,12 @@ class MotherCase:
             return None
         return curve.at(line, hours)
 
-    def taking(self, what: str) -> Truth:
+    def taking(self, what: str, beside: str = "") -> Truth:
         """Whether she takes any medicine, one of a band or with an effect, or one by its id.
 
         Not known as long as one of her medicines is not in the content; of a band, if it was not
-        read for milk; of an effect, if its effects were not looked through.
+        read for milk; of an effect, if its effects were not looked through. What is taken
+        ``beside`` one medicine is another.
         """
         unread = any(self._is_unread(kind) for kind in MEDICINE_TYPES)
         if what == "any":
@@ -236,9 +239,11 @@ class MotherCase:
             bands = {self.read(taken)[0] for taken in self.medicines}
             return True if what in bands else None if unread or "not-read" in bands else False
         known = [taken.medicine for taken in self.medicines if taken.medicine is not None]
+        unknown = len(known) < len(self.medicines)
+        known = [medicine for medicine in known if medicine.id != beside]
         if any(medicine.id == what or what in medicine.effects for medicine in known):
             return True
-        if unread or len(known) < len(self.medicines):
+        if unread or unknown:
             return None
         by_id = what in self.content.medicines
         return False if by_id or all(medicine.effects_known for medicine in known) else None
@@ -251,6 +256,7 @@ class MotherCase:
         case = copy(self)
         case.medicines = [*self.medicines, *others]
         case._findings = {}
+        case.__dict__.pop("pairs", None)
         return case
 
     def read(self, taken: TakenMedicine) -> tuple[Band, Reading]:
@@ -283,6 +289,34 @@ class MotherCase:
         """Whether her record speaks against a medicine: whether any of its guards is open."""
         checked = check_guards(self.content.guarded[medicine_id], self)
         return True if checked[True] else None if checked[None] else False
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The medicines that she takes and that interact, two by two, the most severe first."""
+        return pairs_among(self.medicines, self.content)
+
+    def pairs_with(self, order: TakenMedicine) -> list[Pair]:
+        """What is ordered, with each that she takes or is ordered beside it and interacts."""
+        others = {each.key: each for each in (*self.ordered_beside, *self.medicines)}
+        return pairs_with(order, others.values(), self.content)
+
+    def together(self, what: str) -> Truth:
+        """Whether two of her medicines interact, in whatever way or by one interaction, by its id.
+
+        Not known as long as one of her medicines is not in the content.
+        """
+        if any(what in ("any", pair.interaction.id) for pair in self.pairs):
+            return True
+        unknown = any(taken.medicine is None for taken in self.medicines)
+        unread = any(self._is_unread(kind) for kind in MEDICINE_TYPES)
+        return None if unknown or unread else False
+
+    def interacting(self, interaction_id: str, medicine_id: str) -> Truth:
+        """Whether she takes what stands across from a medicine in an interaction."""
+        interaction = self.content.interactions[interaction_id]
+        across = interaction.opposite(self.content.medicines[medicine_id])
+        taken = [self.taking(what, medicine_id) for what in across.of] if across else [False]
+        return True if True in taken else None if None in taken else False
 
     def licensed(self, medicine_id: str) -> Truth:
         """Whether a medicine is licensed where the service works, for whatever use."""

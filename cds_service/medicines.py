@@ -1,9 +1,10 @@
 """Medicines: what she takes, and the LactMed record of each (row R16).
 
 A medicine is recognised by the code of its ingredient, then by that of a product mapped to it, then
-by its text. What is found by text alone says so, and an unknown medicine is still listed, with the
-search of LactMed by its name: a wrong match is worse than none. One of which no name was sent is
-listed by its code, or by the reference to it.
+by its text. A text that names a worse one than the code does is not passed over. What is found by
+text alone says so, and an unknown medicine is still listed, with the search of LactMed by its name:
+a wrong match is worse than none. One of which no name was sent is listed by its code, or by the
+reference to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import quote_plus
 
 from .chart import category_of, member_of, reference_to, text_of
 from .codes import CodeIndex, CodeSet
-from .content import LONGEST_NAME, NO_ALLERGY, NOT_READ, UNIDENTIFIED, VALUE_SET
+from .content import BANDS, IN_PART, LONGEST_NAME, NO_ALLERGY, NOT_READ, UNIDENTIFIED, VALUE_SET
 from .inert import inert
 from .names import LONGEST_TEXT, Names, Unmeaning
 
@@ -37,6 +38,8 @@ MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is c
 NAMELESS = "A medicine without a name"
 NOT_ALLERGIC = {"refuted", "entered-in-error"}
 NO_LONGER_ALLERGIC = {"inactive", "resolved"}
+
+SOMETHING_ELSE = "another ingredient"
 
 
 @dataclass(slots=True)
@@ -116,7 +119,11 @@ class MedicineIndex:
         self._none_known: CodeIndex[str] = CodeIndex(content.addresses)
         self._none_known.add(content.codes.get(NO_ALLERGY, CodeSet()), NO_ALLERGY)
         self._none_known.settle()
+        self._in_part: CodeIndex[str] = CodeIndex(content.addresses)
+        self._in_part.add(content.codes.get(IN_PART, CodeSet()), IN_PART)
+        self._in_part.settle()
         self._by_code: CodeIndex[Medicine] = CodeIndex(content.addresses)
+        self._products: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._by_name: Names[str] = Names()  # the id of each
         self._medicines = content.medicines
         lists = content.name_words.values()
@@ -132,7 +139,7 @@ class MedicineIndex:
             own = CodeSet({(code.system, code.code): True for code in medicine.codes})
             self._by_code.add(own, medicine)
             products = content.codes.get(f"{VALUE_SET}medicine-{medicine.id}", CodeSet())
-            self._by_code.add(products, medicine)
+            self._products.add(products, medicine)
             for name in medicine.names:
                 self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
             if medicine.beside:
@@ -140,6 +147,7 @@ class MedicineIndex:
                 for name in medicine.beside:
                     beside.add(name, medicine.id)
         self._by_code.settle()
+        self._products.settle()
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
         """Her active medicines, each once, by name; those that the content knows come first."""
@@ -233,13 +241,13 @@ class MedicineIndex:
         codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
         by_code: dict[str, Medicine] = {}
         for coding in codings:
-            by_code.update({medicine.id: medicine for medicine in self._by_code.find(coding)})
-        if by_code:
-            for medicine in by_code.values():
-                yield TakenMedicine(medicine.name, medicine, "code", among=len(by_code))
-            return
+            for medicine in (*self._by_code.find(coding), *self._products.find(coding)):
+                by_code[medicine.id] = medicine
         texts = [concept.get("text"), *(coding.get("display") for coding in codings)]
         texts = [text for text in texts if isinstance(text, str) and text.strip()]
+        if by_code:
+            yield from self._by_codes(by_code, codings, texts)
+            return
         known: dict[str, TakenMedicine] = {}
         for text in texts:
             for found in self._named_in(text):
@@ -257,6 +265,29 @@ class MedicineIndex:
             of = self._systems.get(system, plain(system))
             called = f"code {plain(coding['code'], LONGEST_SHOWN_CODE)} ({of})"
         yield TakenMedicine(called, None, "none", named=False)
+
+    def _by_codes(
+        self, by_code: dict[str, Medicine], codings: list[dict[str, Any]], texts: list[str]
+    ) -> Iterator[TakenMedicine]:
+        """What codes mean; of a product that is known in part, also that there is more in it."""
+        names = tuple(medicine.name for medicine in by_code.values())
+        in_part = any(self._in_part.find(coding) for coding in codings)
+        whole = plain(texts[0]) if texts else " and ".join(names)
+        if whole.lower() in by_code or not texts:
+            whole = f"{whole} and {SOMETHING_ELSE}"
+        # One product of several medicines is no choice between them.
+        one = any(len(self._products.find(coding)) == len(by_code) for coding in codings)
+        among = 1 if one else len(by_code)
+        part_of = whole if in_part else ""
+        for medicine in by_code.values():
+            yield TakenMedicine(medicine.name, medicine, "code", among=among, part_of=part_of)
+        if in_part:
+            yield TakenMedicine(whole, None, "none", read=names, left=SOMETHING_ELSE)
+        for text in texts:
+            for found in self._named_in(text):
+                if found.medicine is not None and _says_worse(found.medicine, by_code):
+                    by_code[found.medicine.id] = found.medicine
+                    yield found
 
     def _named_in(self, text: str) -> list[TakenMedicine]:
         """What is named in a text, and the whole of it if it was understood only in part."""
@@ -279,6 +310,29 @@ class MedicineIndex:
         for name in meant:
             medicine = self._medicines[name]
             yield TakenMedicine(medicine.name, medicine, "name", among=len(meant))
+
+
+def _says_worse(named: Medicine, by_code: dict[str, Medicine]) -> bool:
+    """Whether a text names a medicine that the codes beside it do not, and that matters more.
+
+    A code decides before a name, but does not hide a worse one: "Tylenol #3" with the code of
+    acetaminophen. What stands beside a coded one by its name ("levonorgestrel") is that one.
+    """
+    if named.id in by_code:
+        return False
+    spoken = {name.lower() for name in named.names}
+    if any(not spoken.isdisjoint(each.beside) for each in by_code.values()):
+        return False
+    if named.effects:
+        return True
+    worst = min(_worst(each) for each in by_code.values())
+    return bool(named.readings) and _worst(named) < worst
+
+
+def _worst(medicine: Medicine) -> int:
+    """The place of its worst band, in whatever country."""
+    bands = [reading.band for reading in medicine.readings] or [NOT_READ.band]
+    return min(BANDS.index(band) for band in bands)
 
 
 def _ingredients_of(medication: Resource, chart: Chart) -> Iterator[dict[str, Any]]:

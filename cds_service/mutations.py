@@ -2,9 +2,9 @@
 
 Each is one small change for the worse: a threshold or a curve a little lower or higher; a guard, an
 ``unless``, an ``unless-in-use``, a ``held-back-by`` or a ``withheld-by`` gone, or one of the
-exceptions to what is offered unless it is in use; a gate always open; a card silent under a gate
-that lets it through. A vignette must notice. What none notices is a survivor: content that could be
-changed by mistake and nobody would see it.
+exceptions to what is offered unless it is in use; an interaction gone; a gate always open; a card
+silent under a gate that lets it through. A vignette must notice. What none notices is a survivor:
+content that could be changed by mistake and nobody would see it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from .conditions import AnyOf, Condition, FactCompares
-from .content import WITH_CONDITIONS, Card, Content, Parameter, conditions_of
+from .content import WITH_CONDITIONS, Card, Content, Interaction, Parameter, conditions_of
 from .fact_types import Entry
 
 STEP = 0.1  # of the threshold, and at least one of its unit
@@ -50,6 +50,8 @@ def mutations(content: Content) -> Iterator[Mutation]:
     yield from _of_exceptions(content)
     for parameter in content.parameters.values():
         yield from _of_parameter(content, parameter)
+    for interaction in content.interactions.values():
+        yield _without_pairs(content, interaction)
     for gate in content.gates.values():
         yield _without(content.gates, gate.id, f"gate {gate.id}: always open")
     for card_id, gate_id in content.cards_under:
@@ -101,6 +103,18 @@ def _without(entries: dict[str, Any], name: str, called: str) -> Mutation:
         entries.update(all_of_them)
 
     return Mutation(called, partial(entries.pop, name), take_back)
+
+
+def _without_pairs(content: Content, interaction: Interaction) -> Mutation:
+    """Nothing is said of the pairs of an interaction."""
+    pairs = dict(content.pairs)
+
+    def make() -> None:
+        for pair in [each for each, said in pairs.items() if said is interaction]:
+            del content.pairs[pair]
+
+    name = f"interaction {interaction.id}: not said"
+    return Mutation(name, make, partial(content.pairs.update, pairs))
 
 
 def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:

@@ -93,6 +93,13 @@ def audience_of(
     return Audience(client, tenant, patient)
 
 
+def reason_of(entry: Mapping[str, Any]) -> str:
+    """One of what stands behind a card, in the words of which a digest is made."""
+    value = entry.get("value")
+    answer = value if isinstance(value, str) else ""
+    return f"{entry['fact']} {entry.get('finding', '')} {answer}"
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A card as it was shown."""
@@ -116,11 +123,7 @@ class Shown:
         """
         if self.birth is not None:
             return {f"birth  {self.birth}"}
-        return {
-            f"{entry['fact']} {entry.get('finding', '')} {value if isinstance(value, str) else ''}"
-            for entry in self.because
-            for value in (entry.get("value"),)
-        }
+        return {reason_of(entry) for entry in self.because}
 
 
 @dataclass(frozen=True, slots=True)

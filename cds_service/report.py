@@ -155,11 +155,11 @@ def as_csv(report: Report) -> str:
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(("of", "name", "what", "count"))
     for kind, name, what, count in _cells(report):
-        writer.writerow((kind, _plain(name), _plain(what), UNTOLD if count is None else count))
+        writer.writerow((kind, plain(name), plain(what), UNTOLD if count is None else count))
     return written.getvalue()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 

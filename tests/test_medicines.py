@@ -538,3 +538,20 @@ def test_what_is_harmful_or_common_is_known(content: Content, text: str, summary
     assert card is not None
     assert card["summary"].startswith(summary)
     assert "not identified" not in card["detail"]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "found"),
+    [
+        ("161", "Tylenol #3", {"acetaminophen": "code", "codeine": "name"}),
+        ("161", "Tylenol 325 mg tablet", {"acetaminophen": "code"}),
+        ("161", "acetaminophen 325 mg with ibuprofen", {"acetaminophen": "code"}),
+        ("161", "oxycodone-acetaminophen", {"acetaminophen": "code", "oxycodone": "name"}),
+        ("36437", "sertraline (Zoloft)", {"sertraline": "code"}),
+    ],
+)
+def test_a_code_does_not_hide_a_worse_medicine_that_the_text_names(
+    content: Content, code: str, text: str, found: dict[str, str]
+) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(code, text=text)))
+    assert {entry["value"]: entry["matched"] for entry in why(card or {})["because"]} == found
