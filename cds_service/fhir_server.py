@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import codecs
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from urllib.parse import quote, urljoin
 
 import orjson
@@ -26,7 +29,8 @@ from .room import Room
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
-THREADS = 32
+AT_ONCE = 6  # requests
+THREADS = 16  # of one request, which has as many keys
 LONGEST_ADDRESS = 1800  # characters; many servers and proxies refuse over 2,000
 TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status
 AGAIN_AFTER = 0.1  # seconds, where a busy server does not say when
@@ -37,17 +41,18 @@ ACCEPT = "application/fhir+json, application/json;q=0.9"
 class FhirReader:
     """Reads for all requests of this process, over ``outgoing``.
 
-    While a slow server is read, a thread of the service waits for it. So no more than ``most``
-    requests read at once, and no more than ``most_of_one`` of one caller: the others are still
-    answered.
+    While a slow server is read, threads wait for it. So no more than ``most`` requests read at
+    once, and no more than ``most_of_one`` of one caller. Each has ``THREADS`` of its own, and
+    keeps its place until the last of them has come back: none ever waits for the server of
+    another caller.
     """
 
     def __init__(
-        self, outgoing: Outgoing | None = None, most: int = THREADS, most_of_one: int = THREADS
+        self, outgoing: Outgoing | None = None, most: int = AT_ONCE, most_of_one: int = AT_ONCE
     ) -> None:
         self._outgoing = outgoing or Outgoing()
         self._room = Room(most, most_of_one)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fhir")
+        self._threads = ThreadPoolExecutor(most * THREADS, thread_name_prefix="fhir")
 
     def read(
         self,
@@ -62,34 +67,50 @@ class FhirReader:
         Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed.
         Raises ``TooBusyError`` if there is no room for ``caller``.
         """
-        with self._room.taken_by(caller):
-            return self._read(server, token, wanted, seconds)
-
-    def _read(
-        self, server: str, token: str | None, wanted: dict[str, str], seconds: float
-    ) -> dict[str, Answer]:
+        if not wanted:
+            return {}
         deadline = time.monotonic() + seconds
         base, around = f"{normal_base(server)}/", tracing.here()
+        left, answers = deque(wanted.items()), dict[str, Answer]()
+        place, threads = ExitStack(), min(len(wanted), THREADS)
+        place.enter_context(self._room.taken_by(caller))
+        back = count(1)
 
-        def read_key(key: str, search: str) -> Answer:
-            with tracing.reading(key, around) as span:
-                answer = self._read_all(base, token, search, deadline)
-                span.set_attribute("cds.state", answer.state.value)
-                span.set_attribute("cds.resources", len(answer.resources))
-                return answer
+        def come_back() -> None:
+            if next(back) == threads:
+                place.close()
 
-        futures: dict[str, Future[Answer]] = {
-            key: self._threads.submit(read_key, key, search) for key, search in wanted.items()
+        def read_keys() -> None:
+            try:
+                while left:
+                    try:
+                        key, search = left.popleft()
+                    except IndexError:  # another thread was quicker
+                        return
+                    with tracing.reading(key, around) as span:
+                        answer = self._read_all(base, token, search, deadline)
+                        span.set_attribute("cds.state", answer.state.value)
+                        span.set_attribute("cds.resources", len(answer.resources))
+                        answers[key] = answer
+            finally:
+                come_back()
+
+        try:
+            readers = [self._threads.submit(read_keys) for _ in range(threads)]
+        except RuntimeError:  # the system gives no more threads
+            left.clear()
+            place.close()
+            raise
+        done, late = wait(readers, timeout=seconds)
+        left.clear()
+        for reader in late:
+            if reader.cancel():
+                come_back()
+        for reader in done:
+            reader.result()
+        return {
+            key: answers.get(key) or _failed("the record system was too slow") for key in wanted
         }
-        wait(futures.values(), timeout=seconds)
-        answers: dict[str, Answer] = {}
-        for key, future in futures.items():
-            if future.done():
-                answers[key] = future.result()
-            else:
-                future.cancel()
-                answers[key] = Answer(State.FAILED, reason="the record system was too slow")
-        return answers
 
     def _read_all(self, base: str, token: str | None, search: str, deadline: float) -> Answer:
         url, link = base, search

@@ -29,10 +29,12 @@ from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
 from .deadlines import until
+from .host_names import addresses_of
 from .references import read_address
 
 CHUNK = 64 * 1024
-CONNECTIONS = 32
+SERVERS = 32  # of which connections are kept
+CONNECTIONS = 64  # that are kept of one server
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -207,7 +209,7 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
-        super().__init__(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS)
+        super().__init__(pool_connections=SERVERS, pool_maxsize=CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         networks = self._networks
@@ -236,11 +238,10 @@ class _Checked:
 
     def _new_conn(self: Any) -> socket.socket:
         host, port = self._dns_host.strip("[]"), self.port or self.default_port
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise NewConnectionError(self, "the name could not be resolved") from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        deadline = _own.call.deadline
+        addresses = addresses_of(host, deadline)
+        if not addresses:
+            raise NewConnectionError(self, "the name could not be resolved")
         here = is_loopback(host)
         allowed = [
             each
@@ -250,9 +251,12 @@ class _Checked:
         if not allowed:
             log.warning("a call was refused: its host is in a network that is not listed")
         for address in allowed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
             try:
                 return create_connection(
-                    (address, port), self.timeout, self.source_address, self.socket_options
+                    (address, port), left, self.source_address, self.socket_options
                 )
             except OSError:
                 continue
