@@ -67,9 +67,9 @@ def create_app(
     evaluation = Evaluation(
         content, settings.jurisdiction, settings.time_zone, _handout_of(settings)
     )
-    reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
+    reader = FhirReader(outgoing, settings.reading_at_once, callers.are_several)
     for_all = Room(settings.at_once)
-    for_each = Room(settings.at_once, callers.share(settings.at_once))
+    for_each = Room(settings.at_once, callers.are_several)
     services = orjson.dumps(discovery(content))
     description = describe(settings.base_url, content.version, settings.auth == "required")
 

@@ -42,16 +42,16 @@ class FhirReader:
     """Reads for all requests of this process, over ``outgoing``.
 
     While a slow server is read, threads wait for it. So no more than ``most`` requests read at
-    once, and no more than ``most_of_one`` of one caller. Each has ``THREADS`` of its own, and
-    keeps its place until the last of them has come back: none ever waits for the server of
-    another caller.
+    once, and of ``each`` caller no more than leave room for others. Each has ``THREADS`` of its
+    own, and keeps its place until the last of them has come back: none ever waits for the server
+    of another caller.
     """
 
     def __init__(
-        self, outgoing: Outgoing | None = None, most: int = AT_ONCE, most_of_one: int = AT_ONCE
+        self, outgoing: Outgoing | None = None, most: int = AT_ONCE, each: bool = False
     ) -> None:
         self._outgoing = outgoing or Outgoing()
-        self._room = Room(most, most_of_one)
+        self._room = Room(most, each)
         self._threads = ThreadPoolExecutor(most * THREADS, thread_name_prefix="fhir")
 
     def read(

@@ -247,7 +247,7 @@ def test_the_slow_server_of_one_caller_takes_no_thread_from_another() -> None:
     """However many keys its requests have: each thread that waits is one of its own."""
     keys = {f"key-{number}": f"Observation?key={number}" for number in range(16)}
     slow, fast = FhirServer(delay=5), FhirServer(delay=0.01)
-    reader, over = FhirReader(most=6, most_of_one=4), threading.Event()
+    reader, over = FhirReader(most=6, each=True), threading.Event()
 
     def call_again_and_again() -> None:
         while not over.is_set():
