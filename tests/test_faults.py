@@ -338,4 +338,4 @@ def test_the_slow_servers_of_some_clients_cost_another_nothing(
     assert Counter(answer.status_code for answer in told) == {200: 60}, statuses
     assert all(answer.json()["cards"] for answer in told)
     assert not [answer for answer in told if "Could not be read" in answer.text]
-    assert statuses[412] and statuses[429], statuses
+    assert statuses.keys() >= {412, 429}
