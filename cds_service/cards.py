@@ -341,6 +341,7 @@ def compose(
 
     data_needed: Card | None = None
     for written in case.content.cards.values():
+        case.chart.go_on()
         card = case.as_gates_allow(written)
         if card is None:
             judged = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
@@ -22,10 +23,11 @@ from urllib.parse import quote, urljoin
 import orjson
 
 from . import tracing
+from .bounds import NONE, Bounds, TooMuchError, weight_of
 from .chart import Answer, State, decode, read_page
 from .outgoing import Outgoing, OutgoingError, Reply
 from .references import is_below, normal_base, read_address
-from .room import Room
+from .room import Room, TooBusyError
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
@@ -36,6 +38,9 @@ TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status
 AGAIN_AFTER = 0.1  # seconds, where a busy server does not say when
 FORM = "application/x-www-form-urlencoded"
 ACCEPT = "application/fhir+json, application/json;q=0.9"
+
+
+Hold = Callable[[int], None]
 
 
 class FhirReader:
@@ -61,11 +66,13 @@ class FhirReader:
         wanted: dict[str, str],
         seconds: float,
         caller: str | None = None,
+        bounds: Bounds = NONE,
     ) -> dict[str, Answer]:
         """Read each of ``wanted`` (prefetch key to relative search, or absolute ``next`` link).
 
-        Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed.
-        Raises ``TooBusyError`` if there is no room for ``caller``.
+        Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed,
+        and so has what cannot be held within ``bounds``. Raises ``TooBusyError`` if there is no
+        room for ``caller``.
         """
         if not wanted:
             return {}
@@ -88,7 +95,7 @@ class FhirReader:
                     except IndexError:  # another thread was quicker
                         return
                     with tracing.reading(key, around) as span:
-                        answer = self._read_all(base, token, search, deadline)
+                        answer = self._read_all(base, token, search, deadline, bounds)
                         span.set_attribute("cds.state", answer.state.value)
                         span.set_attribute("cds.resources", len(answer.resources))
                         answers[key] = answer
@@ -112,7 +119,9 @@ class FhirReader:
             key: answers.get(key) or _failed("the record system was too slow") for key in wanted
         }
 
-    def _read_all(self, base: str, token: str | None, search: str, deadline: float) -> Answer:
+    def _read_all(
+        self, base: str, token: str | None, search: str, deadline: float, bounds: Bounds
+    ) -> Answer:
         url, link = base, search
         whole = Answer(State.EMPTY)
         seen: set[str] = set()
@@ -132,7 +141,7 @@ class FhirReader:
             if url in seen or len(seen) >= MOST_PAGES:
                 return _cut_short(whole, "it has too many pages")
             seen.add(url)
-            page = self._read_page(url, token, deadline, is_search=url == first)
+            page = self._read_page(url, token, deadline, bounds, is_search=url == first)
             whole.resources += page.resources
             whole.by_url |= page.by_url
             whole.matches += page.matches
@@ -145,7 +154,7 @@ class FhirReader:
         return whole
 
     def _read_page(
-        self, url: str, token: str | None, deadline: float, *, is_search: bool
+        self, url: str, token: str | None, deadline: float, bounds: Bounds, *, is_search: bool
     ) -> Answer:
         # A server may answer a search that it has answered a minute ago as it did then.
         headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
@@ -153,30 +162,32 @@ class FhirReader:
             headers["Authorization"] = f"Bearer {token}"
         tracing.pass_on(headers)
         try:
+            hold = partial(_hold, bounds)
             ask = self._search if is_search else partial(self._ask_twice, "GET")
-            reply = ask(url, headers, deadline)
+            reply = ask(url, headers, deadline, hold)
             if reply.status != 200:
                 return _failed(f"the record system answered {reply.status}")
+            hold(weight_of(reply.body) - len(reply.body))
             return read_page(decode(reply.body.removeprefix(codecs.BOM_UTF8)))
         except OutgoingError as error:
             return _failed(f"the record system {error}")
         except orjson.JSONDecodeError:
             return _failed("the record system did not answer with FHIR JSON")
 
-    def _search(self, url: str, headers: dict[str, str], deadline: float) -> Reply:
+    def _search(self, url: str, headers: dict[str, str], deadline: float, hold: Hold) -> Reply:
         """Search by the method that suits its length. Raises ``OutgoingError``."""
         address, _, query = url.partition("?")
         length = len(quote(url, safe="/?&=:%"))
         if length <= LONGEST_ADDRESS:
-            reply = self._ask_twice("GET", url, headers, deadline)
+            reply = self._ask_twice("GET", url, headers, deadline, hold)
             if reply.status != TOO_LONG or not query:
                 return reply
         form = quote(query, safe="&=%")
         posted = self._ask_twice(
-            "POST", f"{address}/_search", {**headers, "Content-Type": FORM}, deadline, form
+            "POST", f"{address}/_search", {**headers, "Content-Type": FORM}, deadline, hold, form
         )
         if posted.status in NO_POST and length > LONGEST_ADDRESS:
-            return self._ask_twice("GET", url, headers, deadline)
+            return self._ask_twice("GET", url, headers, deadline, hold)
         return posted
 
     def _ask_twice(
@@ -185,10 +196,12 @@ class FhirReader:
         url: str,
         headers: dict[str, str],
         deadline: float,
+        hold: Hold,
         form: str | None = None,
     ) -> Reply:
         """Ask, and once more if the server is busy and the deadline allows it."""
-        reply = self._outgoing.call(method, url, headers, deadline, MOST_BYTES, form)
+        call = partial(self._outgoing.call, method, url, headers, deadline, MOST_BYTES, form, hold)
+        reply = call()
         if reply.status in TOO_BUSY:
             written = (reply.retry_after or "").strip()
             pause = AGAIN_AFTER  # also if it is a date
@@ -196,8 +209,16 @@ class FhirReader:
                 pause = max(AGAIN_AFTER, float(written[:9]))
             if time.monotonic() + pause < deadline:
                 time.sleep(pause)
-                return self._outgoing.call(method, url, headers, deadline, MOST_BYTES, form)
+                return call()
         return reply
+
+
+def _hold(bounds: Bounds, more: int) -> None:
+    """Hold so many bytes more of an answer. Raises ``OutgoingError`` if that is too much."""
+    try:
+        bounds.hold(more)
+    except (TooMuchError, TooBusyError):
+        raise OutgoingError("sent too much") from None
 
 
 def _failed(reason: str) -> Answer:

@@ -14,7 +14,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
@@ -146,8 +146,12 @@ class Outgoing:
         deadline: float,
         most_bytes: int,
         form: str | None = None,
+        hold: Callable[[int], None] = lambda _: None,
     ) -> Reply:
-        """What a call brings, with ``form`` as its body if that is given. As for ``get``."""
+        """What a call brings, with ``form`` as its body if that is given. As for ``get``.
+
+        ``hold`` is told how many bytes more there are each time, and may raise ``OutgoingError``.
+        """
         if read_address(url) is None:
             raise OutgoingError("is at no address")
         left = deadline - time.monotonic()
@@ -169,6 +173,7 @@ class Outgoing:
                 body = bytearray()
                 while response.status_code == 200:
                     chunk = response.raw.read1(CHUNK, decode_content=True)
+                    hold(len(chunk))
                     body += chunk
                     if len(body) > most_bytes:
                         raise OutgoingError("sent too much")
