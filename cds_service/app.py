@@ -15,6 +15,7 @@ import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from .bounds import SECONDS, Bounds, Memory, TooLateError, TooMuchError, weight_of
 from .caller import Caller, Callers
 from .cards import NothingEvaluated, Setting
 from .content import Content
@@ -67,9 +68,10 @@ def create_app(
     evaluation = Evaluation(
         content, settings.jurisdiction, settings.time_zone, _handout_of(settings)
     )
-    reader = FhirReader(outgoing, settings.reading_at_once, callers.share(settings.reading_at_once))
+    reader = FhirReader(outgoing, settings.reading_at_once, callers.are_several)
+    memory = Memory()
     for_all = Room(settings.at_once)
-    for_each = Room(settings.at_once, callers.share(settings.at_once))
+    for_each = Room(settings.at_once, callers.are_several)
     services = orjson.dumps(discovery(content))
     description = describe(settings.base_url, content.version, settings.auth == "required")
 
@@ -118,21 +120,31 @@ def create_app(
             with for_each.taken_by(caller.issuer):
                 yield caller
 
+    def take_in(bounds: Bounds) -> bytes:
+        """The body, which is held within bounds. Raises as they do, and as ``read_body``."""
+        announced = min(request.content_length or 0, settings.max_body_bytes)
+        bounds.hold(announced)
+        body = read_body(patience)
+        bounds.hold(weight_of(body) - announced)
+        return body
+
     @app.post("/cds-services/<service_id>")
     def call_service(service_id: str) -> Response:
-        with admitted(service_id, f"/cds-services/{service_id}") as caller:
+        path = f"/cds-services/{service_id}"
+        with admitted(service_id, path) as caller, memory.bounds() as bounds:
             mark("caller")
-            hook, context = read_request(read_body(patience), HOOKS[service_id])
+            hook, context = read_request(take_in(bounds), HOOKS[service_id])
             mark("request")
             if hook.fhir_server is not None:
                 callers.may_read(caller.client, hook.fhir_server)
             seconds = settings.deadline_ms / 1000
-            now, bases = clock(), caller.fhir_bases
-            chart = gather(content, hook, context, reader, seconds, caller.issuer, bases, now)
+            now, bases, issuer = clock(), caller.fhir_bases, caller.issuer
+            bounds.deadline = time.monotonic() + seconds + SECONDS
+            chart = gather(content, hook, context, reader, seconds, issuer, bases, now, bounds)
             mark("gather")
             setting = Setting.of(hook.hook, context)
             audience = ledger.audience(
-                caller.issuer,
+                issuer,
                 caller.tenant,
                 hook.fhir_server,
                 context.patient_id,
@@ -152,9 +164,12 @@ def create_app(
     @app.post("/cds-services/<service_id>/feedback")
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
-        with admitted(service_id, f"{service}/feedback", service) as caller:
+        with (
+            admitted(service_id, f"{service}/feedback", service) as caller,
+            memory.bounds() as bounds,
+        ):
             note(feedback=0)  # until it is known to be some
-            items = read_feedback(read_body(patience))
+            items = read_feedback(take_in(bounds))
             note(feedback=len(items))
             sender = caller.issuer or "", caller.tenant
             rows = [
@@ -253,6 +268,15 @@ def _answer_errors_in_fhir(app: Flask, patience: float) -> None:
         status, code = (429, "throttled") if busy.of_one else (503, "transient")
         reason = "Too many requests are being answered. Come again."
         return refused(Refusal(status, reason, code, headers={"Retry-After": "1"}))
+
+    @app.errorhandler(TooMuchError)
+    def too_much(_: TooMuchError) -> Response:
+        return refused(Refusal(413, "There is more in the body than in any chart.", "too-costly"))
+
+    @app.errorhandler(TooLateError)
+    def too_late(_: TooLateError) -> Response:
+        reason = "The chart could not be judged in time. This is not an answer of no concern."
+        return refused(Refusal(503, reason, "timeout", headers={"Retry-After": "1"}))
 
     @app.errorhandler(NothingEvaluated)
     def nothing_evaluated(error: NothingEvaluated) -> Response:

@@ -114,9 +114,10 @@ class Callers:
         """The browser origins of all clients."""
         return {origin for client in self._clients.values() for origin in client.origins}
 
-    def share(self, of: int) -> int:
-        """What one client may take of something: two thirds, or all if there is no other."""
-        return of if len(self._clients) < 2 else max(1, of * 2 // 3)
+    @property
+    def are_several(self) -> bool:
+        """Whether one of them can take what another needs."""
+        return len(self._clients) > 1
 
     def identify(self, authorization: str | None, *paths: str) -> Caller:
         """The caller whose token is for one of ``paths``.

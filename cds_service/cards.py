@@ -372,6 +372,7 @@ def compose(
 
     data_needed: Card | None = None
     for card in case.content.cards.values():
+        case.chart.go_on()
         if not case.gates_let_through(card.under):
             judged = True
             continue

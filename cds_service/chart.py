@@ -361,6 +361,8 @@ class Chart:
     only if nothing was left out. ``unmapped`` says of an Observation of hers under one of them
     whether its codes mean nothing here, and if so, whether it may be of what the key asks for:
     then the key is partial, too. Of a key in which nothing has a code that is known, nothing is.
+
+    Who looks through many records calls ``go_on`` now and then: it raises once there is no time.
     """
 
     def __init__(
@@ -374,7 +376,9 @@ class Chart:
         matters: Callable[[Resource], bool] = lambda _: True,
         needed: Collection[str] = (),
         unmapped: Callable[[Resource], bool | None] = lambda _: None,
+        go_on: Callable[[], None] = lambda: None,
     ) -> None:
+        self.go_on = go_on
         self._matters, self._needed, self._unmapped = matters, needed, unmapped
         self.patient_id = patient_id
         self.answers = answers
@@ -419,6 +423,7 @@ class Chart:
             self._by_url.update(answer.by_url)
         self._index_drafts(drafts)
         for key, answer in self.answers.items():
+            self.go_on()
             for resource in answer.resources:
                 kind = resource["resourceType"]
                 identifier = resource.get("id")

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -29,10 +32,17 @@ from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
+from .circuit import Circuit, CircuitOpenError
+from .deadlines import until
 from .errors import CannotStart
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-BUSY_MS = 2000
+BUSY_MS = 2000  # of SQLite
+# Of PostgreSQL: for a connection, for a lock, for a statement, for a report and the like.
+CONNECT_SECONDS, LOCK_MS, STATEMENT_MS, LONG_MS = 2, 1000, 1500, 30_000
+CUT_AFTER = 2.0  # seconds without any answer: a statement that its server does not end
+PING_SECONDS = 0.5  # for a connection that was idle to answer
+READY_FOR = 1.0  # seconds: it is asked no more often whether it is ready
 CACHE_KB = 256  # of SQLite, a connection
 CONNECTIONS = 4  # a process
 PURGE_EVERY = 256  # tokens
@@ -162,6 +172,8 @@ class Database:
         self._engine: sa.Engine | None = None
         self._process = 0
         self._seen = 0
+        self._tokens, self._told = Circuit(), Circuit()
+        self._asking, self._ready_until = threading.Lock(), float("-inf")
 
     @property
     def engine(self) -> sa.Engine:
@@ -175,6 +187,7 @@ class Database:
         try:
             with _upgrading, self.engine.begin() as connection:
                 # Several may start at once: one goes first, and the others find it done.
+                _may_take(connection, None)
                 connection.execute(sa.text(_FIRST_IN_LINE[connection.dialect.name]))
                 config = _config()
                 config.attributes["connection"] = connection
@@ -186,13 +199,29 @@ class Database:
             raise DatabaseError(reason) from None
 
     def is_ready(self) -> bool:
-        """Whether it answers, and has the tables that this version needs."""
+        """Whether it has the tables that this version needs, and takes what each call writes.
+
+        If it does, it is not asked again for ``READY_FOR`` seconds.
+        """
+        with self._asking:
+            if time.monotonic() >= self._ready_until and self._is_ready():
+                self._ready_until = time.monotonic() + READY_FOR
+            return time.monotonic() < self._ready_until
+
+    def _is_ready(self) -> bool:
+        token = {"token": uuid.uuid4().hex, "expires": 0}
         try:
-            with self.engine.connect() as connection:
+            with self._tokens.trying(), self.engine.begin() as connection, _cut_late(connection):
                 current = MigrationContext.configure(connection).get_current_revision()
-        except SQLAlchemyError:
+                if current != ScriptDirectory.from_config(_config()).get_current_head():
+                    return False
+                connection.execute(_SEE_TOKEN, token)
+                connection.execute(
+                    sa.delete(_seen_tokens).where(_seen_tokens.c.token == token["token"])
+                )
+        except (SQLAlchemyError, CircuitOpenError):
             return False
-        return current == ScriptDirectory.from_config(_config()).get_current_head()
+        return True
 
     def sees_first(self, issuer: str, jti: str, expires: float, now: float) -> bool:
         """Note a token; whether it was seen for the first time, by any worker or machine.
@@ -205,15 +234,20 @@ class Database:
         token = hashlib.sha256(f"{issuer}\0{jti}".encode()).hexdigest()
         try:
             # A statement alone is its own transaction, and asks the database once, not three times.
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as alone:
+            with (
+                self._tokens.trying(),
+                self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as alone,
+                _cut_late(alone),
+            ):
                 self._seen += 1
                 if self._seen % PURGE_EVERY == 1:
                     past = self._lasting.moment
                     alone.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < past))
-                alone.execute(_SEE_TOKEN, {"token": token, "expires": int(expires) + 1})
-        except IntegrityError:
-            return False
-        except SQLAlchemyError as error:
+                try:
+                    alone.execute(_SEE_TOKEN, {"token": token, "expires": int(expires) + 1})
+                except IntegrityError:
+                    return False
+        except (SQLAlchemyError, CircuitOpenError) as error:
             raise _failed(error) from None
         return True
 
@@ -227,13 +261,17 @@ class Database:
         # Always in one order, so that two calls cannot wait for each other.
         values = [latest[key] for key in sorted(latest)]
         try:
-            with self.engine.begin() as connection:
+            with (
+                self._told.trying(),
+                self.engine.begin() as connection,
+                _cut_late(connection),
+            ):
                 insert: Any = _INSERTS[connection.dialect.name](_feedback)
                 new = {name: insert.excluded[name] for name in values[0] if name != "key"}
                 connection.execute(
                     insert.on_conflict_do_update(index_elements=["key"], set_=new), values
                 )
-        except (SQLAlchemyError, KeyError) as error:
+        except (SQLAlchemyError, CircuitOpenError, KeyError) as error:
             raise _failed(error) from None
 
     def keep_shown(self, document: bytes) -> None:
@@ -321,7 +359,8 @@ class Database:
 
     def _all(self, wanted: sa.Select[Any]) -> Sequence[Any]:
         try:
-            with self.engine.connect() as connection:
+            with self.engine.connect() as connection, _cut_late(connection, LONG_MS / 1000 + 1):
+                _may_take(connection, LONG_MS)
                 return connection.execute(wanted).all()
         except SQLAlchemyError as error:
             raise _failed(error) from None
@@ -334,6 +373,7 @@ class Database:
         earlier = int(moment * 1000)
         try:
             with self.engine.begin() as connection:
+                _may_take(connection, None)
                 return {
                     table.name: connection.execute(sa.delete(table).where(when < earlier)).rowcount
                     for table, when in ((_shown, _shown.c.shown), (_feedback, _feedback.c.received))
@@ -345,13 +385,13 @@ class Database:
 def _keep_in_postgresql(engine: sa.Engine, document: bytes) -> None:
     rows = orjson.loads(document)
     try:
-        with engine.begin() as connection:
+        with engine.begin() as connection, _cut_late(connection):
             cursor: Any = connection.connection.cursor()
             with cursor.copy(_COPY_SHOWN) as copy:
                 for row in rows:
                     copy.write_row(_values_of(row))
     except engine.dialect.loaded_dbapi.IntegrityError:
-        with engine.begin() as connection:
+        with engine.begin() as connection, _cut_late(connection):
             connection.execute(_SHOWN_AS_JSON, {"rows": document.decode()})
 
 
@@ -402,14 +442,44 @@ def _config() -> Config:
     return config
 
 
+def _may_take(connection: sa.Connection, ms: int | None) -> None:
+    """Let the statements of a transaction take longer than others; for as long as they want."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"SET LOCAL statement_timeout = {ms or 0}"))
+        if ms is None:
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+
+
+def _cut_late(connection: sa.Connection, seconds: float = CUT_AFTER) -> Any:
+    """Within it, a server that does not answer at all is left: it cannot end what it was asked."""
+    if connection.dialect.name != "postgresql":
+        return nullcontext()
+    return _cut_after(seconds, connection.connection.dbapi_connection)
+
+
+@contextmanager
+def _cut_after(seconds: float, driver: Any) -> Iterator[None]:
+    with until(time.monotonic() + seconds) as asked:
+        asked.cut = partial(_cut, driver)
+        yield
+
+
+def _cut(driver: Any) -> None:
+    if not driver.closed:
+        with socket.socket(fileno=os.dup(driver.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+
 def _engine_of(url: str) -> sa.Engine:
     try:
+        is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
         # A few connections serve all threads: a call takes the database less than a millisecond.
         engine = sa.create_engine(
             url,
             pool_size=CONNECTIONS,
             max_overflow=0,
-            pool_timeout=BUSY_MS / 1000,
+            pool_timeout=(BUSY_MS if is_sqlite else LOCK_MS) / 1000,
+            connect_args={} if is_sqlite else {"connect_timeout": CONNECT_SECONDS},
         )
     except (SQLAlchemyError, ImportError, TypeError) as error:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
@@ -418,6 +488,7 @@ def _engine_of(url: str) -> sa.Engine:
         _keep_to_owner(engine.url)
         _prepare_sqlite(engine)
     else:
+        _bound_statements(engine)
         _look_at_idle_connections(engine)
     return engine
 
@@ -449,6 +520,14 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         cursor.close()
 
 
+def _bound_statements(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def bound(connection: Any, _: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {LOCK_MS}; SET statement_timeout = {STATEMENT_MS}")
+        connection.commit()  # else they hold until a rollback
+
+
 def _look_at_idle_connections(engine: sa.Engine) -> None:
     """One that was idle is asked whether it is still there, and replaced if not.
 
@@ -465,6 +544,7 @@ def _look_at_idle_connections(engine: sa.Engine) -> None:
         if used is None or time.monotonic() - used < IDLE:
             return
         try:
-            engine.dialect.do_ping(connection)
+            with _cut_after(PING_SECONDS, connection):
+                engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error:
             raise DisconnectionError from None  # it makes a new one

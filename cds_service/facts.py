@@ -255,6 +255,7 @@ def collect_readings(
     for kind, read_record in _READERS.items():
         coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
         for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
+            chart.go_on()
             for resource in resources:
                 specs = _specs_of(content, kind, resource, coded)
                 # A fact about the infant may be recorded for the mother, with the infant as
@@ -273,6 +274,7 @@ def collect_readings(
                 if specs:
                     read(read_record, of_her, resource, resource, specs)
                 elif kind == "Condition" and not _is_refuted(resource):
+                    chart.go_on()
                     for spec in _suggested_by(content, resource, suggested):
                         if spec.own_record if of_her else spec.about == "mother":
                             continue

@@ -63,6 +63,7 @@ class FeedIndex:
         """The feeds that are being ordered for her infant, each once; others are passed over."""
         found: dict[str, OrderedFeed] = {}
         for order in orders:
+            chart.go_on()
             if order.get("resourceType") != "NutritionOrder" or not chart.is_ordered_for(order):
                 continue
             reference = reference_to(order)

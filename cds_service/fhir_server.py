@@ -12,21 +12,27 @@ from __future__ import annotations
 
 import codecs
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from urllib.parse import quote, urljoin
 
 import orjson
 
 from . import tracing
+from .bounds import NONE, Bounds, TooMuchError, weight_of
 from .chart import Answer, State, decode, read_page
 from .outgoing import Outgoing, OutgoingError, Reply
 from .references import is_below, normal_base, read_address
-from .room import Room
+from .room import Room, TooBusyError
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
-THREADS = 32
+AT_ONCE = 6  # requests
+THREADS = 16  # of one request, which has as many keys
 LONGEST_ADDRESS = 1800  # characters; many servers and proxies refuse over 2,000
 TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status
 AGAIN_AFTER = 0.1  # seconds, where a busy server does not say when
@@ -34,20 +40,24 @@ FORM = "application/x-www-form-urlencoded"
 ACCEPT = "application/fhir+json, application/json;q=0.9"
 
 
+Hold = Callable[[int], None]
+
+
 class FhirReader:
     """Reads for all requests of this process, over ``outgoing``.
 
-    While a slow server is read, a thread of the service waits for it. So no more than ``most``
-    requests read at once, and no more than ``most_of_one`` of one caller: the others are still
-    answered.
+    While a slow server is read, threads wait for it. So no more than ``most`` requests read at
+    once, and of ``each`` caller no more than leave room for others. Each has ``THREADS`` of its
+    own, and keeps its place until the last of them has come back: none ever waits for the server
+    of another caller.
     """
 
     def __init__(
-        self, outgoing: Outgoing | None = None, most: int = THREADS, most_of_one: int = THREADS
+        self, outgoing: Outgoing | None = None, most: int = AT_ONCE, each: bool = False
     ) -> None:
         self._outgoing = outgoing or Outgoing()
-        self._room = Room(most, most_of_one)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fhir")
+        self._room = Room(most, each)
+        self._threads = ThreadPoolExecutor(most * THREADS, thread_name_prefix="fhir")
 
     def read(
         self,
@@ -56,42 +66,62 @@ class FhirReader:
         wanted: dict[str, str],
         seconds: float,
         caller: str | None = None,
+        bounds: Bounds = NONE,
     ) -> dict[str, Answer]:
         """Read each of ``wanted`` (prefetch key to relative search, or absolute ``next`` link).
 
-        Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed.
-        Raises ``TooBusyError`` if there is no room for ``caller``.
+        Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed,
+        and so has what cannot be held within ``bounds``. Raises ``TooBusyError`` if there is no
+        room for ``caller``.
         """
-        with self._room.taken_by(caller):
-            return self._read(server, token, wanted, seconds)
-
-    def _read(
-        self, server: str, token: str | None, wanted: dict[str, str], seconds: float
-    ) -> dict[str, Answer]:
+        if not wanted:
+            return {}
         deadline = time.monotonic() + seconds
         base, around = f"{normal_base(server)}/", tracing.here()
+        left, answers = deque(wanted.items()), dict[str, Answer]()
+        place, threads = ExitStack(), min(len(wanted), THREADS)
+        place.enter_context(self._room.taken_by(caller))
+        back = count(1)
 
-        def read_key(key: str, search: str) -> Answer:
-            with tracing.reading(key, around) as span:
-                answer = self._read_all(base, token, search, deadline)
-                span.set_attribute("cds.state", answer.state.value)
-                span.set_attribute("cds.resources", len(answer.resources))
-                return answer
+        def come_back() -> None:
+            if next(back) == threads:
+                place.close()
 
-        futures: dict[str, Future[Answer]] = {
-            key: self._threads.submit(read_key, key, search) for key, search in wanted.items()
+        def read_keys() -> None:
+            try:
+                while left:
+                    try:
+                        key, search = left.popleft()
+                    except IndexError:  # another thread was quicker
+                        return
+                    with tracing.reading(key, around) as span:
+                        answer = self._read_all(base, token, search, deadline, bounds)
+                        span.set_attribute("cds.state", answer.state.value)
+                        span.set_attribute("cds.resources", len(answer.resources))
+                        answers[key] = answer
+            finally:
+                come_back()
+
+        try:
+            readers = [self._threads.submit(read_keys) for _ in range(threads)]
+        except RuntimeError:  # the system gives no more threads
+            left.clear()
+            place.close()
+            raise
+        done, late = wait(readers, timeout=seconds)
+        left.clear()
+        for reader in late:
+            if reader.cancel():
+                come_back()
+        for reader in done:
+            reader.result()
+        return {
+            key: answers.get(key) or _failed("the record system was too slow") for key in wanted
         }
-        wait(futures.values(), timeout=seconds)
-        answers: dict[str, Answer] = {}
-        for key, future in futures.items():
-            if future.done():
-                answers[key] = future.result()
-            else:
-                future.cancel()
-                answers[key] = Answer(State.FAILED, reason="the record system was too slow")
-        return answers
 
-    def _read_all(self, base: str, token: str | None, search: str, deadline: float) -> Answer:
+    def _read_all(
+        self, base: str, token: str | None, search: str, deadline: float, bounds: Bounds
+    ) -> Answer:
         url, link = base, search
         whole = Answer(State.EMPTY)
         seen: set[str] = set()
@@ -111,7 +141,7 @@ class FhirReader:
             if url in seen or len(seen) >= MOST_PAGES:
                 return _cut_short(whole, "it has too many pages")
             seen.add(url)
-            page = self._read_page(url, token, deadline, is_search=url == first)
+            page = self._read_page(url, token, deadline, bounds, is_search=url == first)
             whole.resources += page.resources
             whole.by_url |= page.by_url
             whole.matches += page.matches
@@ -124,7 +154,7 @@ class FhirReader:
         return whole
 
     def _read_page(
-        self, url: str, token: str | None, deadline: float, *, is_search: bool
+        self, url: str, token: str | None, deadline: float, bounds: Bounds, *, is_search: bool
     ) -> Answer:
         # A server may answer a search that it has answered a minute ago as it did then.
         headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
@@ -132,30 +162,32 @@ class FhirReader:
             headers["Authorization"] = f"Bearer {token}"
         tracing.pass_on(headers)
         try:
+            hold = partial(_hold, bounds)
             ask = self._search if is_search else partial(self._ask_twice, "GET")
-            reply = ask(url, headers, deadline)
+            reply = ask(url, headers, deadline, hold)
             if reply.status != 200:
                 return _failed(f"the record system answered {reply.status}")
+            hold(weight_of(reply.body) - len(reply.body))
             return read_page(decode(reply.body.removeprefix(codecs.BOM_UTF8)))
         except OutgoingError as error:
             return _failed(f"the record system {error}")
         except orjson.JSONDecodeError:
             return _failed("the record system did not answer with FHIR JSON")
 
-    def _search(self, url: str, headers: dict[str, str], deadline: float) -> Reply:
+    def _search(self, url: str, headers: dict[str, str], deadline: float, hold: Hold) -> Reply:
         """Search by the method that suits its length. Raises ``OutgoingError``."""
         address, _, query = url.partition("?")
         length = len(quote(url, safe="/?&=:%"))
         if length <= LONGEST_ADDRESS:
-            reply = self._ask_twice("GET", url, headers, deadline)
+            reply = self._ask_twice("GET", url, headers, deadline, hold)
             if reply.status != TOO_LONG or not query:
                 return reply
         form = quote(query, safe="&=%")
         posted = self._ask_twice(
-            "POST", f"{address}/_search", {**headers, "Content-Type": FORM}, deadline, form
+            "POST", f"{address}/_search", {**headers, "Content-Type": FORM}, deadline, hold, form
         )
         if posted.status in NO_POST and length > LONGEST_ADDRESS:
-            return self._ask_twice("GET", url, headers, deadline)
+            return self._ask_twice("GET", url, headers, deadline, hold)
         return posted
 
     def _ask_twice(
@@ -164,10 +196,12 @@ class FhirReader:
         url: str,
         headers: dict[str, str],
         deadline: float,
+        hold: Hold,
         form: str | None = None,
     ) -> Reply:
         """Ask, and once more if the server is busy and the deadline allows it."""
-        reply = self._outgoing.call(method, url, headers, deadline, MOST_BYTES, form)
+        call = partial(self._outgoing.call, method, url, headers, deadline, MOST_BYTES, form, hold)
+        reply = call()
         if reply.status in TOO_BUSY:
             written = (reply.retry_after or "").strip()
             pause = AGAIN_AFTER  # also if it is a date
@@ -175,8 +209,16 @@ class FhirReader:
                 pause = max(AGAIN_AFTER, float(written[:9]))
             if time.monotonic() + pause < deadline:
                 time.sleep(pause)
-                return self._outgoing.call(method, url, headers, deadline, MOST_BYTES, form)
+                return call()
         return reply
+
+
+def _hold(bounds: Bounds, more: int) -> None:
+    """Hold so many bytes more of an answer. Raises ``OutgoingError`` if that is too much."""
+    try:
+        bounds.hold(more)
+    except (TooMuchError, TooBusyError):
+        raise OutgoingError("sent too much") from None
 
 
 def _failed(reason: str) -> Answer:

@@ -168,7 +168,8 @@ class Ledger:
 
     def go_on(self) -> float:
         """Write and read once; in how many seconds it is to be done again."""
-        self._well = self.write() and (not self._be_quiet or self._read())
+        written = self.write()  # what cannot be written keeps nobody from hearing
+        self._well = (not self._be_quiet or self._read()) and written
         return EVERY if self._well else AGAIN_AFTER
 
     def write(self) -> bool:

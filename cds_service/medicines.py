@@ -154,6 +154,7 @@ class MedicineIndex:
         found: dict[str, TakenMedicine] = {}
         for kind, statuses in TAKEN.items():
             for resource in chart.hers(kind):
+                chart.go_on()
                 status = resource.get("status")
                 if isinstance(status, str | None) and status not in statuses:
                     continue
@@ -173,6 +174,7 @@ class MedicineIndex:
         """The medicines that are being ordered for her, each once; other orders are passed over."""
         found: dict[str, TakenMedicine] = {}
         for order in orders:
+            chart.go_on()
             if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
                 continue
             reference = reference_to(order)
@@ -189,6 +191,7 @@ class MedicineIndex:
         allergies = Allergies()
         unrecognised = False
         for resource in chart.hers("AllergyIntolerance"):
+            chart.go_on()
             if _codes_of(resource.get("verificationStatus")) & NOT_ALLERGIC:
                 continue
             if _codes_of(resource.get("clinicalStatus")) & NO_LONGER_ALLERGIC:

@@ -14,7 +14,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
@@ -29,10 +29,12 @@ from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
 from .deadlines import until
+from .host_names import addresses_of
 from .references import read_address
 
 CHUNK = 64 * 1024
-CONNECTIONS = 32
+SERVERS = 32  # of which connections are kept
+CONNECTIONS = 64  # that are kept of one server
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -144,8 +146,12 @@ class Outgoing:
         deadline: float,
         most_bytes: int,
         form: str | None = None,
+        hold: Callable[[int], None] = lambda _: None,
     ) -> Reply:
-        """What a call brings, with ``form`` as its body if that is given. As for ``get``."""
+        """What a call brings, with ``form`` as its body if that is given. As for ``get``.
+
+        ``hold`` is told how many bytes more there are each time, and may raise ``OutgoingError``.
+        """
         if read_address(url) is None:
             raise OutgoingError("is at no address")
         left = deadline - time.monotonic()
@@ -167,6 +173,7 @@ class Outgoing:
                 body = bytearray()
                 while response.status_code == 200:
                     chunk = response.raw.read1(CHUNK, decode_content=True)
+                    hold(len(chunk))
                     body += chunk
                     if len(body) > most_bytes:
                         raise OutgoingError("sent too much")
@@ -207,7 +214,7 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
-        super().__init__(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS)
+        super().__init__(pool_connections=SERVERS, pool_maxsize=CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         networks = self._networks
@@ -236,11 +243,10 @@ class _Checked:
 
     def _new_conn(self: Any) -> socket.socket:
         host, port = self._dns_host.strip("[]"), self.port or self.default_port
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise NewConnectionError(self, "the name could not be resolved") from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        deadline = _own.call.deadline
+        addresses = addresses_of(host, deadline)
+        if not addresses:
+            raise NewConnectionError(self, "the name could not be resolved")
         here = is_loopback(host)
         allowed = [
             each
@@ -250,9 +256,12 @@ class _Checked:
         if not allowed:
             log.warning("a call was refused: its host is in a network that is not listed")
         for address in allowed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
             try:
                 return create_connection(
-                    (address, port), self.timeout, self.source_address, self.socket_options
+                    (address, port), left, self.source_address, self.socket_options
                 )
             except OSError:
                 continue

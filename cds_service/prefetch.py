@@ -10,12 +10,13 @@ can say so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from .bounds import NONE, Bounds
 from .chart import Answer, Chart, State, must_be_all, read_answer
 from .content import MEDICATIONS, Content
 from .errors import Refusal
@@ -26,6 +27,8 @@ from .protocol import Context, HookRequest
 from .unmapped import Unmapped
 
 MOST_RESOURCES = 50_000
+MOST_BY_WORDS = 5000  # of a type whose records are known by their words, which takes long
+BY_WORDS = ("Condition", "MedicationRequest", "MedicationStatement", "AllergyIntolerance")
 MOST_MEDICATIONS = 100  # that are read by id
 
 
@@ -38,8 +41,9 @@ def gather(
     caller: str | None = None,
     other_bases: Iterable[str] = (),
     now: datetime | None = None,
+    bounds: Bounds = NONE,
 ) -> Chart:
-    """The chart for one request, within ``seconds`` of reading.
+    """The chart for one request, within ``seconds`` of reading, and within ``bounds``.
 
     ``reader`` is ``None`` if nothing may be fetched. ``other_bases`` are other names of the FHIR
     server. ``now`` is when the age of the patient is reckoned; without it nobody is excluded.
@@ -67,12 +71,14 @@ def gather(
         authorization = request.fhir_authorization
         token = authorization.access_token if authorization is not None else None
         left = max(0.0, until - time.monotonic())
-        return reader.read(request.fhir_server, token, searches, left, caller)
+        return reader.read(request.fhir_server, token, searches, left, caller, bounds)
 
     def make() -> Chart:
+        if len(context.draft_entries) > MOST_BY_WORDS:
+            raise Refusal(413, f"There are more than {MOST_BY_WORDS} draft orders.", "too-costly")
         if sum(len(answer.resources) for answer in answers.values()) > MOST_RESOURCES:
             raise Refusal(413, f"There are more than {MOST_RESOURCES} resources.", "too-costly")
-        return make_chart(
+        chart = make_chart(
             content,
             context.patient_id,
             answers,
@@ -80,7 +86,13 @@ def gather(
             other_bases,
             context.encounter_id,
             context.draft_entries,
+            go_on=bounds.must_be_in_time,
         )
+        for kind in BY_WORDS:
+            if len(chart.hers(kind)) + len(chart.infants(kind)) > MOST_BY_WORDS:
+                reason = f"There are more than {MOST_BY_WORDS} resources of type {kind}."
+                raise Refusal(413, reason, "too-costly")
+        return chart
 
     for name, answer in read(wanted).items():
         if answer.state is State.FAILED and content.prefetch[name].new:
@@ -110,16 +122,18 @@ def make_chart(
     encounter_id: str | None = None,
     drafts: Iterable[Any] = (),
     asked_by_code: bool = True,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Chart:
     """A ``Chart`` of which ``content`` says what matters in it.
 
     ``asked_by_code`` is false if nobody was asked for the codes of a key, and all is in it.
+    ``go_on`` raises once there is no time to judge it.
     """
     needed = [key.id for key in content.prefetch.values() if key.needed]
     matters = partial(is_read, content)
     beside = (other_bases, encounter_id, drafts)
     unmapped = Unmapped(content, asked_by_code)
-    return Chart(patient_id, answers, fhir_server, *beside, matters, needed, unmapped)
+    return Chart(patient_id, answers, fhir_server, *beside, matters, needed, unmapped, go_on)
 
 
 def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:

@@ -20,10 +20,13 @@ class TooBusyError(Exception):
 
 
 class Room:
-    """Room for ``most``, and for ``most_of_one`` of one caller (for as many if not given)."""
+    """Room for ``most``; for ``each`` caller, if given, for no more than twice what that leaves.
 
-    def __init__(self, most: int, most_of_one: int | None = None) -> None:
-        self._most, self._most_of_one = most, most_of_one or most
+    So one alone has two thirds of it, and none takes the last but one who has nothing yet.
+    """
+
+    def __init__(self, most: int, each: bool = False) -> None:
+        self._most, self._each = most, each
         self._taken: Counter[str | None] = Counter()
         self._lock = threading.Lock()
 
@@ -31,13 +34,17 @@ class Room:
     def taken_by(self, caller: str | None) -> Iterator[None]:
         """Within it, the room is taken. Raises ``TooBusyError`` if there is none."""
         with self._lock:
-            if self._taken.total() >= self._most:
+            left = self._most - self._taken.total()
+            if left <= 0:
                 raise TooBusyError(of_one=False)
-            if self._taken[caller] >= self._most_of_one:
+            own = self._taken[caller] + 1
+            if self._each and own > max(1, 2 * (left - 1)):
                 raise TooBusyError(of_one=True)
-            self._taken[caller] += 1
+            self._taken[caller] = own
         try:
             yield
         finally:
             with self._lock:
                 self._taken[caller] -= 1
+                if not self._taken[caller]:
+                    del self._taken[caller]

@@ -8,6 +8,7 @@ token.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
 import math
@@ -43,6 +44,7 @@ HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is 
 WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
 GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
 MOST_PLACES = 5  # of faults in the content that a line of the log names
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -221,6 +223,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     _left = 0  # times in a row that a connection was left to others
     _gave_back = 0.0  # when it last gave memory back
+    _refused = 0.0  # when it last refused a connection for want of a file
+    _spare = -1  # a file that can be given up for one connection more
 
     waiting: WaitingConnections
 
@@ -231,6 +235,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         if at_start := self.wsgi.extensions.get(AT_WORKER_START):
             at_start()
+        self._spare = os.open(os.devnull, os.O_RDONLY)
         self.waiting = WaitingConnections(self.poller, self._end)
         super().run()
 
@@ -275,8 +280,33 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             time.sleep(WAIT)  # and look again, after what else there is to do
             return
         self._left = 0
-        super().accept(listener)
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in NO_MORE_FILES:
+                raise
+            self._refuse_one(listener)
         self.app.connections.note(self.age, self.nr_conns)
+
+    def _refuse_one(self, listener: Any) -> None:
+        """Take a connection in place of the file that was kept for this, and say that it is busy.
+
+        It goes on without waiting for an end: what is open is answered, and what ends makes room.
+        """
+        if time.monotonic() - self._refused > 1:
+            log.error("no more files can be opened: connections are refused")
+        self._refused = time.monotonic()
+        spare, self._spare = self._spare, -1
+        with suppress(OSError):
+            os.close(spare)
+        with suppress(OSError):
+            client, _ = listener.accept()
+            with client:
+                self._answer(client, 503, "Service Unavailable", "transient")
+                client.shutdown(socket.SHUT_WR)
+        time.sleep(WAIT)
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def handle(self, conn: Any) -> Any:
         with until(time.monotonic() + HEAD_SECONDS) as conn.head:
@@ -305,6 +335,9 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if status == 500:
             text = "The service failed. This is not an answer of no concern."
             outcome = operation_outcome(text, code, severity="fatal")
+        elif status == 503:
+            outcome = operation_outcome("Too much is being sent at once. Come again.", code)
+            reason += "\r\nRetry-After: 1"
         else:
             text = f"This is not HTTP that is served here: {reason}."
             outcome = operation_outcome(text, code)

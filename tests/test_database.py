@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,11 @@ import pytest
 import sqlalchemy
 
 from cds_service.caller import LEEWAY, LONGEST_LIFE
-from cds_service.database import HELD, IDLE, Database, DatabaseError, _shown
+from cds_service.database import HELD, IDLE, STATEMENT_MS, Database, DatabaseError, _shown
 
 from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
+from .test_quiet import soon
 
 KINDS = ("sqlite", "postgresql")
 
@@ -269,3 +273,99 @@ def test_what_was_acknowledged_is_stored_once_whatever_dies() -> None:
     assert told.stored == Counter(told.acknowledged)
     assert told.killed >= 3
     assert told.restarted >= 1
+
+
+# --- one that is there, and does not do what is asked ---------------------------------------------
+
+
+@contextmanager
+def locked(url: str, table: str) -> Iterator[None]:
+    """As a maintenance job would lock a table of PostgreSQL."""
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        yield
+    engine.dispose()
+
+
+def took(do: Callable[[], Any]) -> tuple[bool, float]:
+    """Whether it could be done, and after how many seconds that was known."""
+    began = time.monotonic()
+    try:
+        do()
+    except DatabaseError:
+        return False, time.monotonic() - began
+    return True, time.monotonic() - began
+
+
+@pytest.mark.parametrize("table", ["seen_tokens", "feedback"])
+def test_who_wants_what_is_locked_is_told_in_time_and_the_next_at_once(
+    server: str, table: str
+) -> None:
+    database, numbers = upgraded(new_database(server)), itertools.count()
+
+    def write() -> None:
+        if table == "feedback":
+            database.keep_feedback([item(str(next(numbers)))], 1e9)
+        else:
+            database.sees_first("a", str(next(numbers)), 9e9, 1e9)
+
+    write()
+    with locked(str(database.engine.url), table):
+        first = at_once(16, lambda _: took(write))
+        assert not any(done for done, _ in first)
+        assert max(seconds for _, seconds in first) < 3
+        later = [took(write) for _ in range(20)]
+        assert not any(done for done, _ in later)
+        assert sum(seconds for _, seconds in later) < 3
+    soon(lambda: took(write)[0], within=3)
+    assert all(took(write)[0] for _ in range(5))
+
+
+def test_a_server_that_stands_still_is_left(server: str) -> None:
+    """As one whose disk hangs: it does not end what it was asked, whatever its time is."""
+    url = new_database(server)
+    database = upgraded(url)
+    assert database.sees_first("a", "before", 9e9, 1e9)
+    engine = sqlalchemy.create_engine(server)
+    with engine.connect() as connection:
+        wanted = sqlalchemy.text("SELECT pid FROM pg_stat_activity WHERE datname = :name")
+        found = connection.execute(wanted, {"name": url.rpartition("/")[2]}).scalars().all()
+    engine.dispose()
+    assert found
+    for process in found:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        done, seconds = took(lambda: database.sees_first("a", "meanwhile", 9e9, 1e9))
+    finally:
+        for process in found:
+            os.kill(process, signal.SIGCONT)
+    assert not done
+    assert seconds < 3
+    soon(lambda: took(lambda: database.sees_first("a", "after", 9e9, 1e9))[0], within=3)
+
+
+def test_a_report_may_take_longer_than_a_call(server: str) -> None:
+    database = upgraded(new_database(server))
+    rows = database._all(sqlalchemy.select(sqlalchemy.func.pg_sleep(STATEMENT_MS / 1000 + 0.3)))
+    assert len(rows) == 1
+
+
+def test_one_that_takes_no_writes_is_not_ready(server: str) -> None:
+    """As a replica: what is kept there can be read, and no call be answered."""
+    url = new_database(server)
+    database = upgraded(url)
+    assert database.is_ready()
+    only_read = f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only"
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"{only_read} = on"))
+        cut_connections(server, database)
+        soon(lambda: not database.is_ready())
+        with pytest.raises(DatabaseError):
+            database.sees_first("a", "1", 9e9, 1e9)
+        connection.execute(sqlalchemy.text(f"{only_read} = off"))
+        cut_connections(server, database)
+    engine.dispose()
+    soon(database.is_ready)
+    assert database.sees_first("a", "1", 9e9, 1e9)

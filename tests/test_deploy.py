@@ -12,15 +12,22 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import requests
 import yaml
 from werkzeug.wrappers import Request, Response
 
+from benchmarks.processes import children, resident
+from cds_service.bounds import MOST_HELD, SECONDS
 from cds_service.command import main
+from cds_service.content import Content
+from cds_service.database import CONNECTIONS
+from cds_service.server import GRACE_SECONDS
 from cds_service.settings import Settings
 from cds_service.vignettes import vignettes
 
-from .processes import free_port, needed, running
+from .processes import free_port, needed, running, started
 from .test_command import run
+from .test_telemetry import VIEW, present
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -107,6 +114,81 @@ def test_no_password_is_known_outside_the_demo() -> None:
         name, _, value = line.partition("=")
         if name.endswith(("PASSWORD", "KEY")):
             assert value == ""
+
+
+# --- what fits to what --------------------------------------------------------------------------
+
+MIB = 1024 * 1024
+UNITS = {"Ki": 1024, "Mi": MIB, "Gi": 1024 * MIB, "k": 1024, "m": MIB, "g": 1024 * MIB}
+POD: dict[str, Any] = KUBERNETES[0]["spec"]["template"]["spec"]
+DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+SERVE = {option.name: option.default for option in main.commands["serve"].params}
+NGINX = (DEPLOY / "nginx.conf").read_text()
+
+
+def bytes_in(size: str) -> int:
+    found = re.fullmatch(r"(\d+)([A-Za-z]*)", size)
+    assert found is not None
+    return int(found[1]) * UNITS[found[2]]
+
+
+def workers_in(command: list[str]) -> int:
+    return int(command[command.index("--workers") + 1])
+
+
+def of_nginx(name: str) -> str:
+    found = re.search(rf"^\s*{name} ([^;]+);", NGINX, re.M)
+    assert found is not None, name
+    return found[1]
+
+
+def seconds_in(written: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(ms|s)", written).groups()  # type: ignore[union-attr]
+    return int(number) / (1000 if unit == "ms" else 1)
+
+
+def test_all_that_workers_may_hold_fits_into_a_pod_and_a_container(content: Content) -> None:
+    """Measured: what they take without a request. Added to it: what requests may hold, and /tmp."""
+    container = POD["containers"][0]
+    service = COMPOSE["services"]["service-1"]
+    last = re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.M)[-1]
+    workers = workers_in(container["args"])
+    assert workers_in(yaml.safe_load(last)) == workers  # as in the compose file, which says none
+    request = present(content)
+    own = started("serve", "--workers", str(workers), port=free_port(), CDS_AUTH="open")
+    with own as there:
+        for _ in range(40):
+            answer = requests.post(f"{there.address}{VIEW}", json=request, timeout=5)
+            assert answer.status_code == 200
+        base = sum(resident(process) for process in (there.pid, *children(there.pid))) * MIB
+    bodies = 4 * DEFAULTS["max_body_bytes"]  # that come in, and are not weighed yet
+    (tmp,) = [each["emptyDir"]["sizeLimit"] for each in POD["volumes"] if each["name"] == "tmp"]
+    needed = base + workers * (MOST_HELD + bodies)
+    assert needed + bytes_in(tmp) <= bytes_in(container["resources"]["limits"]["memory"])
+    (in_memory,) = service["tmpfs"]
+    size = re.search(r"size=(\w+)", in_memory)
+    assert size is not None
+    assert needed + bytes_in(size[1]) <= bytes_in(service["mem_limit"])
+
+
+def test_limits_fit_each_other() -> None:
+    assert DEFAULTS["reading_at_once"] <= DEFAULTS["at_once"] < SERVE["threads"]
+    assert bytes_in(of_nginx("client_max_body_size")) == DEFAULTS["max_body_bytes"]
+    longest = (DEFAULTS["body_ms"] + DEFAULTS["deadline_ms"]) / 1000 + SECONDS
+    assert longest < seconds_in(of_nginx("proxy_read_timeout"))
+    assert DEFAULTS["deadline_ms"] / 1000 + SECONDS < GRACE_SECONDS
+    pause = int(re.findall(r"sleep\((\d+)\)", str(POD["containers"][0]["lifecycle"]))[0])
+    assert pause + GRACE_SECONDS < POD["terminationGracePeriodSeconds"]
+    stop = COMPOSE["services"]["service-1"]["stop_grace_period"]
+    assert seconds_in(stop) > GRACE_SECONDS
+
+
+def test_all_instances_leave_connections_of_a_postgresql_to_others() -> None:
+    """By default it takes 100, three of them for its administrators."""
+    (scaler,) = [each for each in KUBERNETES if each["kind"] == "HorizontalPodAutoscaler"]
+    workers = workers_in(POD["containers"][0]["args"])
+    most = scaler["spec"]["maxReplicas"] + 1  # one more while they are changed
+    assert most * (workers * CONNECTIONS + 1) <= 97  # one of the first process, from the start
 
 
 # --- the synthetic mothers ----------------------------------------------------------------------

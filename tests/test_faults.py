@@ -6,12 +6,15 @@ import gc
 import gzip
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import yaml
 from flask.testing import FlaskClient
 from werkzeug.wrappers import Request, Response
 
@@ -22,8 +25,9 @@ from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import NOW, hook_request, inhibited, observation
-from .processes import running
+from .processes import free_port, running, started
 from .test_outgoing import Listener, drip, listening, silent
+from .test_telemetry import present
 
 VIEW = "/cds-services/lactation-patient-view"
 Fault = Callable[[Request], Response]
@@ -257,3 +261,81 @@ def test_one_client_leaves_room_for_the_others(content: Content, tmp_path: Path)
         for thread in greedy:
             thread.join()
     assert sorted(statuses) == [200, 200, 200, 429]
+
+
+@pytest.mark.rule("status-busy")
+def test_the_slow_servers_of_some_clients_cost_another_nothing(
+    content: Content, tmp_path: Path
+) -> None:
+    """With real workers, 60 calls whose records are all read, while two others ask all they can."""
+    from .test_caller import BASE, clients_file, signed
+
+    request = present(content)
+    prefetched = request.pop("prefetch")
+    records = {
+        entry["resource"]["id"]: entry["resource"]
+        for sent in prefetched.values()
+        for entry in (sent or {}).get("entry", ())
+    }
+    kinds = {record["resourceType"] for record in records.values()}
+    answers: dict[str, Any] = {
+        kind: bundle(*(each for each in records.values() if each["resourceType"] == kind))
+        for kind in kinds
+    }
+    answers[request["context"]["patientId"]] = prefetched["patient"]
+    names = ("slow", "silent", "fast")
+    over, statuses = threading.Event(), Counter[int]()
+
+    def call(name: str) -> requests.Response:
+        body = request | {"fhirServer": f"{servers[name]}/fhir"}
+        headers = signed(iss=f"https://{name}.example.org")
+        return requests.post(f"{there.address}{VIEW}", json=body, headers=headers, timeout=9)
+
+    def call_again_and_again(name: str) -> None:
+        while not over.is_set():
+            statuses[call(name).status_code] += 1
+            time.sleep(0.1)
+
+    with (
+        running(FhirServer(delay=6)) as slow,
+        listening(Listener(silent)) as port,
+        running(FhirServer(answers)) as fast,
+    ):
+        servers = {"slow": slow, "silent": f"http://127.0.0.1:{port}", "fast": fast}
+        entries = [
+            yaml.safe_load(
+                clients_file(
+                    tmp_path / name,
+                    issuer=f"https://{name}.example.org",
+                    fhir_servers=[f"{servers[name]}/fhir"],
+                ).read_text()
+            )["clients"][0]
+            for name in names
+        ]
+        path = tmp_path / "clients.yaml"
+        path.write_text(yaml.safe_dump({"clients": entries}))
+        with started(
+            "serve",
+            *("--workers", "1"),
+            port=free_port(),
+            CDS_BASE_URL=BASE,
+            CDS_CLIENTS=str(path),
+            CDS_DEADLINE_MS="2000",
+        ) as there:
+            threads = [
+                threading.Thread(target=call_again_and_again, args=(name,))
+                for name in ("slow", "silent") * 4
+            ]
+            for thread in threads:
+                thread.start()
+            time.sleep(1)
+            try:
+                told = [call("fast") for _ in range(60)]
+            finally:
+                over.set()
+                for thread in threads:
+                    thread.join()
+    assert Counter(answer.status_code for answer in told) == {200: 60}, statuses
+    assert all(answer.json()["cards"] for answer in told)
+    assert not [answer for answer in told if "Could not be read" in answer.text]
+    assert statuses.keys() >= {412, 429}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ from werkzeug.wrappers import Request, Response
 
 from cds_service.chart import Answer, State
 from cds_service.fhir_server import FhirReader
+from cds_service.outgoing import Outgoing, Reply
+from cds_service.room import TooBusyError
 
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import milk
@@ -238,3 +241,52 @@ def test_what_a_server_remembers_of_an_earlier_search_is_not_asked_for() -> None
     with running(server) as address:
         FhirReader().read(f"{address}/fhir", None, KEYS, 1.0)
     assert {headers["cache-control"] for headers in server.headers} == {"no-cache"}
+
+
+def test_the_slow_server_of_one_caller_takes_no_thread_from_another() -> None:
+    """However many keys its requests have: each thread that waits is one of its own."""
+    keys = {f"key-{number}": f"Observation?key={number}" for number in range(16)}
+    slow, fast = FhirServer(delay=5), FhirServer(delay=0.01)
+    reader, over = FhirReader(most=6, each=True), threading.Event()
+
+    def call_again_and_again() -> None:
+        while not over.is_set():
+            try:
+                reader.read(f"{address}/fhir", None, keys, 0.4, "slow")
+            except TooBusyError:
+                time.sleep(0.01)
+
+    with running(slow) as address, running(fast) as other:
+        threads = [threading.Thread(target=call_again_and_again) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(0.2)
+            for _ in range(20):
+                answers = reader.read(f"{other}/fhir", None, keys, 0.4, "fast")
+                assert {answer.state for answer in answers.values()} == {State.EMPTY}
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+
+def test_a_place_is_kept_until_the_last_thread_has_come_back() -> None:
+    """Else the threads of one caller would be more than its share; and then it is free again."""
+    blocked = threading.Event()
+
+    class Stuck(Outgoing):
+        def call(self, *_: Any) -> Reply:
+            blocked.wait(5)
+            return Reply(200, b'{"resourceType":"Bundle"}', None)
+
+    reader = FhirReader(Stuck(), most=1)
+    late = reader.read("https://fhir.example.org", None, KEYS, 0.1)
+    assert {answer.state for answer in late.values()} == {State.FAILED}
+    with pytest.raises(TooBusyError):
+        reader.read("https://fhir.example.org", None, KEYS, 0.1)
+    blocked.set()
+    time.sleep(0.1)
+    for _ in range(50):  # one after the other, as a request reads twice
+        answers = reader.read("https://fhir.example.org", None, KEYS, 1.0)
+        assert {answer.state for answer in answers.values()} == {State.EMPTY}

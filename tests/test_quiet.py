@@ -312,6 +312,21 @@ def test_a_database_that_is_lost_slows_no_card_and_what_was_shown_is_written_lat
     soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["ledger"] == "pass")
 
 
+def test_overrides_are_heard_while_what_was_shown_cannot_be_written(ward: Ward) -> None:
+    later = ward.another_worker()
+    card = ward.cards(SMOKER)[RISK]
+    soon(lambda: any(row.uuid == card["uuid"] for row in ward.rows("shown")))
+    engine = sqlalchemy.create_engine(ward.database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON shown BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+    engine.dispose()
+    assert RISK in ward.cards(SMOKER, client=later)  # waits to be written
+    ward.tell({"card": card["uuid"], "outcome": "overridden"}, "limited-time")
+    soon(lambda: RISK not in ward.cards(SMOKER, client=later))
+
+
 def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
     content: Content, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
