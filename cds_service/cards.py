@@ -39,7 +39,6 @@ MOST_WRITTEN_OUT = 3
 MOST_CITED = 2
 # Of a fact: it is known, or the card that asks for data asks for it again.
 TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
-MOST_UNKNOWN = 3  # of what could not be checked, in a headline
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
 MOST_PAIRS = 3  # of what is said of medicines together
@@ -480,6 +479,8 @@ def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> l
             made = [_make_order(card, order, case, printed) for order in orders]
     elif card.body == "medicines":
         made = [_make_medicines(card, case, printed)]
+    elif card.body == "against":
+        made = [_make_against(card, case, printed)]
     elif card.body == "together":
         made = [_make_together(card, case, printed)]
     else:
@@ -844,9 +845,8 @@ def _make_order(
         name = _names_of(pairs, order)
     summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
     if card.summary_names and guards:
-        named = [guard.short.say(case) for guard in guards[True] or guards[None]]
-        most = len(named) if guards[True] else MOST_UNKNOWN
-        summary = _with_names(summary, named, most)
+        # What could not be checked is on the card, and not in its headline: it is no finding.
+        summary = _with_names(summary, [guard.short.say(case) for guard in guards[True]])
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     sources = printed.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
@@ -865,6 +865,61 @@ def _make_order(
     because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
     rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
     _add_extension(made, case, [], rows, because, list(dict.fromkeys(evidence)), checked)
+    return made
+
+
+# --- medicines that she takes, and what speaks against them -------------------------------------
+
+
+def _make_against(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+    """Medicines that she takes although her record speaks against them, each with what does.
+
+    What she takes beside them has a card of its own (``_make_together``).
+    """
+    against = [
+        (taken, guards)
+        for taken in case.medicines
+        if (guarded := case.content.guarded.get(taken.key)) is not None
+        and (guards := [g for g in check_guards(guarded, case)[True] if g.of_her_record])
+    ]
+    if not against:
+        return None
+    said = [(taken.name, [guard.short.say(case) for guard in guards]) for taken, guards in against]
+    (name, shorts), *others = said
+    summary = card.summary.say(case)
+    for most in range(len(shorts), 0, -1):
+        more = len(shorts) - most + len(others)
+        named = f"{', '.join(shorts[:most])}{f' and {more} more' if more else ''}"
+        if len(whole := f"{name}, which she takes: {named}{summary}") <= LONGEST_SUMMARY:
+            break
+    lines = [
+        f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}."
+        for taken, guards in against
+    ]
+    paragraphs = [
+        "\n".join(lines),
+        card.opening.say(case) if card.opening else "",
+        _could_not_be_read(case.unread),
+    ]
+    sources = list(dict.fromkeys(e for _, guards in against for g in guards for e in g.evidence))
+    cited = printed.cited(sources)
+    if card.cites and cited:
+        paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
+    made = _frame(card, case, printed, whole, paragraphs)
+    _add_links(made, card, printed, _links_of(cited) if card.cites else {})
+    because = [
+        {
+            "fact": "active-medicines",
+            "value": taken.key,
+            "finding": guard.id,
+            "matched": taken.matched,
+            "references": taken.references[:MOST_REFERENCES],
+        }
+        for taken, guards in against
+        for guard in guards
+    ]
+    rows = [*card.rows, *(row for _, guards in against for guard in guards for row in guard.rows)]
+    _add_extension(made, case, [], rows, because, sources)
     return made
 
 

@@ -309,9 +309,13 @@ class SuggestionSpec(Entry):
 
 
 class Guard(Entry):
-    """What forbids an intervention: open if ``when`` holds, clear only if that is known not to."""
+    """What forbids an intervention: open if ``when`` holds, clear only if that is known not to.
+
+    One that is not ``of_her_record``, such as a missing licence, says nothing of what she takes.
+    """
 
     id: Identifier
+    of_her_record: bool = True
     label: str
     short: Sentence
     rows: list[RowId] = Field(min_length=1)
@@ -482,7 +486,7 @@ class Card(Entry):
     unless: When | None = None
     withheld_by: list[Identifier] = Field(default_factory=list)
     hooks: list[Hook] = Field(default=["patient-view", "encounter-start"], min_length=1)
-    body: Literal["interventions", "medicines", "together", "data-needed", "order"] = (
+    body: Literal["interventions", "medicines", "together", "against", "data-needed", "order"] = (
         "interventions"
     )
     about: list[str] = Field(default_factory=list)

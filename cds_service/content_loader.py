@@ -425,6 +425,7 @@ def _guards_for(medicine: Medicine, content: Content) -> Iterator[Guard]:
             continue
         yield Guard.model_construct(
             id=f"{interaction.id}-with-{medicine.id}",
+            of_her_record=False,
             label=opposite.short.text,
             short=opposite.short,
             rows=interaction.rows,

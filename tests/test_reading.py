@@ -34,6 +34,7 @@ IMPERATIVE = re.compile(
 WITHOUT_SUGGESTION = {
     "medicines-and-milk",
     "medicines-going-home",
+    "medicine-against",
     "medicines-together",
     "galactagogue-options",
     "data-needed",
