@@ -817,7 +817,7 @@ def _make_order(
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",
-        _list_guards(guards, case, MOST_MEDICINES if pairs else LONGEST_SUMMARY) if guards else "",
+        _list_guards(guards, case, MOST_UNKNOWN if pairs else LONGEST_SUMMARY) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case),
         _evidence(backing, set(), case),
@@ -928,7 +928,10 @@ def _say_together(
         if _words(" ".join(said)) <= room:
             return said
         if count == 1:  # its sources are links still
-            return said[:2] if sources else said
+            shorter = said[:2] if sources else said
+            if rest and _words(" ".join(shorter)) > room:
+                shorter = [said[0], f"Also {len(rest)} more."]
+            return shorter
     return []
 
 
