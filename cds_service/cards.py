@@ -39,6 +39,7 @@ MOST_WRITTEN_OUT = 3
 MOST_CITED = 2
 # Of a fact: it is known, or the card that asks for data asks for it again.
 TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
+MOST_UNKNOWN = 3  # of what could not be checked, on a card that tells of pairs
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
 MOST_PAIRS = 3  # of what is said of medicines together
@@ -834,7 +835,7 @@ def _make_order(
         f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",
-        _list_guards(guards, case, MOST_MEDICINES if pairs else LONGEST_SUMMARY) if guards else "",
+        _list_guards(guards, case, MOST_UNKNOWN if pairs else LONGEST_SUMMARY) if guards else "",
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(case.unread_for_orders),
         _evidence(backing, set(), case),
@@ -991,13 +992,18 @@ def _say_together(
             for name, others, line in alike[:count]
         ]
         rest = [f"{name} with {_name_some(others)}" for name, others, _ in alike[count:]]
-        said = ["\n".join(lines), f"Also: {_name_some(rest)}." if rest else ""]
+        more = len(rest) - MOST_PAIRS
+        also = "; ".join([*rest[:MOST_PAIRS], *([f"{more} more"] if more > 0 else [])])
+        said = ["\n".join(lines), f"Also: {also}." if also else ""]
         cited = list(dict.fromkeys(source.shortest for source in sources))
         said.append(f"Of these together: {_name_some(cited, MOST_CITED)}." if cited else "")
         if _words(" ".join(said)) <= room:
             return said
         if count == 1:  # its sources are links still
-            return said[:2] if sources else said
+            shorter = said[:2] if sources else said
+            if rest and _words(" ".join(shorter)) > room:
+                shorter = [said[0], f"Also {len(rest)} more."]
+            return shorter
     return []
 
 
@@ -1125,14 +1131,26 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     named = [each for each in medicines if not each[0].part_of or each[1] != "not-read"]
     names = [taken.name for taken, *_ in named]
     summary = _warn(card, named) or _with_names(card.summary.say(case), names)
-    paragraphs = [
-        f"Not read, look up: {_name_some(unread)}." if unread else "",
-        f"Look up by name: {_name_some(in_part)}." if in_part else "",
-        f"Not in our list, look up by name: {_name_some(searched)}." if searched else "",
-        f"No name was sent, ask what it is: {_name_some(nameless)}." if nameless else "",
-        card.opening.say(case) if card.opening else "",
-        _could_not_be_read(case.unread),
-    ]
+    opening = card.opening.say(case) if card.opening else ""
+
+    def also(most: int) -> list[str]:
+        """What was not read or not identified, as many as that by name."""
+        lists = {
+            "Not read, look up": unread,
+            "Look up by name": in_part,
+            "Not in our list, look up by name": searched,
+            "No name was sent, ask what it is": nameless,
+        }
+        named = [
+            f"{what}: {_name_some(found, most)}." if found else "" for what, found in lists.items()
+        ]
+        return [*named, opening, _could_not_be_read(case.unread)]
+
+    least = _words(" ".join((summary, *_lines_of(said, 1))))
+    counts = range(MOST_MEDICINES, 1, -1)
+    room = MOST_WORDS - least
+    most = next((count for count in counts if _words(" ".join(also(count))) <= room), 1)
+    paragraphs = also(most)
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     made = _frame(card, case, printed, summary, [*_say_read(said, room), *paragraphs])
     if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
@@ -1202,18 +1220,23 @@ def _say_read(said: list[tuple[str, str, Band]], room: int) -> list[str]:
         lines, rest = _lines_of(said, count)
         if _words(f"{lines} {rest}") <= room:
             return [lines, rest]
-    return list(_lines_of(said, 1))
+    lines, rest = _lines_of(said, 1)
+    if _words(f"{lines} {rest}") > room:
+        lines, rest = _lines_of(said, 1, named=1)
+    return [lines, rest]
 
 
-def _lines_of(said: list[tuple[str, str, Band]], count: int) -> tuple[str, str]:
+def _lines_of(
+    said: list[tuple[str, str, Band]], count: int, named: int = MOST_MEDICINES
+) -> tuple[str, str]:
     """Lines for some; the others by band: a few by name, and how many the rest are."""
     lines = "\n".join(f"- {name}: {line}" for name, line, _ in said[:count])
     rest: list[str] = []
     for band in BANDS:
-        names = [name for name, _, of in said[count:MOST_MEDICINES] if of == band]
+        names = [name for name, _, of in said[count:named] if of == band]
         if names:
             rest.append(f"{REST_IS[band]}: {', '.join(names)}.")
-    others = [band for *_, band in said[MOST_MEDICINES:]]
+    others = [band for *_, band in said[named:]]
     counts = [f"{others.count(band)} {COUNTED_AS[band]}" for band in BANDS if band in others]
     if counts:
         rest.append(f"Others: {', '.join(counts)}.")

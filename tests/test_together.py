@@ -234,3 +234,37 @@ def test_a_medicine_does_not_interact_with_itself(content: Content) -> None:
     metoclopramide: Medicine = content.medicines["metoclopramide"]
     interaction: Interaction = content.interactions["metoclopramide-and-dopamine"]
     assert interaction.opposite(metoclopramide) is interaction.other
+
+
+WORD = re.compile(r"[^\W_]+")
+EVERY = sorted(SHIPPED.medicines)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([*INVOLVED, *INVOLVED, *EVERY]), max_size=60, unique=True),
+    st.lists(st.sampled_from(INVOLVED), max_size=6, unique=True),
+    st.integers(0, 6),
+    st.sampled_from(["US", "GB", "NZ"]),
+)
+def test_a_card_about_many_medicines_reads_in_thirty_seconds(
+    active: list[str], ordered: list[str], strange: int, country: str
+) -> None:
+    unknown = [
+        medicine(medicationCodeableConcept={"text": f"Zorbalimab Forte {number}"})
+        for number in range(strange)
+    ]
+    records = [*mother(*active), *unknown]
+    cards = list(cards_of(SHIPPED, *records, jurisdiction=country).values())
+    if ordered:
+        app = create_app(Settings(auth="open", jurisdiction=country), SHIPPED, lambda: NOW)
+        drafts = [
+            draft(SHIPPED.medicines[name].names[0], number) for number, name in enumerate(ordered)
+        ]
+        request = order_request(SHIPPED, *drafts, records=records)
+        answer = app.test_client().post("/cds-services/lactation-order-sign", json=request)
+        cards += answer.get_json()["cards"]
+    for card in cards:
+        assert len(card["summary"]) <= 139
+        own = card["detail"].partition("\n\nNot shown, as less urgent")[0]
+        assert len(WORD.findall(f"{card['summary']} {own}")) <= 120, card
