@@ -4,7 +4,9 @@
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #     -v lactation-cds:/data -v "$PWD/clients.yaml:/etc/lactation-cds/clients.yaml:ro" \
 #     -e CDS_BASE_URL=https://cds.example.org -p 8000:8000 lactation-cds
-FROM python:3.11-slim AS built
+# By its digest, as your registry has it: --build-arg PYTHON_IMAGE=python@sha256:...
+ARG PYTHON_IMAGE=python:3.11.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS built
 WORKDIR /build
 COPY build.lock .
 RUN python -m venv /opt/build \
@@ -16,7 +18,7 @@ COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /opt/lactation-cds/bin/pip install --no-cache-dir --no-deps /wheel/*.whl
 
-FROM python:3.11-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --no-create-home cds && install -d -o cds /data
 COPY --from=built /opt/lactation-cds /opt/lactation-cds
 USER 10001

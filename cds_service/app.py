@@ -25,7 +25,7 @@ from .database import Database, DatabaseError
 from .errors import Refusal, operation_outcome
 from .evaluation import Evaluation
 from .facts import values_left_out
-from .feedback import read_feedback
+from .feedback import must_be_stored, read_feedback
 from .fhir_server import FhirReader
 from .handouts import MOST, handout_path, handouts
 from .ledger import Ledger
@@ -62,8 +62,8 @@ def create_app(
     outgoing = Outgoing(settings.networks, settings.ca_file)
     database = Database(settings.database_url)
     database.upgrade()
-    secret = settings.patient_key.get_secret_value()
-    ledger = Ledger(database, content, clock, secret, settings.quiet, settings.overrides_count_for)
+    keys, counts_for = settings.patient_keys, settings.overrides_count_for
+    ledger = Ledger(database, content, clock, keys, settings.quiet, counts_for)
     callers = Callers(settings, outgoing, database)
     evaluation = Evaluation(
         content, settings.jurisdiction, settings.time_zone, _handout_of(settings)
@@ -91,8 +91,8 @@ def create_app(
     _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
     app.register_blueprint(handouts(content))
-    if password := settings.dashboard_password.get_secret_value():
-        app.register_blueprint(dashboard(database, content, password, clock))
+    if passwords := settings.dashboard_passwords:
+        app.register_blueprint(dashboard(database, content, passwords, clock))
 
     @app.get("/openapi.json")
     def show_description() -> Response:
@@ -175,6 +175,7 @@ def create_app(
             rows = [
                 item.row(*sender, service_id, content, settings.keep_comments) for item in items
             ]
+            must_be_stored(rows)
             database.keep_feedback(rows, clock().timestamp())
             return _json(b"{}")
 

@@ -36,6 +36,7 @@ Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 LEEWAY = 60
 LONGEST_LIFE = 3600
+LONGEST_TENANT = 255
 LONGEST_TOKEN = 8 * 1024  # as much as a header may hold
 FIRST_PATIENCE = 2.0  # seconds for the keys of a client, at start
 
@@ -185,7 +186,8 @@ class Callers:
             raise _NotKnown("it is for another address")
         if not isinstance(claims.get("jti"), str) or not claims["jti"]:
             raise _NotKnown("it has no jti")
-        if "\0" in str(claims.get("tenant")):  # no database keeps that
+        tenant = str(claims.get("tenant"))
+        if "\0" in tenant or len(tenant) > LONGEST_TENANT:  # it is kept with all that is told
             raise _NotKnown("its tenant is no name")
 
     def may_read(self, client: Client | None, server: str) -> None:

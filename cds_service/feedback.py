@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ from .protocol import MEMBERS, read_object, refusal_of
 
 MOST_ITEMS = 1000
 LONGEST_COMMENT = 1000  # characters that are kept; the rest is cut
+MOST_STORED = 256 * 1024  # characters of suggestions and comments, of one call
 
 UNKNOWN = "unknown"  # the id of a card or suggestion that cannot be one of ours
 
@@ -135,7 +137,9 @@ class Feedback(_Lenient):
             "card": _our_id(self.card),
             "outcome": self.outcome,
             "occurred": int(self.occurred.timestamp() * 1000),
-            "suggestions": " ".join(_our_id(taken.id) for taken in self.accepted_suggestions),
+            "suggestions": " ".join(
+                dict.fromkeys(_our_id(taken.id) for taken in self.accepted_suggestions)
+            ),
             "reason_system": system,
             "reason_code": code,
             "commented": bool(why.comment),
@@ -158,6 +162,13 @@ def read_feedback(body: bytes) -> list[Feedback]:
         except ValidationError as error:
             raise refusal_of(error, "feedback", number) from None
     return read
+
+
+def must_be_stored(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ``Refusal`` (413) if the rows of a call would take too much of the database."""
+    texts = (text for row in rows for text in (row["suggestions"], row["comment"] or ""))
+    if sum(map(len, texts)) > MOST_STORED:
+        raise Refusal(413, "There is too much in this feedback to store.", "too-costly")
 
 
 def _known_reason(reason: Reason, content: Content) -> tuple[str | None, str]:

@@ -15,6 +15,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -55,7 +56,8 @@ class _Batch:
 class Ledger:
     """What was shown and overridden, of all workers on one database.
 
-    Without a ``secret`` there are no digests of patients: what was shown is counted, and no card
+    Digests of patients are made with the first of ``secrets``; what was said of those that were
+    made with another counts too. Without any there are none: what was shown is counted, and no card
     is quiet. ``be_quiet`` is whether any is, and ``overrides_count_for`` for whom (``Settings``).
     """
 
@@ -64,13 +66,14 @@ class Ledger:
         database: Database,
         content: Content,
         clock: Callable[[], datetime],
-        secret: str = "",
+        secrets: Sequence[str] = (),
         be_quiet: bool = True,
         overrides_count_for: Literal["user", "clinicians", "everyone"] = "clinicians",
     ) -> None:
         self._database, self._clock = database, clock
-        self._digests = Digests(secret) if secret else None
-        self._be_quiet = be_quiet and bool(secret)
+        self._all_digests = [Digests(secret) for secret in secrets]
+        self._digests = self._all_digests[0] if self._all_digests else None
+        self._be_quiet = be_quiet and bool(secrets)
         self._overrides_count_for = overrides_count_for
         reasons = content.override_reasons.values()
         self._times = {(r.system, r.id): r.quiet for r in reasons}
@@ -98,25 +101,25 @@ class Ledger:
         self, client: str | None, tenant: str, server: str | None, patient_id: str, user_id: str
     ) -> Audience:
         """Who looks at whose chart, as it is known here; no digests without a secret."""
-        if self._digests is None:
+        who = (client or "", tenant, server or "", patient_id, user_id)
+        known_as = [
+            audience_of(digests, self._overrides_count_for, *who) for digests in self._all_digests
+        ]
+        if not known_as:
             return Audience(client or "", tenant)
-        return audience_of(
-            self._digests,
-            self._overrides_count_for,
-            client or "",
-            tenant,
-            server or "",
-            patient_id,
-            user_id,
-        )
+        return replace(known_as[0], before=tuple(known_as[1:])) if known_as[1:] else known_as[0]
 
     def quiet(self, audience: Audience, now: float) -> Quiet:
         """The overrides that count for an audience, at ``now`` in seconds since 1970."""
         self.start()
-        said = self._said.get(audience.patient)
-        if not said or self._digests is None:
-            return NOTHING_SAID
-        return Quiet(self._digests, said, now, audience.heard)
+        found = NOTHING_SAID
+        if not self._said:  # as always without a secret
+            return found
+        known_as = (audience, *audience.before)
+        for digests, known in zip(reversed(self._all_digests), reversed(known_as), strict=True):
+            if said := self._said.get(known.patient):
+                found = Quiet(digests, said, now, known.heard, found)
+        return found
 
     def keep(
         self,

@@ -65,6 +65,7 @@ class Audience:
     patient: str = ""  # nothing without a secret
     counts_for: str = ALL_CLINICIANS
     heard: tuple[str, ...] = (ALL_CLINICIANS,)
+    before: tuple[Audience, ...] = ()  # the same, by secrets that were used before
 
 
 def audience_of(
@@ -140,7 +141,8 @@ class Overridden:
 class Quiet:
     """What was said of the cards of one patient, for those whose overrides are ``heard``.
 
-    ``said`` is by card, digest of what it is about, and for whom it counts.
+    ``said`` is by card, digest of what it is about, and for whom it counts. What was said under
+    another secret is asked ``otherwise``.
     """
 
     def __init__(
@@ -149,8 +151,10 @@ class Quiet:
         said: Mapping[tuple[str, str, str], Overridden],
         now: float,
         heard: Sequence[str] = (ALL_CLINICIANS,),
+        otherwise: Quiet | None = None,
     ) -> None:
         self._digests, self._said, self._now, self._heard = digests, said, now, heard
+        self._otherwise = otherwise
 
     def holds_back(self, shown: Shown) -> Overridden | None:
         """Why a card is not shown again yet; ``None`` if it is."""
@@ -161,7 +165,7 @@ class Quiet:
             said = self._said.get((shown.card, about, counts_for))
             if said is not None and self._still_holds(said, shown):
                 return said
-        return None
+        return self._otherwise.holds_back(shown) if self._otherwise is not None else None
 
     def _still_holds(self, said: Overridden, shown: Shown) -> bool:
         """Whether an override is not over, and nothing has become worse since."""

@@ -124,11 +124,13 @@ class Settings(BaseSettings):
     ``pid_file`` is where ``serve`` writes its process id, for ``content reload`` to find it.
     ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
     ``patient_key`` is a secret, the same for all workers and machines, that makes the digests by
-    which a patient is known again; without it no card is ``quiet`` that was overridden.
+    which a patient is known again; without it no card is ``quiet`` that was overridden. While it
+    is changed, ``patient_key_before`` is the old one: what was overridden under it counts too.
     ``overrides_count_for`` is for whom an override by a clinician counts: for that ``user``, for
     all ``clinicians``, or for ``everyone``, patients who look at their own charts too. ``explain``
     says in the answer which cards are held back. ``keep_days`` is for how long the ledger is kept.
-    ``dashboard_password`` opens ``/dashboard``, for whoever knows it.
+    ``dashboard_password`` opens ``/dashboard``, for whoever knows it, and while it is changed
+    ``dashboard_password_before`` does too.
     ``open_beyond_loopback`` says that an open service may listen to other machines.
 
     Of each, the description says what it must be: "CDS_... must be ...".
@@ -179,11 +181,17 @@ class Settings(BaseSettings):
     patient_key: Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY)] = Field(
         default=SecretStr(""), description=_secret_of(LEAST_OF_A_KEY)
     )
+    patient_key_before: Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY)] = Field(
+        default=SecretStr(""), description=_secret_of(LEAST_OF_A_KEY)
+    )
     quiet: bool = Field(default=True, description=SWITCH)
     overrides_count_for: Literal["user", "clinicians", "everyone"] = Field(
         default="clinicians", description="user, clinicians or everyone"
     )
     dashboard_password: Annotated[SecretStr, _of_at_least(LEAST_OF_A_PASSWORD)] = Field(
+        default=SecretStr(""), description=_secret_of(LEAST_OF_A_PASSWORD)
+    )
+    dashboard_password_before: Annotated[SecretStr, _of_at_least(LEAST_OF_A_PASSWORD)] = Field(
         default=SecretStr(""), description=_secret_of(LEAST_OF_A_PASSWORD)
     )
     explain: bool = Field(default=False, description=SWITCH)
@@ -200,6 +208,16 @@ class Settings(BaseSettings):
     reading_at_once: int = Field(default=6, gt=0, description=NUMBER)
 
     @property
+    def patient_keys(self) -> list[str]:
+        """The secret by which patients are known, and the one before it; none if there is none."""
+        return _secrets(self.patient_key, self.patient_key_before)
+
+    @property
+    def dashboard_passwords(self) -> list[str]:
+        """What opens the dashboard; nothing if it is closed."""
+        return _secrets(self.dashboard_password, self.dashboard_password_before)
+
+    @property
     def networks(self) -> list[IPv4Network | IPv6Network]:
         """The private networks to which calls may go."""
         return [ip_network(each) for each in _listed(self.private_networks)]
@@ -208,6 +226,12 @@ class Settings(BaseSettings):
     def origins(self) -> frozenset[str]:
         """The allowed browser origins."""
         return frozenset(_listed(self.allowed_origins))
+
+
+def _secrets(now: SecretStr, before: SecretStr) -> list[str]:
+    """A secret and the one before it; that one is nothing alone."""
+    both = [now.get_secret_value(), before.get_secret_value()]
+    return [secret for secret in both if secret] if both[0] else []
 
 
 def _listed(text: str) -> list[str]:

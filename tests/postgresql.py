@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,10 +36,12 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def postgresql_server() -> Iterator[Server]:
+def postgresql_server(more: str = "", beside: Mapping[str, Path] = {}) -> Iterator[Server]:
     """A server with nothing in it.
 
-    Without the program, a test is skipped on a desk and fails in CI.
+    ``more`` are options, in which ``{home}`` is its own directory, and ``beside`` directories that
+    are copied into that, for its user alone. Without the program, a test is skipped on a desk and
+    fails in CI.
     """
     where = programs()
     if where is None:
@@ -54,7 +56,13 @@ def postgresql_server() -> Iterator[Server]:
     def run(*command: str) -> None:
         subprocess.run([*user, *command], check=True, capture_output=True, cwd=home)
 
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home}"
+    for name, folder in beside.items():
+        shutil.copytree(folder, home / name)
+        if user:
+            for each in (home / name, *(home / name).iterdir()):
+                shutil.chown(each, "postgres")
+    listen = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home}"
+    options = f"{listen} {more.format(home=home)}"
     run(str(where / "initdb"), "-D", str(data), "-A", "trust", "-U", "cds", "--no-sync")
     control = (str(where / "pg_ctl"), "-D", str(data), "-w")
     begin = (*control, "-l", str(home / "log"), "-o", options)

@@ -54,7 +54,7 @@ def started(
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(100):
+        for _ in range(300):
             try:
                 requests.get(f"{address}/cds-services", timeout=1)
                 break

@@ -188,6 +188,7 @@ REFUSED: dict[str, Callable[[], dict[str, str]]] = {
     "jti with half a character": lambda: signed(jti="\ud800"),
     "tenant with half a character": lambda: signed(tenant="\ud800"),
     "tenant with a NUL": lambda: signed(tenant="ward\0"),
+    "tenant of a long name": lambda: signed(tenant="w" * 256),
     "crit that is empty": lambda: signed(headers={"crit": []}),
     "crit with a name of the standard": lambda: signed(headers={"crit": ["kid"]}),
     "crit with an unknown extension": lambda: signed(headers={"crit": ["x"], "x": 1}),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from benchmarks.processes import children, resident
 from cds_service.bounds import MOST_HELD, SECONDS
 from cds_service.command import main
 from cds_service.content import Content
-from cds_service.database import CONNECTIONS
+from cds_service.database import CONNECTIONS, Database, DatabaseError
 from cds_service.server import GRACE_SECONDS
 from cds_service.settings import Settings
 from cds_service.vignettes import vignettes
 
+from .postgresql import postgresql_server
 from .processes import free_port, needed, running, started
 from .test_command import run
 from .test_telemetry import VIEW, present
@@ -73,7 +76,8 @@ def test_every_setting_of_the_compose_file_is_one() -> None:
         assert set(COMPOSE["services"][service]["environment"]) <= SETTINGS
     text = (ROOT / "docker-compose.yml").read_text()
     asked = set(re.findall(r"\$\{(CDS_\w+)", text))
-    own = {"CDS_DATABASE_PASSWORD", "CDS_CLIENTS_FILE", "CDS_PORT"}
+    images = {f"CDS_{name}_IMAGE" for name in ("PYTHON", "FRONT", "DATABASE", "FHIR", "PROMETHEUS")}
+    own = {"CDS_DATABASE_PASSWORD", "CDS_CLIENTS_FILE", "CDS_PORT"} | images
     assert asked <= SETTINGS | own
     for name in ("settings", "demo"):
         written = set(re.findall(r"^(CDS_\w+)=", (DEPLOY / f"{name}.env").read_text(), re.M))
@@ -95,9 +99,19 @@ def test_every_command_of_the_compose_file_is_one() -> None:
 
 
 def test_images_are_pinned_and_nothing_is_privileged() -> None:
+    python = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.M)
+    assert python is not None
+    exact = r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$"
+    assert re.search(exact, python[1])
     for name, service in COMPOSE["services"].items():
         image = service["image"]
-        assert re.search(r":v?\d+\.\d+\.?\d*|:local$", image), (name, image)
+        if image == "lactation-cds:local":  # which is built here
+            built = service.get("build", {}).get("args", {}).get("PYTHON_IMAGE", "")
+            assert name == "fixtures" or built == f"${{CDS_PYTHON_IMAGE:-{python[1]}}}"
+        else:  # by its digest, where a hospital says so
+            named = re.fullmatch(r"\$\{CDS_[A-Z]+_IMAGE:-(.+)\}", image)
+            assert named is not None, (name, image)
+            assert re.search(exact, named[1]), (name, image)
         assert not service.get("privileged")
         for volume in service.get("volumes", ()):
             source = volume.partition(":")[0]
@@ -114,6 +128,51 @@ def test_no_password_is_known_outside_the_demo() -> None:
         name, _, value = line.partition("=")
         if name.endswith(("PASSWORD", "KEY")):
             assert value == ""
+
+
+# --- keys, and the database over TLS --------------------------------------------------------------
+
+
+def certificate_for(directory: Path, owner: str, *names: str) -> None:
+    directory.mkdir(exist_ok=True)
+    made = [sys.executable, str(DEPLOY / "certificate.py"), str(directory), owner, *names]
+    subprocess.run(made, check=True)
+
+
+def test_a_key_is_its_owners_alone_also_one_of_before(tmp_path: Path) -> None:
+    for _ in range(2):
+        certificate_for(tmp_path, "-", "localhost")
+        assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+        (tmp_path / "key.pem").chmod(0o644)
+    if os.geteuid() == 0:
+        certificate_for(tmp_path, "101", "localhost")
+        assert (tmp_path / "key.pem").stat().st_uid == 101
+    (volume,) = [each for each in POD["volumes"] if each["name"] == "clients"]
+    assert volume["secret"]["defaultMode"] & 0o007 == 0
+    assert POD["securityContext"]["fsGroup"] == POD["securityContext"]["runAsUser"]
+
+
+def test_the_database_is_asked_over_tls_and_no_other_is_believed(tmp_path: Path) -> None:
+    """By the options of the compose file, with certificates as it has them made."""
+    for name in ("own", "other"):
+        certificate_for(tmp_path / name, "-", "localhost")
+    written = COMPOSE["services"]["database"]["command"].replace(
+        "/database-certificate", "{home}/tls"
+    )
+    options = written.removeprefix("postgres ")
+    address = COMPOSE["services"]["service-1"]["environment"]["CDS_DATABASE_URL"]
+    query = address.rpartition("?")[2].replace("/database-certificate", "{}")
+    with postgresql_server(options, {"tls": tmp_path / "own"}) as server:
+        url = f"{server.address.replace('127.0.0.1', 'localhost')}?{query}"
+        database = Database(url.format(tmp_path / "own"))
+        database.upgrade()
+        with database.engine.connect() as connection:
+            asked = "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            encrypted, version = connection.exec_driver_sql(asked).one()
+        assert encrypted
+        assert version in ("TLSv1.2", "TLSv1.3")
+        with pytest.raises(DatabaseError):
+            Database(url.format(tmp_path / "other")).upgrade()
 
 
 # --- what fits to what --------------------------------------------------------------------------
@@ -226,7 +285,10 @@ def test_each_manifest_is_valid(manifest: dict[str, Any]) -> None:
 
 def test_the_deployment_runs_what_there_is() -> None:
     kinds = [manifest["kind"] for manifest in KUBERNETES]
-    assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"]
+    assert kinds == [
+        *("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"),
+        "NetworkPolicy",
+    ]
     (container,) = KUBERNETES[0]["spec"]["template"]["spec"]["containers"]
     assert {each["name"] for each in container["env"]} <= SETTINGS
     command, *arguments = container["args"]

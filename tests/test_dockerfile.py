@@ -1,7 +1,7 @@
 """The Dockerfile's steps, one after the other, on a Debian with a Python and nothing else.
 
 No engine is needed: a stage is a directory that is entered with ``chroot``. That takes root, and
-``debootstrap`` for the Debian that ``python:3.11-slim`` is made of.
+``debootstrap`` for the Debian that the image of Python is made of.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .test_caller import BASE, clients_file, signed
 from .test_deploy import ROOT
 from .test_quiet import soon
 
-IMAGE, DEBIAN = "python:3.11-slim", "bookworm"
+DEBIAN = "bookworm"
 # How this machine reaches a package index is its own affair; what it says of it goes along.
 OF_THE_MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -92,11 +92,17 @@ def instructions() -> list[tuple[str, str]]:
 
 def build(home: Path) -> Image:
     stages: dict[str, Stage] = {}
+    arguments: dict[str, str] = {}
     stage, start, health = Stage(home), list[str](), list[str]()
     for name, rest in instructions():
-        if name == "FROM":
+        if name == "ARG":
+            argument, _, value = rest.partition("=")
+            arguments[f"${{{argument}}}"] = value
+        elif name == "FROM":
             base, _, called = rest.partition(" AS ")
-            assert base == IMAGE
+            image = arguments.get(base, base)
+            assert image.startswith("python:3.11.")
+            assert image.endswith(f"-slim-{DEBIAN}")
             stage = stages[called] = Stage(home / f"stage-{len(stages)}")
             subprocess.run(["cp", "-a", str(home / "base"), str(stage.root)], check=True)
         elif name == "WORKDIR":

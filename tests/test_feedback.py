@@ -340,3 +340,22 @@ def test_without_its_database_nothing_is_acknowledged(
     assert outcome(answer, 503)["code"] == "transient"
     assert answer.headers["Retry-After"] == "1"
     assert "Jane" not in caplog.text
+
+
+def test_what_one_call_may_store_has_a_bound(
+    client: FlaskClient, content: Content, settings: Settings, database: str
+) -> None:
+    """A thousand cards, each with a suggestion, are taken; a hundred for each are not."""
+    several = [accepted(card=f"{CARD[:-4]}{number:04}") for number in range(1000)]
+    assert send(client, *several).status_code == 200
+    ids = [{"id": f"{TAKEN[:-4]}{number:04}"} for number in range(100)]
+    for each in several:
+        each["acceptedSuggestions"] = ids
+    assert outcome(send(client, *several), 413)["code"] == "too-costly"
+    assert len(kept(database)) == 1000
+    assert all(row.suggestions == TAKEN for row in kept(database))
+    again = [{"id": TAKEN}] * 100
+    for each in several:
+        each["acceptedSuggestions"] = again
+    assert send(client, *several).status_code == 200
+    assert all(row.suggestions == TAKEN for row in kept(database))

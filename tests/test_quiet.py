@@ -327,6 +327,28 @@ def test_overrides_are_heard_while_what_was_shown_cannot_be_written(ward: Ward) 
     soon(lambda: RISK not in ward.cards(SMOKER, client=later))
 
 
+def test_while_a_key_is_changed_the_one_before_it_counts_too(ward: Ward) -> None:
+    """What was overridden under it stays quiet; without it, nobody knows her again."""
+    ward.override(ward.cards(SMOKER)[RISK])
+    soon(lambda: RISK not in ward.cards(SMOKER))
+    old = ward.settings
+    new = old.model_copy(
+        update={
+            "patient_key": SecretStr("another secret of them"),
+            "patient_key_before": old.patient_key,
+        }
+    )
+    ward.settings = new
+    changed = ward.another_worker()
+    assert RISK not in ward.cards(SMOKER, client=changed)
+    ward.settings = new.model_copy(update={"patient_key_before": SecretStr("")})
+    forgetful = ward.another_worker()
+    card = ward.cards(SMOKER, client=forgetful)[RISK]
+    ward.override(card)  # under the new one, which all others come to know
+    soon(lambda: RISK not in ward.cards(SMOKER, client=forgetful))
+    soon(lambda: RISK not in ward.cards(SMOKER, client=changed))
+
+
 def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
     content: Content, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -246,6 +246,22 @@ def test_only_who_knows_the_password_sees_it(opened: FlaskClient, path: str) -> 
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+def test_while_the_password_is_changed_both_open_it(content: Content, settings: Settings) -> None:
+    old = "the one before it"
+    known = {
+        "dashboard_password": SecretStr(PASSWORD),
+        "dashboard_password_before": SecretStr(old),
+    }
+    app = create_app(settings.model_copy(update=known), content, lambda: NOW).test_client()
+    statuses = [
+        app.get("/dashboard", auth=("any", each)).status_code for each in (PASSWORD, old, "x" * 12)
+    ]
+    assert statuses == [200, 200, 401]
+    del known["dashboard_password"]
+    app = create_app(settings.model_copy(update=known), content, lambda: NOW).test_client()
+    assert app.get("/dashboard", auth=("any", old)).status_code == 404
+
+
 def test_the_page_has_the_figures_and_no_script(opened: FlaskClient, content: Content) -> None:
     page = opened.get("/dashboard?days=90", auth=("any", PASSWORD)).text
     assert "600" in page

@@ -38,7 +38,7 @@ def front(services: list[Started]) -> Iterator[tuple[str, str]]:
     program, port = needed("nginx", "nginx-light"), free_port()
     home = Path(tempfile.mkdtemp(prefix="front-"))
     home.chmod(0o755)
-    made = [sys.executable, str(DEPLOY / "certificate.py"), str(home), "localhost"]
+    made = [sys.executable, str(DEPLOY / "certificate.py"), str(home), "-", "localhost"]
     subprocess.run(made, check=True)
     text = (DEPLOY / "nginx.conf").read_text()
     for number, service in enumerate(services, 1):
@@ -150,3 +150,35 @@ def test_a_token_sent_to_all_workers_at_one_moment_is_let_in_once(
                 return sessions[number].post(url, json=request, headers=token).status_code
 
             assert Counter(at_once(8, send)) == {200: 1, 401: 7}
+
+
+def test_a_large_body_goes_to_no_disk_of_the_front(content: Content) -> None:
+    """nginx says so in its log, where it writes one to a file."""
+    request = present(content)
+    request["context"]["x"] = "y" * 15_000_000
+    with (
+        started("serve", port=free_port(), CDS_AUTH="open") as service,
+        front([service, service]) as (address, certificate),
+    ):
+        url = f"{address}{VIEW}"
+        answer = requests.post(url, json=request, verify=certificate, timeout=20)
+        assert answer.status_code == 200
+        assert "temporary file" not in (Path(certificate).parent / "log").read_text()
+        request["context"]["x"] += "y" * 2_000_000
+        refused = requests.post(url, json=request, verify=certificate, timeout=20)
+        assert refused.status_code == 413
+
+
+def test_what_the_front_answers_is_for_https_only(content: Content) -> None:
+    with (
+        started("serve", port=free_port(), CDS_AUTH="open") as service,
+        front([service, service]) as (address, certificate),
+    ):
+        for path in ("/cds-services", "/nowhere"):
+            answer = requests.get(f"{address}{path}", verify=certificate, timeout=5)
+            assert answer.headers["Strict-Transport-Security"] == "max-age=63072000"
+        os.kill(service.pid, signal.SIGTERM)
+        soon(lambda: not _listens(service))
+        away = requests.get(f"{address}/cds-services", verify=certificate, timeout=5)
+        assert away.status_code == 503
+        assert away.headers["Strict-Transport-Security"] == "max-age=63072000"

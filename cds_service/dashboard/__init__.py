@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -28,9 +28,12 @@ log = logging.getLogger("cds_service.dashboard")
 
 
 def dashboard(
-    database: Database, content: Content, password: str, clock: Callable[[], datetime]
+    database: Database,
+    content: Content,
+    passwords: Sequence[str],
+    clock: Callable[[], datetime],
 ) -> Blueprint:
-    """The pages under ``/dashboard``, for whoever knows the password (HTTP Basic)."""
+    """The pages under ``/dashboard``, for whoever knows a password (HTTP Basic)."""
     pages = Blueprint(
         "dashboard",
         __name__,
@@ -47,7 +50,9 @@ def dashboard(
     def must_know_the_password() -> Response | None:
         given = request.authorization.password if request.authorization else None
         if given is not None:
-            is_right = hmac.compare_digest(given.encode("utf-8", "replace"), password.encode())
+            written = given.encode("utf-8", "replace")
+            fits = [hmac.compare_digest(written, each.encode()) for each in passwords]
+            is_right = any(fits)  # all were looked at
             if wait := math.ceil(wrong.wait(request.remote_addr or "", is_right)):
                 log.warning("a password was not looked at: too many were wrong")
                 text = "Too many wrong passwords. Come again later."
