@@ -39,6 +39,7 @@ from .tracing import trace_calls
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
 AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
+BODY_SECONDS = "CDS_BODY_SECONDS"  # of the configuration: for how long a body may come
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
 
 log = logging.getLogger("cds_service.app")
@@ -86,6 +87,7 @@ def create_app(
         version=content.version,
     )
     patience = settings.body_ms / 1000
+    app.config[BODY_SECONDS] = patience
     _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
     app.register_blueprint(handouts(content))

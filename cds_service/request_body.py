@@ -59,8 +59,8 @@ def _reading_for(seconds: float) -> Iterator[None]:
         try:
             yield
         except (ClientDisconnected, ParseException):
-            if not reading.late:
+            if not (reading.late or getattr(sock, "late", False)):
                 reason = "The body is not whole: its end or a chunk is missing."
                 raise Refusal(400, reason, "structure") from None
-    if reading.late:  # what was cut here looks like an end, too
+    if reading.late or getattr(sock, "late", False):  # what was cut looks like an end, too
         raise Refusal(408, "The body was too slow.", "timeout")
