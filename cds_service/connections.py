@@ -122,7 +122,7 @@ class WaitingConnections:
         self._most_taken_in = max(MOST_TAKEN_IN, 2 * most)
         self._taken_in = 0  # bytes
         self._until: dict[Any, tuple[float, Callable[[], None]]] = {}  # and what then
-        self._incoming: dict[Any, Incoming] = {}
+        self._incoming: set[Any] = set()
         self._discarded: dict[Any, int] = {}  # bytes, of those that are to hang up
         self._buffer = bytearray(PIECE)
         self._looked = 0.0
@@ -134,13 +134,15 @@ class WaitingConnections:
         """Take in a request, and go on with ``then`` once it is here, or no more of it will be."""
         self.count(connection)
         connection.sock.is_whole = True
-        self._incoming[connection] = Incoming(connection.sock.taken_in, self._most)
-        self._until[connection] = (
-            time.monotonic() + HEAD_SECONDS,
-            partial(self._end_head, connection),
-        )
-        if not self._hear(connection, then):
-            self._wait(connection, selectors.EVENT_READ, lambda _: self._hear(connection, then))
+        incoming = Incoming(connection.sock.taken_in, self._most)
+        if after := self._receive(connection, incoming, then):
+            after()
+            return
+        hear = partial(self._hear, connection, incoming, then)
+        self._wait(connection, selectors.EVENT_READ, hear)
+        self._incoming.add(connection)
+        self._until[connection] = self._end_of(connection, incoming, then)
+        self._keep_the_bound()
 
     def count(self, connection: Any) -> None:
         """Of what was taken in count what is left: before a request, and after it."""
@@ -185,61 +187,82 @@ class WaitingConnections:
         for end in [end for until, end in self._until.values() if now > until]:
             end()
 
+    def cut_the_first(self) -> None:
+        """Cut one whose request is not here, so that there is room: who has waited the longest."""
+        first = min(self._incoming, key=lambda each: self._until[each][0], default=None)
+        if first is not None:
+            self._cut(first)
+
     def _wait(self, connection: Any, event: int, callback: Callable[[Any], object]) -> None:
         connection.sock.setblocking(False)
         self._poller.register(connection.sock, event, callback)
 
-    def _hear(self, connection: Any, then: Callable[[], None]) -> bool:
-        """Take in what is here of a request; whether it is no more waited for."""
-        incoming, sock = self._incoming[connection], connection.sock
-        had_head = incoming.has_head
+    def _receive(
+        self, connection: Any, incoming: Incoming, then: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """Take in what is here of a request. What to do with it; nothing while more must come."""
+        sock = connection.sock
         try:
-            if lacks := incoming.lacks():
-                received = sock.receive(self._buffer)
-                if received:
-                    sock.taken_in += memoryview(self._buffer)[:received]
-                    sock.counted += received
-                    self._taken_in += received
-                    lacks = incoming.lacks()
-                sock.is_whole = received != 0
-            if lacks and sock.is_whole and incoming.expects:
+            if sock.taken_in and not incoming.lacks():
+                return then
+            received = sock.receive(self._buffer)
+            if received:
+                sock.taken_in += memoryview(self._buffer)[:received]
+                sock.counted += received
+                self._taken_in += received
+            elif received == 0:
+                sock.is_whole = False
+                return then if sock.taken_in else partial(self._close, connection)
+            if not incoming.lacks():
+                return then
+            if incoming.expects:
                 incoming.expects = False
                 sock.sendall(CONTINUE)
         except HeadTooLongError:
-            self._refuse_incoming(connection, 431)
-            return True
+            return partial(self._refuse_and_hang_up, connection, 431)
         except OSError:
-            self._cut(connection)
-            return True
-        if lacks and sock.is_whole:
-            if incoming.has_head and not had_head:
-                end = partial(self._end_body, connection, then)
-                self._until[connection] = time.monotonic() + self._seconds, end
-            if self._taken_in > self._most_taken_in:
-                largest = max(self._incoming, key=lambda each: len(each.sock.taken_in))
-                self._refuse_incoming(largest, 503)
-            return connection not in self._incoming
-        self._forget(connection)
-        if sock.taken_in:
-            then()
-        else:
-            self._close(connection)
-        return True
+            return partial(self._end, connection)
+        return None
+
+    def _hear(self, connection: Any, incoming: Incoming, then: Callable[[], None], _: Any) -> None:
+        had_head = incoming.has_head
+        if after := self._receive(connection, incoming, then):
+            self._forget(connection)
+            after()
+            return
+        if incoming.has_head and not had_head:
+            self._until[connection] = self._end_of(connection, incoming, then)
+        self._keep_the_bound()
+
+    def _end_of(
+        self, connection: Any, incoming: Incoming, then: Callable[[], None]
+    ) -> tuple[float, Callable[[], None]]:
+        """Until when more of a request may come, and what is done then."""
+        if incoming.has_head:
+            return time.monotonic() + self._seconds, partial(self._end_body, connection, then)
+        return time.monotonic() + HEAD_SECONDS, partial(self._end_head, connection)
 
     def _end_head(self, connection: Any) -> None:
+        self._forget(connection)
         if connection.sock.taken_in:
-            self._refuse_incoming(connection, 408)
+            self._refuse_and_hang_up(connection, 408)
         else:
-            self._cut(connection)
+            self._close(connection)
 
     def _end_body(self, connection: Any, then: Callable[[], None]) -> None:
-        """It is the application that says so, after what else there is to say of the request."""
+        """The application says so, after what else there is to say of the request."""
         self._forget(connection)
         connection.sock.late, connection.sock.is_whole = True, False
         then()
 
-    def _refuse_incoming(self, connection: Any, status: int) -> None:
-        self._forget(connection)
+    def _keep_the_bound(self) -> None:
+        """Refuse the largest of what comes in, while all that was taken in is too much."""
+        while self._taken_in > self._most_taken_in and self._incoming:
+            largest = max(self._incoming, key=lambda each: len(each.sock.taken_in))
+            self._forget(largest)
+            self._refuse_and_hang_up(largest, 503)
+
+    def _refuse_and_hang_up(self, connection: Any, status: int) -> None:
         self._refuse(connection, status)
         self.hang_up(connection)
 
@@ -271,6 +294,9 @@ class WaitingConnections:
 
     def _cut(self, connection: Any) -> None:
         self._forget(connection)
+        self._end(connection)
+
+    def _end(self, connection: Any) -> None:
         connection.sock.taken_in.clear()
         self.count(connection)
         if connection.sock.unsent:  # else the system still delivers the last answer
@@ -280,7 +306,7 @@ class WaitingConnections:
 
     def _forget(self, connection: Any) -> None:
         del self._until[connection]
-        self._incoming.pop(connection, None)
+        self._incoming.discard(connection)
         self._discarded.pop(connection, None)
         with suppress(OSError, KeyError, ValueError):
             self._poller.unregister(connection.sock)

@@ -11,6 +11,7 @@ import re
 
 MOST_HEAD = 64 * 1024  # bytes; the fields of a trailer may have as many
 MOST_LINE = 8192  # bytes, of a line that begins a chunk
+MOST_CHUNKS = 20_000  # of a body: to look at each costs time in which others wait
 READ_AHEAD = 1024  # bytes that gunicorn asks for beyond those that are wanted
 
 _BARE_END = re.compile(rb"(?<!\r)\n")
@@ -30,37 +31,37 @@ class Incoming:
         self._looked = 0  # so far for the end of the head
         self._length: int | None = None  # of head and body; none if the body is in chunks
         self._chunk = 0  # where the next begins
-        self._in_chunks = 0  # bytes of the body, before that
+        self._chunks = 0  # how many are before that
+        self._in_chunks = 0  # bytes of the body in them
         self.has_head = False
         self.expects = False  # the caller waits to be told to continue
 
     def lacks(self) -> bool:
         """Whether more must come. Raises ``HeadTooLongError``."""
-        if not self.has_head and not self._find_head():
-            return not _BARE_END.search(self._sent, self._looked)
+        if not self.has_head:
+            end = self._sent.find(b"\r\n\r\n", max(0, self._looked - 3))
+            if max(end, len(self._sent) if end < 0 else 0) > MOST_HEAD:
+                raise HeadTooLongError
+            if end < 0:
+                looked, self._looked = self._looked, len(self._sent)
+                return not _BARE_END.search(self._sent, looked)
+            self._read_head(end)
         if self._length is not None:
             return len(self._sent) < self._length
         return self._lacks_chunks()
 
-    def _find_head(self) -> bool:
-        end = self._sent.find(b"\r\n\r\n", max(0, self._looked - 3))
-        if max(end, len(self._sent) if end < 0 else 0) > MOST_HEAD:
-            raise HeadTooLongError
-        if end < 0:
-            self._looked = len(self._sent)
-            return False
+    def _read_head(self, end: int) -> None:
         self.has_head = True
         self._chunk = self._length = end + 4
-        fields = {m[1].lower(): m[2] for m in _FIELD.finditer(self._sent, 0, end + 2)}
-        length = fields.get(b"content-length", b"").strip()
-        if b"transfer-encoding" in fields:
-            if not length:  # both are refused
+        fields = {m[1].lower(): m[2].strip() for m in _FIELD.finditer(self._sent, 0, end + 2)}
+        length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+        if coding is not None:
+            if length is None and coding.lower().endswith(b"chunked"):
                 self._length = None
-        elif length.isdigit() and len(length) < 16 and int(length) <= self._most:
+        elif length and length.isdigit() and len(length) < 16 and int(length) <= self._most:
             self._length += int(length)
-        if fields.get(b"expect", b"").strip().lower() == b"100-continue":
+        if fields.get(b"expect", b"").lower() == b"100-continue":
             self.expects = self._sent.find(b" HTTP/1.0\r\n", 0, end + 2) < 0
-        return True
 
     def _lacks_chunks(self) -> bool:
         sent, most = self._sent, self._most + READ_AHEAD
@@ -76,5 +77,8 @@ class Incoming:
                 return sent.find(b"\r\n\r\n", end) < 0 and len(sent) < end + MOST_HEAD
             if (beyond := self._in_chunks + size - most) > 0:
                 return len(sent) < end + 2 + size - beyond
+            self._chunks += 1
+            if self._chunks > MOST_CHUNKS:
+                return False
             self._in_chunks += size
             self._chunk = end + 2 + size + 2

@@ -245,6 +245,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             self._gave_back = time.monotonic()
             _give_memory_back()
         self.waiting.cut_late()
+        if self.nr_conns >= self.worker_connections:
+            self.waiting.cut_the_first()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, LOOK_EVERY) if self.waiting else timeout)
