@@ -203,26 +203,26 @@ class WaitingConnections:
         """Take in what is here of a request. What to do with it; nothing while more must come."""
         sock = connection.sock
         try:
-            if sock.taken_in and not incoming.lacks():
-                return then
-            received = sock.receive(self._buffer)
-            if received:
-                sock.taken_in += memoryview(self._buffer)[:received]
-                sock.counted += received
-                self._taken_in += received
-            elif received == 0:
-                sock.is_whole = False
-                return then if sock.taken_in else partial(self._close, connection)
-            if not incoming.lacks():
-                return then
-            if incoming.expects:
-                incoming.expects = False
-                sock.sendall(CONTINUE)
+            if not sock.taken_in or incoming.lacks():
+                received = sock.receive(self._buffer)
+                if received == 0:
+                    sock.is_whole = False
+                    return then if sock.taken_in else partial(self._close, connection)
+                if received:
+                    sock.taken_in += memoryview(self._buffer)[:received]
+                    sock.counted += received
+                    self._taken_in += received
+                if incoming.lacks():
+                    if incoming.expects:
+                        incoming.expects = False
+                        sock.sendall(CONTINUE)
+                    return None
         except HeadTooLongError:
             return partial(self._refuse_and_hang_up, connection, 431)
         except OSError:
             return partial(self._end, connection)
-        return None
+        sock.is_whole = not incoming.is_too_long
+        return then
 
     def _hear(self, connection: Any, incoming: Incoming, then: Callable[[], None], _: Any) -> None:
         had_head = incoming.has_head

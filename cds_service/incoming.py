@@ -34,13 +34,14 @@ class Incoming:
         self._chunks = 0  # how many are before that
         self._in_chunks = 0  # bytes of the body in them
         self.has_head = False
+        self.is_too_long = False  # and so no more of it is wanted
         self.expects = False  # the caller waits to be told to continue
 
     def lacks(self) -> bool:
         """Whether more must come. Raises ``HeadTooLongError``."""
         if not self.has_head:
             end = self._sent.find(b"\r\n\r\n", max(0, self._looked - 3))
-            if max(end, len(self._sent) if end < 0 else 0) > MOST_HEAD:
+            if (end if end >= 0 else len(self._sent)) > MOST_HEAD:
                 raise HeadTooLongError
             if end < 0:
                 looked, self._looked = self._looked, len(self._sent)
@@ -58,8 +59,9 @@ class Incoming:
         if coding is not None:
             if length is None and coding.lower().endswith(b"chunked"):
                 self._length = None
-        elif length and length.isdigit() and len(length) < 16 and int(length) <= self._most:
-            self._length += int(length)
+        elif length and length.isdigit():
+            self.is_too_long = len(length) > 15 or int(length) > self._most
+            self._length += 0 if self.is_too_long else int(length)
         if fields.get(b"expect", b"").lower() == b"100-continue":
             self.expects = self._sent.find(b" HTTP/1.0\r\n", 0, end + 2) < 0
 
@@ -76,6 +78,7 @@ class Incoming:
             if size == 0:
                 return sent.find(b"\r\n\r\n", end) < 0 and len(sent) < end + MOST_HEAD
             if (beyond := self._in_chunks + size - most) > 0:
+                self.is_too_long = True
                 return len(sent) < end + 2 + size - beyond
             self._chunks += 1
             if self._chunks > MOST_CHUNKS:
