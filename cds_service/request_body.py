@@ -56,11 +56,12 @@ def _reading_for(seconds: float) -> Iterator[None]:
         sock = request.environ.get("gunicorn.socket")
         if sock is not None:
             reading.cut = partial(sock.shutdown, socket.SHUT_RD)
+            reading.late = getattr(sock, "late", False)  # the server waited for it before
         try:
             yield
         except (ClientDisconnected, ParseException):
-            if not (reading.late or getattr(sock, "late", False)):
+            if not reading.late:
                 reason = "The body is not whole: its end or a chunk is missing."
                 raise Refusal(400, reason, "structure") from None
-    if reading.late or getattr(sock, "late", False):  # what was cut looks like an end, too
+    if reading.late:  # what was cut here looks like an end, too
         raise Refusal(408, "The body was too slow.", "timeout")
