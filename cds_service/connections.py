@@ -46,7 +46,7 @@ class ClientSocket(socket.socket):
         super().__init__(fileno=accepted.detach())
         self.taken_in = bytearray()
         self.counted = 0  # bytes of the request that count for ``MOST_TAKEN_IN``
-        self.is_whole = True  # what was taken in
+        self.is_whole = True  # what was taken in: gunicorn need not come to the end
         self.cut_short = self.late = False
         self.unsent = bytearray()
         self.deadline: float | None = None
@@ -77,7 +77,7 @@ class ClientSocket(socket.socket):
         self.unsent += data
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Nothing: gunicorn says ``100 Continue`` with it, of which it is too late to speak."""
+        """Nothing: gunicorn says ``100 Continue`` with it, and what it would wait for is here."""
         return len(data)
 
     def send_rest(self) -> bool:
@@ -173,10 +173,8 @@ class WaitingConnections:
             self._close(connection)
             return
         self._wait(connection, selectors.EVENT_READ, partial(self._hear_out, connection))
-        self._until[connection] = (
-            time.monotonic() + HANG_UP_SECONDS,
-            partial(self._cut, connection),
-        )
+        until = time.monotonic() + HANG_UP_SECONDS
+        self._until[connection] = until, partial(self._cut, connection)
 
     def cut_late(self) -> None:
         """Cut those whose deadline is over."""
@@ -188,8 +186,8 @@ class WaitingConnections:
             end()
 
     def cut_the_first(self) -> None:
-        """Cut one whose request is not here, so that there is room: who has waited the longest."""
-        first = min(self._incoming, key=lambda each: self._until[each][0], default=None)
+        """Cut the one whose deadline is the next, so that there is room for another connection."""
+        first = min(self._until, key=lambda each: self._until[each][0], default=None)
         if first is not None:
             self._cut(first)
 
@@ -225,6 +223,8 @@ class WaitingConnections:
         return then
 
     def _hear(self, connection: Any, incoming: Incoming, then: Callable[[], None], _: Any) -> None:
+        if connection not in self._incoming:
+            return  # it was refused for another that was heard in the same turn
         had_head = incoming.has_head
         if after := self._receive(connection, incoming, then):
             self._forget(connection)

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +205,8 @@ _STATUSES = {
     errors.ExpectationFailed: (417, "Expectation Failed", "not-supported"),
     errors.UnsupportedTransferCoding: (501, "Not Implemented", "not-supported"),
 }
-_REFUSALS = {
-    408: (408, "Request Timeout", "timeout"),
-    431: (431, "Request Header Fields Too Large", "too-long"),
-    503: (503, "Service Unavailable", "transient"),
-}
+# What is not taken in (``connections``).
+_REFUSALS = {408: "timeout", 431: "too-long", 503: "transient"}
 _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 
 
@@ -302,7 +300,9 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             self._answer(client, 500, "Internal Server Error", "exception")
 
     def _refuse(self, conn: Any, status: int) -> None:
-        self._answer(conn.sock, *_REFUSALS[status])
+        reason = HTTPStatus(status).phrase
+        log.warning("what was sent is not taken in: %s", reason)
+        self._answer(conn.sock, status, reason, _REFUSALS[status])
 
     def _answer(self, client: Any, status: int, reason: str, code: str) -> None:
         """An OperationOutcome, past the application, and the end of the connection."""
