@@ -24,6 +24,7 @@ from .processes import Started, connected, free_port, started
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_connections import LISTENER, call_of, times_of
+from .test_database import at_once
 from .test_quiet import soon
 from .test_server import sockets_of
 from .test_telemetry import present
@@ -174,35 +175,38 @@ def test_what_is_sent_after_a_body_that_is_too_long_is_no_request(served: Starte
 
 def test_bodies_of_all_connections_have_a_bound(content: Content) -> None:
     """The largest is refused then, and told to come again; a usual one is answered."""
+    many, large = 3 * MOST_TAKEN_IN // (15 * MIB), 15 * MIB
     arguments = ("serve", "--workers", "1", "--threads", "4")
     own = {"CDS_AUTH": "open", "CDS_BODY_MS": "60000"}
     with started(*arguments, port=free_port(), **own) as service, ExitStack() as held:
-        [worker] = children(service.pid)
-        connections = []
-        for _ in range(3 * MOST_TAKEN_IN // (15 * MIB)):
-            connection = held.enter_context(connected(service.address, 10))
-            connections.append(connection)
-            with suppress(ConnectionError):
-                connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (16 * MIB))
-                connection.sendall(b" " * (15 * MIB))
-        answer = requests.post(f"{service.address}{VIEW}", json=present(content), timeout=10)
+        workers = children(service.pid)
+        connections = [held.enter_context(connected(service.address, 10)) for _ in range(many)]
+
+        def send(number: int) -> None:
+            with suppress(ConnectionError):  # it is refused meanwhile
+                connections[number].sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (16 * MIB))
+                connections[number].sendall(b" " * large)
+
+        at_once(many, send)
+        answer = call_of(service, content)()
         assert answer.status_code == 200
-        assert resident(worker) < 100 + 2 * MOST_TAKEN_IN / MIB
-        refused = 0
+        assert resident(workers[0]) < 100 + 2 * MOST_TAKEN_IN / MIB
+        refused, answers = 0, []
         for connection in connections:
             connection.settimeout(0.2)
             try:
-                received = connection.recv(1 << 16)
+                answers.append(connection.recv(1 << 16))
             except TimeoutError:
                 continue  # it is waited for
             except ConnectionError:
-                refused += 1  # it went on to send, and lost the answer
-                continue
+                pass  # it went on to send, and lost the answer
             refused += 1
+        assert many - MOST_TAKEN_IN // large <= refused < many
+        for received in answers:
             assert received.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nRetry-After: 1\r\n" in received
             assert json.loads(received.partition(b"\r\n\r\n")[2])["issue"][0]["code"] == "transient"
-        assert len(connections) - refused <= MOST_TAKEN_IN // (15 * MIB)
+        assert children(service.pid) == workers
 
 
 def test_more_connections_than_a_worker_has_keep_nobody_out(content: Content) -> None:
