@@ -6,10 +6,12 @@ The short form of what ``make soak`` does, and what a request costs until it is 
 from __future__ import annotations
 
 import json
+import selectors
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,7 +19,12 @@ import requests
 
 from benchmarks.attacks import Attack, attacks, probed, under
 from benchmarks.processes import children, resident
-from cds_service.connections import HEAD_SECONDS, MOST_TAKEN_IN
+from cds_service.connections import (
+    HEAD_SECONDS,
+    MOST_TAKEN_IN,
+    ClientSocket,
+    WaitingConnections,
+)
 from cds_service.content import Content
 
 from .processes import Started, connected, free_port, started
@@ -207,6 +214,42 @@ def test_bodies_of_all_connections_have_a_bound(content: Content) -> None:
             assert b"\r\nRetry-After: 1\r\n" in received
             assert json.loads(received.partition(b"\r\n\r\n")[2])["issue"][0]["code"] == "transient"
         assert children(service.pid) == workers
+
+
+@dataclass(eq=False)
+class Connection:
+    """As gunicorn has it."""
+
+    sock: ClientSocket
+
+
+def test_one_that_hangs_up_as_it_is_refused_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end and what makes it too much may be heard in one turn: else the worker would end."""
+    monkeypatch.setattr("cds_service.connections.MOST_TAKEN_IN", 2000)
+    poller, closed, refused = selectors.DefaultSelector(), [], []
+
+    def close(connection: Connection) -> None:
+        closed.append(connection)
+        connection.sock.close()
+
+    def refuse(connection: Connection, status: int) -> None:
+        refused.append((connection, status))
+
+    waiting = WaitingConnections(poller, close, refuse, most=1000, seconds=5)
+    with ExitStack() as held:
+        callers, connections = [], []
+        for sent in (300, 900, 300):
+            caller, accepted = socket.socketpair()
+            callers.append(held.enter_context(caller))
+            connections.append(Connection(held.enter_context(ClientSocket(accepted))))
+            caller.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + b" " * sent)
+            waiting.take_in(connections[-1], pytest.fail)
+        callers[2].sendall(b" " * 500)
+        callers[1].close()
+        for key, _ in poller.select(1):
+            key.data(key.fileobj)
+        assert refused == [(connections[1], 503)]
+        assert closed == [connections[1]]
 
 
 def test_more_connections_than_a_worker_has_keep_nobody_out(content: Content) -> None:
