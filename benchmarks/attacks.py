@@ -18,6 +18,7 @@ EACH = 0.1  # seconds from one byte of a connection to its next
 PROBES_EACH = 0.05  # seconds, between two looks at whether the service lives
 HOLD = 3.0  # seconds that one who does not hang up stays
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+LONG = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"  # the answer is
 LENGTH = b"Content-Type: application/json\r\nContent-Length: 99999\r\n"
 
 
@@ -45,8 +46,8 @@ def attacks(service: str) -> list[Attack]:
         Attack("nothing sent"),
         Attack("head a byte at a time", post + b"X-Slow: ", b"x"),
         Attack("body a byte at a time", post + LENGTH, b" ", b"\r\n", bears_token=True),
-        Attack("body a byte at a time, no token", post + LENGTH, b" ", b"\r\n"),
-        Attack("answers not read", LIVE + b"\r\n", (LIVE + b"\r\n") * 100, reads=False),
+        Attack("the same without a token", post + LENGTH, b" ", b"\r\n"),
+        Attack("answers not read", then=LONG * 10, end=LONG, reads=False),
         Attack("not hung up", LIVE + b"Connection: close\r\n\r\n", reads=False, seconds=HOLD),
     ]
 

@@ -351,10 +351,10 @@ def load(
 
 @dataclass(frozen=True)
 class Attacked:
-    """What an attack did: to normal calls, if all were answered rightly, and to liveness."""
+    """What an attack did: to normal calls, or why one was not answered rightly, and to liveness."""
 
     name: str
-    normal: Measured | None
+    normal: Measured | str
     probes: Probes
 
 
@@ -379,9 +379,11 @@ def attack_for(seconds: float, kind: Sequence[Attack], pace: float, body: bytes)
     try:
         time.sleep(2 * TOGETHER)
         with probed(PORT) as probes:
-            normal = measure(PORT, SERVICE, body, seconds, FEW, TOPICS, tokens, pace)
-    except (OSError, WrongAnswer):
-        normal = None
+            normal: Measured | str = measure(
+                PORT, SERVICE, body, seconds, FEW, TOPICS, tokens, pace
+            )
+    except (OSError, WrongAnswer) as error:
+        normal = f"{type(error).__name__} {error}"
     finally:
         over.set()
         process.join()
@@ -398,15 +400,16 @@ def attack_until(over: Event, kind: Sequence[Attack]) -> None:
 
 def report_attacks(console: Console, under_attack: list[Attacked]) -> list[str]:
     """Print the table; what is not as it should be, in words."""
-    table = Table(title=f"{ATTACKERS} connections of each attack", title_justify="left")
-    for column in ("", "normal, p50, ms", "p99", "liveness, p99, ms", "most"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    title = f"{ATTACKERS} connections of each attack; milliseconds"
+    table = Table(title=title, title_justify="left")
+    for column in ("attack", "p50", "p99", "p99 of liveness", "most"):
+        table.add_column(column, justify="left" if column == "attack" else "right")
     problems: list[str] = []
     for each in under_attack:
         normal, probes = each.normal, each.probes
         figures = ["", ""]
-        if normal is None:
-            problems.append(f"{each.name}: a normal call got no right answer")
+        if isinstance(normal, str):
+            problems.append(f"{each.name}: a normal call got no right answer: {normal}")
         else:
             figures = [f"{normal.percentile(percent):.1f}" for percent in (50, 99)]
             if normal.percentile(99) >= MOST_OF_NORMAL:
