@@ -216,6 +216,17 @@ def test_bodies_of_all_connections_have_a_bound(content: Content) -> None:
         assert children(service.pid) == workers
 
 
+def test_bodies_that_come_too_late_take_no_room() -> None:
+    """Many of them are late at one time; there is room for one call only."""
+    own = {"CDS_AUTH": "open", "CDS_BODY_MS": "700", "CDS_AT_ONCE": "1"}
+    arguments = ("serve", "--workers", "1", "--threads", "24")
+    with started(*arguments, port=free_port(), **own) as service, ExitStack() as held:
+        late = [held.enter_context(connected(service.address, 10)) for _ in range(60)]
+        for connection in late:
+            connection.sendall(HEAD + b"Content-Length: 99\r\n\r\n{")
+        assert {connection.recv(1 << 16)[:13] for connection in late} == {b"HTTP/1.1 408 "}
+
+
 @dataclass(eq=False)
 class Connection:
     """As gunicorn has it."""
