@@ -52,7 +52,8 @@ profile: .venv/ready
 instructions: .venv/ready
 	@$(BIN)/python -m benchmarks.instructions $(if $(KEEP),--keep)
 
-# Ten minutes of too many callers, good, bad and slow, then five of a few.
+# Ten minutes of too many callers, good, bad and slow, then five of a few; then each attack on
+# availability, beside normal calls.
 soak: .venv/ready
 	@$(BIN)/python -m benchmarks.soak
 

@@ -4,6 +4,10 @@ The service runs with its callers known: each call has a signed token of its own
 a few callers alone, to know what is normal; then the many; then the few again. It fails if a worker
 is lost, an answer is missing or not one of those that its kind of call may get, memory grows by
 more than 3%, or the last few wait much longer than the first.
+
+At last come the attacks on availability, one after another and then all of them together, beside
+normal calls at a tenth of capacity. It fails if the p99 of these is half a second or more, or if
+the service does not say within a second that it lives.
 """
 
 from __future__ import annotations
@@ -19,11 +23,12 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import click
@@ -37,8 +42,10 @@ from rich.table import Table
 
 from cds_service.demo.ehr import EXAMPLE_SERVER
 
+from .attacks import Attack, Probes, attacks, probed, under
+from .load import TOGETHER, Measured, WrongAnswer, measure
 from .processes import children, resident, serving
-from .requests import SERVICE, build_request
+from .requests import SERVICE, TOPICS, build_request
 
 PORT, FHIR_PORT = 8221, 8222
 BASE = f"http://127.0.0.1:{PORT}"
@@ -50,6 +57,11 @@ DEADLINE = 0.4  # of the service, for all reading
 KEY = ECKey.generate_key("P-384", {"kid": "soak"})  # processes that are forked have it too
 MOST_GROWTH = 0.03
 MOST_SLOWER = 1.5  # of the p99 of the few, after against before
+
+ATTACKERS = 60  # connections of each attack
+CAPACITY_SECONDS = 3.0  # to know what a tenth of capacity is
+MOST_OF_NORMAL = 500.0  # milliseconds, of the p99 of normal calls under attack
+MOST_OF_LIVENESS = 1000.0  # milliseconds
 
 BUSY = {429, 503}
 # What a call of each kind may be answered with, and how often it comes among a hundred.
@@ -85,6 +97,14 @@ class Seen:
         return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
+def new_token() -> str:
+    """A token that no call has used."""
+    now = int(time.time())
+    claims = {"iss": "https://ehr.example.org", "aud": BASE + SERVICE, "iat": now}
+    claims |= {"exp": now + 300, "jti": str(uuid.uuid4())}
+    return jwt.encode({"alg": "ES384", "kid": "soak"}, claims, KEY, algorithms=["ES384"])
+
+
 class Caller:
     """One connection that calls again and again."""
 
@@ -96,12 +116,6 @@ class Caller:
         del document["prefetch"]
         self._slow = orjson.dumps(document | fhir)
         self._connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
-
-    def _token(self) -> str:
-        now = int(time.time())
-        claims = {"iss": "https://ehr.example.org", "aud": BASE + SERVICE, "iat": now}
-        claims |= {"exp": now + 300, "jti": str(uuid.uuid4())}
-        return jwt.encode({"alg": "ES384", "kid": "soak"}, claims, KEY, algorithms=["ES384"])
 
     def call(self, kind: str) -> int:
         """Call once; the status of the answer. Raises ``OSError`` or ``HTTPException``."""
@@ -118,7 +132,7 @@ class Caller:
             body = self._slow
         headers = {"Content-Type": media}
         if kind != "no token":
-            headers["Authorization"] = f"Bearer {self._token()}"
+            headers["Authorization"] = f"Bearer {new_token()}"
         self._connection.request("POST", SERVICE, body, headers)
         answer = self._connection.getresponse()
         text = answer.read()
@@ -129,7 +143,7 @@ class Caller:
     def _drip(self) -> int:
         with socket.create_connection(("127.0.0.1", PORT), timeout=0.2) as slow:
             head = f"POST {SERVICE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            head += f"Authorization: Bearer {self._token()}\r\nContent-Length: 9999\r\n\r\n"
+            head += f"Authorization: Bearer {new_token()}\r\nContent-Length: 9999\r\n\r\n"
             slow.sendall(head.encode())
             until = time.monotonic() + 10
             while time.monotonic() < until:
@@ -252,13 +266,16 @@ def by_bucket(points: list[tuple[float, float]], of: Callable[[list[float]], flo
 @click.option("--overload", default=600.0, show_default=True, help="Seconds of too many callers.")
 @click.option("--normal", default=300.0, show_default=True, help="Seconds of few, afterwards.")
 @click.option("--before", default=30.0, show_default=True, help="Seconds of few, beforehand.")
-def main(overload: float, normal: float, before: float) -> None:
+@click.option("--attacked", default=20.0, show_default=True, help="Seconds of each attack.")
+def main(overload: float, normal: float, before: float, attacked: float) -> None:
     """Soak the service."""
     console = Console()
     client = {"issuer": "https://ehr.example.org", "keys": {"keys": [KEY.as_dict(private=False)]}}
     client["fhir_servers"] = [EXAMPLE_SERVER, f"http://127.0.0.1:{FHIR_PORT}/fhir"]
     mixed = [kind for kind, (often, _) in KINDS.items() for _ in range(often)]
     body = build_request(50, datetime.now(UTC))
+    kinds_of_attack = [[attack] for attack in attacks(SERVICE)] + [attacks(SERVICE)]
+    under_attack: list[Attacked] = []
     with tempfile.TemporaryDirectory() as aside, slow_fhir():
         clients = Path(aside) / "clients.yaml"
         clients.write_text(yaml.safe_dump({"clients": [client]}))
@@ -274,7 +291,8 @@ def main(overload: float, normal: float, before: float) -> None:
                 time.sleep(0.1)
             watch = Watch(service.pid)
             with Progress(console=Console(stderr=True), transient=True) as progress:
-                task = progress.add_task("Soaking", total=before + overload + normal)
+                total = before + overload + normal + attacked * len(kinds_of_attack)
+                task = progress.add_task("Soaking", total=total)
                 phases = []
                 for connections, seconds, kinds in (
                     (FEW, before, ["good"]),
@@ -283,10 +301,16 @@ def main(overload: float, normal: float, before: float) -> None:
                 ):
                     progress.update(task, description=f"{connections} callers")
                     phases.append(load(connections, seconds, kinds, body, progress, task))
-            watch.end()
+                watch.end()
+                pace = capacity(body) / 10
+                for kind in kinds_of_attack:
+                    progress.update(task, description=name_of(kind))
+                    under_attack.append(attack_for(attacked, kind, pace, body))
+                    progress.advance(task, attacked)
             left = children(service.pid)
     same = workers == left
     problems = report(console, phases, watch, before, overload, same)
+    problems += report_attacks(console, under_attack)
     for problem in problems:
         console.print(f"[red]{problem}[/]")
     sys.exit(1 if problems else 0)
@@ -323,6 +347,79 @@ def load(
         for other in results.get():
             seen.add(other)
     return seen
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack did: to normal calls, or why one was not answered rightly, and to liveness."""
+
+    name: str
+    normal: Measured | str
+    probes: Probes
+
+
+def name_of(kind: Sequence[Attack]) -> str:
+    """What an attack is called."""
+    return kind[0].name if len(kind) == 1 else "all together"
+
+
+def capacity(body: bytes) -> float:
+    """How many calls a second are answered, by as many callers as are normal."""
+    tokens = [new_token() for _ in range(int(CAPACITY_SECONDS * 1500))]
+    return measure(PORT, SERVICE, body, CAPACITY_SECONDS, FEW, TOPICS, tokens).rate
+
+
+def attack_for(seconds: float, kind: Sequence[Attack], pace: float, body: bytes) -> Attacked:
+    """One attack, or several together, beside normal calls at a pace, and whether it lives."""
+    tokens = [new_token() for _ in range(int(seconds * pace) + FEW)]
+    context = multiprocessing.get_context("fork")
+    over = context.Event()
+    process = context.Process(target=attack_until, args=(over, kind))
+    process.start()
+    try:
+        time.sleep(2 * TOGETHER)
+        with probed(PORT) as probes:
+            normal: Measured | str = measure(
+                PORT, SERVICE, body, seconds, FEW, TOPICS, tokens, pace
+            )
+    except (OSError, WrongAnswer) as error:
+        normal = f"{type(error).__name__} {error}"
+    finally:
+        over.set()
+        process.join()
+    return Attacked(name_of(kind), normal, probes)
+
+
+def attack_until(over: Event, kind: Sequence[Attack]) -> None:
+    """The attackers, as threads of this process."""
+    with ExitStack() as all_of_them:
+        for attack in kind:
+            all_of_them.enter_context(under(attack, PORT, ATTACKERS, new_token))
+        over.wait()
+
+
+def report_attacks(console: Console, under_attack: list[Attacked]) -> list[str]:
+    """Print the table; what is not as it should be, in words."""
+    title = f"{ATTACKERS} connections of each attack; milliseconds"
+    table = Table(title=title, title_justify="left")
+    for column in ("attack", "p50", "p99", "p99 of liveness", "most"):
+        table.add_column(column, justify="left" if column == "attack" else "right")
+    problems: list[str] = []
+    for each in under_attack:
+        normal, probes = each.normal, each.probes
+        figures = ["", ""]
+        if isinstance(normal, str):
+            problems.append(f"{each.name}: a normal call got no right answer: {normal}")
+        else:
+            figures = [f"{normal.percentile(percent):.1f}" for percent in (50, 99)]
+            if normal.percentile(99) >= MOST_OF_NORMAL:
+                problems.append(f"{each.name}: the p99 of normal calls is {figures[1]} ms")
+        slowest = max(probes.took)
+        table.add_row(each.name, *figures, f"{probes.percentile(99):.1f}", f"{slowest:.1f}")
+        if probes.lost or slowest > MOST_OF_LIVENESS:
+            problems.append(f"{each.name}: liveness took {slowest:.0f} ms, or was {probes.lost}")
+    console.print(table)
+    return problems
 
 
 def report(

@@ -33,10 +33,18 @@ from .openapi import describe
 from .outgoing import Outgoing
 from .prefetch import gather
 from .protocol import HOOKS, discovery, read_request
-from .request_body import discard_body, read_body
+from .request_body import came_too_late, discard_body, read_body, too_slow
 from .room import Room, TooBusyError
 from .settings import Settings, read_settings
-from .telemetry import AT_WORKER_START, add_health, keep_libraries_quiet, mark, note, watch
+from .telemetry import (
+    AT_WORKER_START,
+    BODY_SECONDS,
+    add_health,
+    keep_libraries_quiet,
+    mark,
+    note,
+    watch,
+)
 from .tracing import trace_calls
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
@@ -88,6 +96,7 @@ def create_app(
         version=content.version,
     )
     patience = settings.body_ms / 1000
+    app.config[BODY_SECONDS] = patience
     _answer_errors_in_fhir(app, patience)
     _allow_origins(app, settings.origins | callers.origins)
     app.register_blueprint(handouts(content))
@@ -110,12 +119,14 @@ def create_app(
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
         note(service=service_id)
+        if came_too_late():  # no room is taken for it, and no token used up
+            _must_be_json()
+            raise too_slow()
         with for_all.taken_by(None):
             caller = callers.identify(request.headers.get("Authorization"), *paths)
             note(client=caller.issuer)
             _must_accept_json()
-            if request.mimetype != "application/json":
-                raise Refusal(415, "The body must be application/json.", "not-supported")
+            _must_be_json()
             _must_be_as_written()
             with for_each.taken_by(caller.issuer):
                 yield caller
@@ -204,6 +215,12 @@ def _must_accept_json() -> None:
                 return
             break
     raise Refusal(406, "Answers are application/json.", "not-supported")
+
+
+def _must_be_json() -> None:
+    """Raises ``Refusal`` (415) if the body is of another media type."""
+    if request.mimetype != "application/json":
+        raise Refusal(415, "The body must be application/json.", "not-supported")
 
 
 def _must_be_as_written() -> None:

@@ -49,6 +49,16 @@ def discard_body(seconds: float) -> None:
             pass
 
 
+def came_too_late() -> bool:
+    """Whether the server waited for the body, and it did not come in time."""
+    return getattr(request.environ.get("gunicorn.socket"), "late", False)
+
+
+def too_slow() -> Refusal:
+    """Of a body that does not come in time."""
+    return Refusal(408, "The body was too slow.", "timeout")
+
+
 @contextmanager
 def _reading_for(seconds: float) -> Iterator[None]:
     """Raises ``Refusal`` in place of what tells that a body has no end."""
@@ -56,6 +66,7 @@ def _reading_for(seconds: float) -> Iterator[None]:
         sock = request.environ.get("gunicorn.socket")
         if sock is not None:
             reading.cut = partial(sock.shutdown, socket.SHUT_RD)
+            reading.late = came_too_late()
         try:
             yield
         except (ClientDisconnected, ParseException):
@@ -63,4 +74,4 @@ def _reading_for(seconds: float) -> Iterator[None]:
                 reason = "The body is not whole: its end or a chunk is missing."
                 raise Refusal(400, reason, "structure") from None
     if reading.late:  # what was cut here looks like an end, too
-        raise Refusal(408, "The body was too slow.", "timeout")
+        raise too_slow()

@@ -11,7 +11,6 @@ import ctypes
 import errno
 import gc
 import logging
-import math
 import mmap
 import os
 import resource
@@ -22,6 +21,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,10 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
-from .deadlines import until
 from .errors import CannotStart, operation_outcome
-from .telemetry import AT_WORKER_START, NOT_LOADED
+from .telemetry import AT_WORKER_START, BODY_SECONDS, NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
-HEAD_SECONDS = 5  # for the head of a request, which costs a thread until it is here
 WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
 GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
 MOST_PLACES = 5  # of faults in the content that a line of the log names
@@ -208,6 +206,8 @@ _STATUSES = {
     errors.ExpectationFailed: (417, "Expectation Failed", "not-supported"),
     errors.UnsupportedTransferCoding: (501, "Not Implemented", "not-supported"),
 }
+# What is not taken in (``connections``).
+_REFUSALS = {408: "timeout", 431: "too-long", 503: "transient"}
 _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 
 
@@ -217,8 +217,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     A connection that is kept stays with the worker that took it. If one took most of them, their
     calls would wait for it while another worker is idle; so who has more leaves the next to others.
 
-    No thread waits for a caller who does not read, nor the main loop for one who does not hang up
-    (``connections``).
+    No thread waits for a caller who is slow, to send or to read, nor the main loop for one who does
+    not hang up (``connections``).
     """
 
     _left = 0  # times in a row that a connection was left to others
@@ -236,7 +236,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if at_start := self.wsgi.extensions.get(AT_WORKER_START):
             at_start()
         self._spare = os.open(os.devnull, os.O_RDONLY)
-        self.waiting = WaitingConnections(self.poller, self._end)
+        most, seconds = (self.wsgi.config[name] for name in ("MAX_CONTENT_LENGTH", BODY_SECONDS))
+        self.waiting = WaitingConnections(self.poller, self._end, self._refuse, most, seconds)
         super().run()
 
     def notify(self) -> None:
@@ -246,29 +247,33 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             self._gave_back = time.monotonic()
             _give_memory_back()
         self.waiting.cut_late()
+        if self.nr_conns >= self.worker_connections:
+            self.waiting.cut_the_first()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, LOOK_EVERY) if self.waiting else timeout)
 
     def enqueue_req(self, conn: Any) -> None:
         if not isinstance(conn.sock, ClientSocket):
-            conn.sock = ClientSocket(conn.sock)
-        super().enqueue_req(conn)
+            conn.sock, conn.data_ready = ClientSocket(conn.sock), True
+        elif conn.parser is not None and (read_ahead := conn.parser.unreader.take_buffered()):
+            conn.sock.taken_in[:0] = read_ahead
+        self.waiting.take_in(conn, partial(super().enqueue_req, conn))
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
+        self.waiting.count(conn)
         if conn.sock.unsent:
             self.waiting.send_rest(conn, partial(self.finish_request, conn, fs))
             return
-        if conn.sock.deadline is not None and not self._has_another_request(conn):
+        read_ahead = conn.sock.taken_in or (conn.parser and conn.parser.unreader.buf.getvalue())
+        if conn.sock.deadline is not None and not read_ahead and not conn.sock.has_more_to_read():
             conn.sock.deadline = None
-        if fs.cancelled() or fs.exception() is not None or not fs.result():
+        if conn.sock.cut_short or fs.cancelled() or fs.exception() is not None or not fs.result():
             self.waiting.hang_up(conn)
+        elif read_ahead:
+            self.enqueue_req(conn)
         else:
             super().finish_request(conn, fs)
-
-    def _has_another_request(self, conn: Any) -> bool:
-        read_ahead = conn.parser is not None and conn.parser.unreader.buf.getvalue()
-        return bool(read_ahead) or conn.sock.has_more_to_read()
 
     def _end(self, conn: Any) -> None:
         self.nr_conns -= 1
@@ -308,16 +313,9 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         with suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
 
-    def handle(self, conn: Any) -> Any:
-        with until(time.monotonic() + HEAD_SECONDS) as conn.head:
-            conn.head.cut = partial(conn.sock.shutdown, socket.SHUT_RD)
-            result = super().handle(conn)
-        if conn.head.late:
-            self._answer(conn.sock, 408, "Request Timeout", "timeout")
-        return result
-
     def handle_request(self, req: Any, conn: Any) -> Any:
-        conn.head.deadline = math.inf  # it is here
+        if not conn.sock.is_whole:
+            req.force_close()
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
@@ -329,6 +327,11 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         else:
             log.error("a request failed with %s", type(exc).__name__)
             self._answer(client, 500, "Internal Server Error", "exception")
+
+    def _refuse(self, conn: Any, status: int) -> None:
+        reason = HTTPStatus(status).phrase
+        log.warning("what was sent is not taken in: %s", reason)
+        self._answer(conn.sock, status, reason, _REFUSALS[status])
 
     def _answer(self, client: Any, status: int, reason: str, code: str) -> None:
         """An OperationOutcome, past the application, and the end of the connection."""

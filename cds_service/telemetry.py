@@ -32,6 +32,7 @@ from .tracing import known_method
 REQUEST_ID = "X-Request-ID"
 NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
 AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
+BODY_SECONDS = "CDS_BODY_SECONDS"  # of the configuration: for how long a body may come
 # Hexadecimal digits, as in a UUID or a trace: no name, no date of birth and no token.
 _MADE_BY_A_MACHINE = re.compile(r"(?=.{16,64}$)[0-9A-Fa-f]{8,}(-?[0-9A-Fa-f]+)*")
 
