@@ -30,8 +30,13 @@ VALUE_SET = "urn:lactation-cds:value-set:"
 # FHIR search parameters that take a code, by resource type.
 CODE_PARAMETER = {"Encounter": "type"}
 MEDICATIONS = "medications"  # the prefetch key under which Medications are read by id
-# How the addresses of the code systems of diagnoses begin.
-DIAGNOSES = ("http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-", "http://fhir.de/CodeSystem/")
+# How the addresses of the code systems of diagnoses and procedures begin.
+DIAGNOSES = (
+    "http://snomed.info/sct",
+    "http://hl7.org/fhir/sid/icd-",
+    "http://fhir.de/CodeSystem/",
+    "http://www.cms.gov/Medicare/Coding/ICD10",
+)
 LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
 LONGEST_LINE = 170  # characters of what is said of a medicine
 NOTHING_ASKED = "."  # in a line of an assessment
@@ -858,7 +863,7 @@ class Content:
     def _searched_codes(self, spec: FactSpec, key: PrefetchKey) -> list[tuple[str, str]]:
         """The codes by which a fact is searched under a key.
 
-        Codes of diagnoses stand in Conditions, and are not looked for in Observations.
+        Codes of diagnoses and procedures are not looked for in Observations.
         """
         codes = self.codes_of(spec.id)
         sources = {source.resource for source in spec.also_from}
