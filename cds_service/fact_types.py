@@ -52,6 +52,9 @@ class AnswerSpec(Entry):
     boolean: bool | None = None
 
 
+_NO_BRACKETS = str.maketrans("()[]", "    ")
+
+
 class Words(Entry):
     """Phrases that mean a fact where no code does, and those that say that it is not so.
 
@@ -86,7 +89,11 @@ class Words(Entry):
             if any(map(self._only_with.are_in, said.texts)):
                 return True
         left_open = _has_code_of(said, self.open_codes) or any(map(self._open.are_in, said.texts))
-        return left_open and not any(map(self._unless_named.are_in, said.texts))
+        if not left_open:
+            return False
+        # "Death of family member (grandmother)": what stands in brackets says who.
+        texts = (text.translate(_NO_BRACKETS) for text in said.texts)
+        return not any(map(self._unless_named.are_in, texts))
 
     @cached_property
     def _phrases(self) -> Phrases:
