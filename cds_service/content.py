@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from .codes import CodeIndex, CodeSet, Comparison, Said, Systems, said_by
+from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
 from .conditions import Condition, compile_condition
 from .fact_types import Entry, FactSpec, FactValue, Identifier, Seconds
 from .names import Names
@@ -30,8 +30,13 @@ VALUE_SET = "urn:lactation-cds:value-set:"
 # FHIR search parameters that take a code, by resource type.
 CODE_PARAMETER = {"Encounter": "type"}
 MEDICATIONS = "medications"  # the prefetch key under which Medications are read by id
-# How the addresses of the code systems of diagnoses begin.
-DIAGNOSES = ("http://snomed.info/sct", "http://hl7.org/fhir/sid/icd-", "http://fhir.de/CodeSystem/")
+# How the addresses of the code systems of diagnoses and procedures begin.
+DIAGNOSES = (
+    "http://snomed.info/sct",
+    "http://hl7.org/fhir/sid/icd-",
+    "http://fhir.de/CodeSystem/",
+    "http://www.cms.gov/Medicare/Coding/ICD10",
+)
 LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
 LONGEST_LIMITS = 80  # characters of dose and length where the service works
 LONGEST_LINE = 170  # characters of what is said of a medicine
@@ -844,14 +849,17 @@ class Content:
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counting_facts: list[FactSpec] = field(default_factory=list)
     facts_of_birth: list[FactSpec] = field(default_factory=list)
-    facts_in_words: list[FactSpec] = field(default_factory=list)
+    facts_in_words: dict[str, list[FactSpec]] = field(default_factory=dict)  # by resource type
     known_systems: set[str] = field(default_factory=set)  # by every address, and our own
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
     keys_in_use: set[str] = field(default_factory=set)
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
 
     def facts_of_concept(self, concept: Any, resource_type: str) -> tuple[FactSpec, ...]:
-        """The facts that a CodeableConcept codes for in a resource of this type."""
+        """The facts that a CodeableConcept codes for in a resource of this type.
+
+        Where no code of it means any, its words are read for those facts that have words.
+        """
         codings = concept.get("coding") if isinstance(concept, dict) else None
         by_code = self.facts_by_code.get(resource_type)
         found: tuple[FactSpec, ...] = ()
@@ -859,8 +867,10 @@ class Content:
             for coding in codings:
                 specs = by_code.find(coding)
                 found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
-        if resource_type == "Condition" and not found and self.facts_in_words:
-            return self._facts_in_words(said_by(concept))
+        if not found and resource_type in self.facts_in_words:
+            said = said_by(concept)
+            in_words = self.facts_in_words[resource_type]
+            return tuple(spec for spec in in_words if spec.words and spec.words.mean_it(said))
         return found
 
     def facts_suggested(self, concept: Any) -> tuple[FactSpec, ...]:
@@ -886,17 +896,6 @@ class Content:
             for url in urls:
                 found += [spec.id for spec in by_code.find({"system": url, "code": code})]
         return tuple(spec for spec in self.facts.values() if spec.id in found)
-
-    def _facts_in_words(self, said: Said) -> tuple[FactSpec, ...]:
-        """The facts that a diagnosis means by its words, where no code says what is meant."""
-        no_code = said.systems.isdisjoint(self.known_systems)
-        return tuple(
-            spec
-            for spec in self.facts_in_words
-            if spec.words is not None
-            and (no_code or said.codes.intersection(spec.words.beside))
-            and any(map(spec.words.phrases.are_in, said.texts))
-        )
 
     def convert(self, fact_id: str, number: float, unit: Any) -> float | None:
         """A number in the fact's unit; ``None`` if its unit is of another kind, or missing.
@@ -951,7 +950,7 @@ class Content:
     def _searched_codes(self, spec: FactSpec, key: PrefetchKey) -> list[tuple[str, str]]:
         """The codes by which a fact is searched under a key.
 
-        Codes of diagnoses stand in Conditions, and are not looked for in Observations.
+        Codes of diagnoses and procedures are not looked for in Observations.
         """
         codes = self.codes_of(spec.id)
         sources = {source.resource for source in spec.also_from}

@@ -325,7 +325,9 @@ def _index(content: Content) -> None:
     content.not_recorded.update({spec.id: FactValue(spec) for spec in content.facts.values()})
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
     content.facts_of_birth += [spec for spec in content.facts.values() if spec.before_birth]
-    content.facts_in_words += [spec for spec in content.facts.values() if spec.words is not None]
+    for spec in content.facts.values():
+        for source in spec.also_from if spec.words is not None else ():
+            content.facts_in_words.setdefault(source.resource, []).append(spec)
     content.known_systems |= {OWN_FACT, OWN_ANSWER, *content.addresses}
     for spec in content.facts.values():
         for kind in ("Observation", *(source.resource for source in spec.also_from)):

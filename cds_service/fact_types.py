@@ -13,6 +13,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from .chart import Resource, reference_to
+from .codes import Said, normal_forms
 from .names import Phrases
 from .times import HOUR, Moment, duration
 
@@ -40,7 +41,7 @@ Seconds = Annotated[float, BeforeValidator(duration)]
 class AlsoFrom(Entry):
     """Another resource type that can carry a fact, and the key under which it comes."""
 
-    resource: Literal["Procedure", "Condition", "Encounter"]
+    resource: Literal["Procedure", "Condition", "Encounter", "ServiceRequest"]
     prefetch: str
 
 
@@ -51,25 +52,72 @@ class AnswerSpec(Entry):
     boolean: bool | None = None
 
 
+_NO_BRACKETS = str.maketrans("()[]", "    ")
+
+
 class Words(Entry):
-    """Phrases that mean a fact in a diagnosis without a code, and those that say that it is not so.
+    """Phrases that mean a fact where no code does, and those that say that it is not so.
 
     They are words as they are written, in any case. ``unless_after`` are phrases up to three words
     before one that means it, ``unless_before`` are those anywhere behind it, and ``unless_part_of``
-    are longer ones that mean something else. ``beside`` are codes that leave open what is meant:
-    the words beside them count too.
+    are longer ones that mean something else. With ``only_with``, one of these must be said too, or
+    one of ``or_code`` be there: families of ICD codes.
+
+    ``open_words``, and the families of ICD codes in ``open_codes``, leave open whom it is of: they
+    mean it unless one of ``unless_named`` is said too. ``orders`` are our own activities that are
+    ordered only where it is so.
     """
 
     mean: list[str] = Field(min_length=1)
     unless_after: list[str] = Field(default_factory=list)
     unless_before: list[str] = Field(default_factory=list)
     unless_part_of: list[str] = Field(default_factory=list)
-    beside: list[str] = Field(default_factory=list)
+    only_with: list[str] = Field(default_factory=list)
+    or_code: list[str] = Field(default_factory=list)
+    open_words: list[str] = Field(default_factory=list)
+    open_codes: list[str] = Field(default_factory=list)
+    unless_named: list[str] = Field(default_factory=list)
+    orders: list[str] = Field(default_factory=list)
+
+    def mean_it(self, said: Said) -> bool:
+        """Whether what is said, by its words, an open code or an own order, means the fact."""
+        if not said.codes.isdisjoint(self.orders):
+            return True
+        if any(map(self._phrases.are_in, said.texts)):
+            if not self.only_with or _has_code_of(said, self.or_code):
+                return True
+            if any(map(self._only_with.are_in, said.texts)):
+                return True
+        left_open = _has_code_of(said, self.open_codes) or any(map(self._open.are_in, said.texts))
+        if not left_open:
+            return False
+        # "Death of family member (grandmother)": what stands in brackets says who.
+        texts = (text.translate(_NO_BRACKETS) for text in said.texts)
+        return not any(map(self._unless_named.are_in, texts))
 
     @cached_property
-    def phrases(self) -> Phrases:
-        """What finds them in a text."""
+    def _phrases(self) -> Phrases:
         return Phrases(self.mean, self.unless_after, self.unless_before, self.unless_part_of)
+
+    @cached_property
+    def _open(self) -> Phrases:
+        return Phrases(self.open_words, self.unless_after, self.unless_before, self.unless_part_of)
+
+    @cached_property
+    def _only_with(self) -> Phrases:
+        return Phrases(self.only_with)
+
+    @cached_property
+    def _unless_named(self) -> Phrases:
+        return Phrases(self.unless_named)
+
+
+def _has_code_of(said: Said, families: list[str]) -> bool:
+    """Whether a code of what is said is of one of some families of ICD codes."""
+    starts = tuple(form for family in families for form in normal_forms(family, "icd"))
+    return bool(starts) and any(
+        form.startswith(starts) for code in said.codes for form in normal_forms(code, "icd")
+    )
 
 
 TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
@@ -100,7 +148,7 @@ class FactSpec(Entry):
 
     One about the infant with ``own_record`` is read of the infant's Conditions and Encounters only,
     never of the mother's. One that ``tells`` another adds what it reads to that one. ``words`` are
-    those of a diagnosis that has no code of a known system. A result that is a limit, such as
+    those of a record whose codes mean no fact. A result that is a limit, such as
     "<20", is no number, unless ``limits_count``: then it is the number next to it. ``most`` is what
     no value reaches; above it is a slip of the pen.
 

@@ -4,7 +4,8 @@ Which facts there are, the codes that mean them, their units and windows is data
 ``cards/value-sets``). Here is how a value is read, from any FHIR resource that can carry one:
 
 - An Observation gives its ``value[x]``, or each of its components its own.
-- A Procedure, Condition or Encounter gives its time (a birth) or its being there (an admission).
+- A Procedure, Condition or Encounter gives its time (a birth) or its being there (an admission),
+  and a ServiceRequest its being there.
   A Condition that is active, or a state whose period has no end, is so now, since whenever it is.
   One that is refuted, or ruled out by the German certainty of a diagnosis, says nothing.
 - What is entered in error, cancelled, in the future, older than the fact's window, of another
@@ -565,12 +566,22 @@ def _read_encounter(
     return Reading("no" if ended else "yes", _moment_of(resource, ("period",), as_of), resource)
 
 
+def _read_request(
+    content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
+) -> Reading:
+    status = _status_of(resource)
+    if status in ("revoked", "entered-in-error") or resource.get("doNotPerform") is True:
+        raise Withdrawn(f"the record is {status}")
+    return Reading("yes", _moment_of(resource, ("authoredOn",), as_of), resource)
+
+
 _Reader = Callable[["Content", "FactSpec", Resource, Resource, AsOf], Reading]
 _READERS: dict[str, _Reader] = {
     "Observation": _read_observation,
     "Procedure": _read_procedure,
     "Condition": _read_condition,
     "Encounter": _read_encounter,
+    "ServiceRequest": _read_request,
 }
 
 

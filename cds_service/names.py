@@ -134,11 +134,12 @@ class Phrases:
     def __init__(
         self,
         mean: Iterable[str],
-        unless_after: Iterable[str],
-        unless_before: Iterable[str],
+        unless_after: Iterable[str] = (),
+        unless_before: Iterable[str] = (),
         unless_part_of: Iterable[str] = (),
     ) -> None:
         self._mean = [_words_of(phrase) for phrase in mean]
+        self._first = {phrase[0] for phrase in self._mean}
         self._unless_part_of = [_words_of(phrase) for phrase in unless_part_of]
         self._unless_after = [_words_of(phrase) for phrase in unless_after]
         self._unless_before = [_words_of(phrase) for phrase in unless_before]
@@ -148,7 +149,10 @@ class Phrases:
 
         Only the first ``LONGEST_TEXT`` characters are looked at.
         """
-        clauses = [_words_of(each) for each in _END_OF_CLAUSE.split(text[:LONGEST_TEXT])]
+        text = text[:LONGEST_TEXT]
+        if self._first.isdisjoint(_words_of(text)):
+            return False  # as nearly always
+        clauses = [_words_of(each) for each in _END_OF_CLAUSE.split(text)]
         for number, words in enumerate(clauses):
             rest = [word for clause in clauses[number + 1 :] for word in clause]
             others = list(_places(words, self._unless_part_of))

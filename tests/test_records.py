@@ -660,7 +660,10 @@ def test_one_of_two_infants_who_died_is_told_by_its_own_stay(
             "FDIU 28/40", "NND day 2", "SIDS", "Cot death", "Perinatal loss", "Bereavement",
             "Intrapartum death", "Pregnancy loss 19 weeks", "Late miscarriage",
             "Spontaneous abortion 18 weeks", "TOPFA", "MTOP 20 weeks", "Mort-né",
-            "Termination for fetal anomaly", "Muerte fetal",
+            "Termination for fetal anomaly", "Muerte fetal", "Death of child",
+            "Bereavement counselling of mother", "Infant on comfort care",
+            "Withdrawal of life support of infant planned today", "Neonatal palliative care",
+            "Disappearance of family member; infant died",
         )),
         *((text, False) for text in (
             "No stillbirth", "History of stillbirth", "Hx of IUFD", "h/o IUFD",
@@ -674,7 +677,9 @@ def test_one_of_two_infants_who_died_is_told_by_its_own_stay(
             "Fear of cot death", "Lost baby weight", "Baby passed meconium", "Baby passed hearing",
             "Recurrent pregnancy loss", "Early pregnancy loss", "Spontaneous abortion",
             "Spontaneous abortion 9 weeks", "Antécédent de mort-né", "Sin muerte fetal",
-            "Live birth", "Mastitis", "distillbirthing", "",
+            "Live birth", "Mastitis", "distillbirthing", "", "Bereavement due to death of her mother",
+            "Bereavement: husband died", "Bereavement screening", "Education about SIDS",
+            "Comfort care measures for sore nipples", "Her grandmother's death",
         )),
     ],
 )  # fmt: skip
@@ -703,9 +708,13 @@ def test_a_diagnosis_in_words_alone_silences_milk_and_asks(
             {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "Z63.4"},
             True,
         ),  # the code says that a family member died, and the words say who
+        (
+            {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "Z71.89"},
+            True,
+        ),  # the code is known, and says nothing of this
     ],
 )
-def test_words_beside_a_code_count_where_its_system_is_not_known(
+def test_words_beside_a_code_count_where_it_means_nothing_here(
     client: FlaskClient, content: Content, coding: dict[str, str], asked: bool
 ) -> None:
     code = {"coding": [coding], "text": "Stillbirth"}
@@ -714,6 +723,93 @@ def test_words_beside_a_code_count_where_its_system_is_not_known(
         client.post(VIEW, json=hook_request(content, *inhibited(), words)).get_json()["cards"]
     )
     assert ("outcome-to-check" in cards) is asked
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        ({"display": "Disappearance and death of family member"}, True),  # nobody says whose
+        ({}, True),
+        ({"code": "Z634"}, True),
+        ({"display": "Death of husband"}, False),
+        ({"display": "Death of family member (grandmother)"}, False),
+    ],
+)
+def test_the_death_of_a_family_member_counts_unless_another_is_named(
+    client: FlaskClient, content: Content, code: dict[str, str], asked: bool
+) -> None:
+    coding = {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "Z63.4", **code}
+    record = of_the_infant("Condition", HER, code={"coding": [coding]}, recordedDate=ago(9))
+    cards = told(
+        client.post(VIEW, json=hook_request(content, *inhibited(), record)).get_json()["cards"]
+    )
+    assert (list(cards) == ["outcome-to-check"]) is asked
+
+
+OURS = {"system": "urn:lactation-cds:activity", "code": "support-after-loss"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "asked"),
+    [
+        ("Procedure", {"status": "completed", "performedDateTime": ago(9)}, True),
+        ("Procedure", {"status": "in-progress", "performedDateTime": ago(9)}, True),
+        ("Procedure", {"status": "not-done", "performedDateTime": ago(9)}, False),
+        ("Procedure", {"status": "completed", "performedDateTime": ago(24 * 500)}, False),
+        ("Encounter", {"status": "finished", "period": {"start": ago(9)}}, True),
+        ("ServiceRequest", {"status": "active", "authoredOn": ago(9)}, True),
+        ("ServiceRequest", {"status": "completed", "authoredOn": ago(9)}, True),
+        ("ServiceRequest", {"status": "revoked", "authoredOn": ago(9)}, False),
+        (
+            "ServiceRequest",
+            {"status": "active", "authoredOn": ago(9), "doNotPerform": True},
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("said", [{"text": "Bereavement support"}, {"coding": [OURS]}])
+def test_words_of_a_loss_are_read_of_what_was_done_and_ordered(
+    client: FlaskClient,
+    content: Content,
+    kind: str,
+    members: dict[str, Any],
+    asked: bool,
+    said: dict[str, Any],
+) -> None:
+    where = {"type": [said]} if kind == "Encounter" else {"code": said}
+    record = of_the_infant(kind, HER, **where, **members)
+    cards = told(
+        client.post(VIEW, json=hook_request(content, *inhibited(), record)).get_json()["cards"]
+    )
+    assert (list(cards) == ["outcome-to-check"]) is asked
+    assert ("inhibited-letdown" in cards) is not asked
+
+
+@pytest.mark.parametrize(
+    ("text", "fact", "meant"),
+    [
+        *((text, "infant-adopted", True) for text in (
+            "Infant placed for adoption", "Baby up for adoption", "Adoption: baby with adoptive family",
+            "Discharged to adoptive parents", "Child given up for adoption",
+        )),
+        *((text, "infant-adopted", False) for text in (
+            "She was adopted", "Adoption of a healthy lifestyle", "Considering adoption plan",
+            "Patient was given up for adoption", "Raised by adoptive family",
+            "Adoption plan cancelled", "No adoption plan", "Previous child given up for adoption",
+        )),
+        *((text, "herpes-of-breast", True) for text in (
+            "Herpes simplex of left breast", "HSV lesion on the areola", "Herpetic vesicles, nipple",
+        )),
+        *((text, "herpes-of-breast", False) for text in (
+            "Herpes zoster, left breast", "Genital herpes simplex, breast feeding",
+            "HSV, breast not involved", "Left breast abscess", "Herpes simplex",
+        )),
+    ],
+)  # fmt: skip
+def test_words_mean_what_no_code_says(content: Content, text: str, fact: str, meant: bool) -> None:
+    record = of_the_infant("Condition", HER, code={"text": text}, recordedDate=ago(9))
+    read = content.facts_of_concept(record["code"], "Condition")
+    assert (fact in [spec.id for spec in read]) is meant
 
 
 @pytest.mark.parametrize(
