@@ -677,7 +677,8 @@ def test_one_of_two_infants_who_died_is_told_by_its_own_stay(
             "Fear of cot death", "Lost baby weight", "Baby passed meconium", "Baby passed hearing",
             "Recurrent pregnancy loss", "Early pregnancy loss", "Spontaneous abortion",
             "Spontaneous abortion 9 weeks", "Antécédent de mort-né", "Sin muerte fetal",
-            "Live birth", "Mastitis", "distillbirthing", "", "Bereavement due to death of her mother",
+            "Live birth", "Mastitis", "distillbirthing", "",
+            "Bereavement due to death of her mother",
             "Bereavement: husband died", "Bereavement screening", "Education about SIDS",
             "Comfort care measures for sore nipples", "Her grandmother's death",
         )),
@@ -789,7 +790,8 @@ def test_words_of_a_loss_are_read_of_what_was_done_and_ordered(
     ("text", "fact", "meant"),
     [
         *((text, "infant-adopted", True) for text in (
-            "Infant placed for adoption", "Baby up for adoption", "Adoption: baby with adoptive family",
+            "Infant placed for adoption", "Baby up for adoption",
+            "Adoption: baby with adoptive family",
             "Discharged to adoptive parents", "Child given up for adoption",
         )),
         *((text, "infant-adopted", False) for text in (
@@ -798,7 +800,8 @@ def test_words_of_a_loss_are_read_of_what_was_done_and_ordered(
             "Adoption plan cancelled", "No adoption plan", "Previous child given up for adoption",
         )),
         *((text, "herpes-of-breast", True) for text in (
-            "Herpes simplex of left breast", "HSV lesion on the areola", "Herpetic vesicles, nipple",
+            "Herpes simplex of left breast", "HSV lesion on the areola",
+            "Herpetic vesicles, nipple",
         )),
         *((text, "herpes-of-breast", False) for text in (
             "Herpes zoster, left breast", "Genital herpes simplex, breast feeding",
