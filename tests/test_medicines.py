@@ -128,6 +128,13 @@ def test_by_a_product_mapped_to_it(content: Content) -> None:
         ("St. John's Wort 300 mg", ["st-johns-wort"]),
         ("alcohol swab", ["alcohol swab"]),
         ("methylnicotine", ["methylnicotine"]),
+        ("Sudafed PE 10 mg tablet", ["phenylephrine"]),
+        ("Sudafed 30 mg tablet", ["pseudoephedrine"]),
+        ("Annovera ring", ["combined-contraceptive"]),
+        ("Junel 1 mg tablet", ["combined-contraceptive"]),
+        ("Otrexup 15 mg", ["methotrexate"]),
+        ("Rasuvo 10 mg", ["methotrexate"]),
+        ("Adderall XR 20 mg", ["amphetamine"]),
     ],
 )
 def test_by_text_alone_it_says_so(content: Content, text: str, ids: list[str]) -> None:
@@ -246,6 +253,24 @@ def test_what_else_lowers_supply_is_a_warning(content: Content, name: str) -> No
     assert card is not None
     assert card["indicator"] == "warning"
     assert "may lower her milk supply" in card["summary"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Adderall 10 mg", "ask before she goes on with it"),
+        ("rosuvastatin 10 mg", "ask before she goes on with it"),
+        ("vitamin D3 50 mcg capsule", "compatible with breastfeeding"),
+        ("simvastatin 20 mg tablet", "ask before she goes on with it"),
+        ("lanolin cream", "compatible with breastfeeding"),
+        ("Otrexup 15 mg", "avoid while she gives milk"),
+        ("Annovera ring", "avoid while she gives milk"),  # 12 days after birth: clots
+    ],
+)
+def test_what_was_read_is_said_of_a_name_as_written(content: Content, name: str, says: str) -> None:
+    card = card_for(content, medicine(medicationCodeableConcept=concept(text=name)))
+    assert card is not None
+    assert says in card["summary"]
 
 
 def test_one_that_is_not_read_is_said_to_be_so_and_never_compatible(content: Content) -> None:
