@@ -43,6 +43,7 @@ WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer conne
 GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
 MOST_PLACES = 5  # of faults in the content that a line of the log names
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+MOST_BODY, MOST_BODY_SECONDS = 16 * 1024 * 1024, 5.0  # where the application names none
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -236,7 +237,9 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if at_start := self.wsgi.extensions.get(AT_WORKER_START):
             at_start()
         self._spare = os.open(os.devnull, os.O_RDONLY)
-        most, seconds = (self.wsgi.config[name] for name in ("MAX_CONTENT_LENGTH", BODY_SECONDS))
+        config = self.wsgi.config  # of an application that says neither, such as a benchmark's
+        most = config["MAX_CONTENT_LENGTH"] or MOST_BODY
+        seconds = config.get(BODY_SECONDS, MOST_BODY_SECONDS)
         self.waiting = WaitingConnections(self.poller, self._end, self._refuse, most, seconds)
         super().run()
 
