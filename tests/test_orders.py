@@ -523,3 +523,26 @@ def test_what_speaks_against_domperidone_is_said_when_she_takes_it(
     assert cards[0]["indicator"] == "warning"
     alone = fire(client, order_request(content, draft(name)), valid)
     assert "domperidone, which she takes" not in str(alone)
+
+
+@pytest.mark.parametrize(
+    ("born", "topics"),
+    [
+        ("2026-01-10T04:10:00", ["order-avoid"]),  # five days ago, or so
+        ("2025-02-10T04:10:00", []),  # eleven months ago
+        ("2996-02-10T04:10:00", []),
+        ("in spring", []),
+    ],
+)
+def test_an_order_after_a_birth_whose_time_lacks_an_offset_is_judged(
+    client: FlaskClient, content: Content, valid: Valid, born: str, topics: list[str]
+) -> None:
+    """What could not be read is said; a birth of which nothing is known makes no card."""
+    birth_ = observation("delivery-time", None, 1)
+    birth_["valueDateTime"] = born
+    request = order_request(content, draft("Codeine 30 mg tablet"), records=[birth_])
+    cards = fire(client, request, valid)
+    assert [card["source"]["topic"]["code"] for card in cards] == topics
+    for card in cards:
+        assert "avoid if she gives her milk" in card["summary"]
+        assert "Could not be read: time of birth (its time has no offset)." in card["detail"]

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from cds_service.app import create_app
 from cds_service.content import Content
+from cds_service.database import READY_FOR
 from cds_service.demo.ehr import EXAMPLE_SERVER, prefetch_from
 from cds_service.demo.ehr import hook_request as ehr_request
 from cds_service.demo.fhir_store import FhirStore
@@ -319,6 +321,7 @@ def test_it_is_not_ready_without_its_database(
     assert client.get("/health/ready").get_json()["checks"]["database"] == "pass"
     with sqlalchemy.create_engine(database).begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'older'"))
+    time.sleep(READY_FOR)  # for so long it is not asked again
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.get_json()["checks"]["database"]) == (503, "fail")
     assert client.get("/health/live").status_code == 200

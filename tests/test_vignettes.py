@@ -115,6 +115,8 @@ SILENCING = {
     "suicide-risk-assessed",
     "bottle-feeding",
     "infant-weight-loss-percent",
+    "alcohol-drinks-per-day",  # that she drinks nothing ends the question of a diagnosis
+    "depression-score",  # a newer low one ends an older high one
     "milk-transfer-adequate",  # what is seen at the breast ends what else speaks for little milk
 }
 OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
