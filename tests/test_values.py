@@ -527,4 +527,4 @@ def test_a_number_without_a_unit_is_asked_about_in_plain_words(
     record = observation(VOLUME, None, 1, valueInteger=60)
     client = create_app(settings, content, lambda: NOW).test_client()
     (card,) = client.post(VIEW, json=hook_request(content, record)).get_json()["cards"]
-    assert "its number has no unit, and none is guessed: ask for the volume" in card["detail"]
+    assert "(recorded, but its number has no unit, and none is guessed)" in card["detail"]
