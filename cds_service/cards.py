@@ -563,14 +563,19 @@ def _frame(
     return made
 
 
-def _with_names(summary: str, names: list[str], most: int = LONGEST_SUMMARY // len(", ")) -> str:
-    """The summary with as many names behind it as it can hold, ``most`` at the most."""
+def _with_names(
+    summary: str, names: list[str], most: int = LONGEST_SUMMARY // len(", "), end: str = ""
+) -> str:
+    """The summary with as many names behind it as it can hold, ``most`` at the most, and its end.
+
+    The others are counted.
+    """
     for shown in range(min(len(names), most), 0, -1):
         rest = len(names) - shown
-        text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}"
+        text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}{end}"
         if len(text) <= LONGEST_SUMMARY:
             return text
-    return summary
+    return f"{summary}{end}"
 
 
 # --- the detail ---------------------------------------------------------------------------------
@@ -591,7 +596,7 @@ def _numbers(card: Card, case: MotherCase) -> str:
         fact = case.facts[line.hers.fact]
         if hers == NOT_RECORDED:
             if case.closed_gates and fact.status == "unusable":  # else another card asks for it
-                lines.append(f"- {line.label}: {_say_unused(fact).strip(' ()')}")
+                lines.append(f"- {line.label}: {_why_unused(fact)}")
                 ages.append("")
             continue
         usual = line.usual.say(case) if line.usual else ""
@@ -885,14 +890,11 @@ def _make_against(card: Card, case: MotherCase, printed: Printed) -> dict[str, A
     ]
     if not against:
         return None
-    said = [(taken.name, [guard.short.say(case) for guard in guards]) for taken, guards in against]
-    (name, shorts), *others = said
-    summary = card.summary.say(case)
-    for most in range(len(shorts), 0, -1):
-        more = len(shorts) - most + len(others)
-        named = f"{', '.join(shorts[:most])}{f' and {more} more' if more else ''}"
-        if len(whole := f"{name}, which she takes: {named}{summary}") <= LONGEST_SUMMARY:
-            break
+    (first, its_guards), *others = against
+    shorts = [guard.short.say(case) for guard in its_guards]
+    names = [*shorts, *(taken.name for taken, _ in others)]
+    said = f"{first.name}, which she takes"
+    summary = _with_names(said, names, len(shorts), card.summary.say(case))
     lines = [
         f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}."
         for taken, guards in against
@@ -906,7 +908,7 @@ def _make_against(card: Card, case: MotherCase, printed: Printed) -> dict[str, A
     cited = printed.cited(sources)
     if card.cites and cited:
         paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
-    made = _frame(card, case, printed, whole, paragraphs)
+    made = _frame(card, case, printed, summary, paragraphs)
     _add_links(made, card, printed, _links_of(cited) if card.cites else {})
     because = [
         {
@@ -1049,10 +1051,7 @@ def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str,
             _could_not_be_read(case.unread_for_orders),
         ]
 
-    counts = range(MOST_MEDICINES, 1, -1)
-    room = MOST_WORDS - _words(summary)
-    most = next((count for count in counts if _words(" ".join(say(count))) <= room), 1)
-    made = _frame(card, case, printed, summary, say(most))
+    made = _frame(card, case, printed, summary, _as_fits(say, MOST_WORDS - _words(summary)))
     _offer_to_take_back(made, orders, case)
     links: dict[str, orjson.Fragment] = {}
     for order in orders:
@@ -1147,10 +1146,7 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         return [*named, opening, _could_not_be_read(case.unread)]
 
     least = _words(" ".join((summary, *_lines_of(said, 1))))
-    counts = range(MOST_MEDICINES, 1, -1)
-    room = MOST_WORDS - least
-    most = next((count for count in counts if _words(" ".join(also(count))) <= room), 1)
-    paragraphs = also(most)
+    paragraphs = _as_fits(also, MOST_WORDS - least)
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     made = _frame(card, case, printed, summary, [*_say_read(said, room), *paragraphs])
     if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
@@ -1187,6 +1183,15 @@ def _how_matched(taken: TakenMedicine) -> str:
     if taken.among > 1:
         how.append(f"one of {taken.among} records that match")
     return f" ({', '.join(how)})" if how else ""
+
+
+def _as_fits(say: Callable[[int], list[str]], room: int) -> list[str]:
+    """What is said with as many names as there is room for, in words; with one at least."""
+    for most in range(MOST_MEDICINES, 1, -1):
+        said = say(most)
+        if _words(" ".join(said)) <= room:
+            return said
+    return say(1)
 
 
 def _words(text: str) -> int:
@@ -1367,17 +1372,21 @@ def _one_question(questions: list[tuple[FactValue, str]]) -> list[str]:
     if not questions:
         return []
     (first, asked), *others = questions
-    lines = [f"- {asked}{_say_unused(first)}."]
-    rest = [f"{fact.spec.label}{_say_unused(fact)}" for fact, _ in others]
+    lines = [f"- {asked}{_in_brackets(_why_unused(first))}."]
+    rest = [f"{fact.spec.label}{_in_brackets(_why_unused(fact))}" for fact, _ in others]
     return [*lines, f"- Also for the form: {', '.join(rest)}."] if rest else lines
 
 
-def _say_unused(fact: FactValue) -> str:
-    """Why what is recorded of a fact was not used, in brackets; nothing if nothing is recorded."""
+def _why_unused(fact: FactValue) -> str:
+    """Why what is recorded of a fact was not used; nothing if nothing is recorded."""
     if fact.status == "conflicting":
-        return " (recorded with values that contradict each other)"
+        return "recorded with values that contradict each other"
     unused = [p.reason for p in fact.problems if not p.withdrawn or p.has_value]
-    return f" (recorded, but {' and '.join(dict.fromkeys(unused))})" if unused else ""
+    return f"recorded, but {' and '.join(dict.fromkeys(unused))}" if unused else ""
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _wanted_by(ask: Any, case: MotherCase) -> list[str]:

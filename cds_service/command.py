@@ -831,43 +831,60 @@ def lactmed_commands() -> None:
     """The National Library's archive of LactMed (lactmed_NBK501922.tar.gz)."""
 
 
-ARCHIVE = click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-
-
-@lactmed_commands.command("import", short_help="Lay an archive beside the medicines.")
-@ARCHIVE
-@click.option(
+TO = click.option(
     "--to",
     type=click.Path(file_okay=False, path_type=Path),
     help="The hospital's own directory; CDS_CONTENT_DIR if not given.",
 )
-def import_lactmed(archive: Path, to: Path | None) -> None:
-    """Lay all records of ARCHIVE beside the shipped medicines, as a file of the content.
+ARCHIVE = click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
-    Nothing is written unless the whole archive was read and the content is valid with it.
-    """
+
+def _own_directory(to: Path | None) -> Path:
+    """The hospital's own directory, as it is named or set."""
     directory = to or _settings().content_dir
     if directory is None:
         raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
-    records, unread, digest = _read_lactmed(archive)
-    if not records:
-        raise click.ClickException(f"{archive.name} holds no record")
-    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
-    directory.mkdir(parents=True, exist_ok=True)
-    target, older = directory / FILE, directory / f"{FILE}.older"
+    return directory
+
+
+@contextmanager
+def _older_aside(target: Path, older: Path) -> Iterator[None]:
+    """Within it, ``target`` is written anew; if that fails, it is as it was before.
+
+    What an older import laid there must not be built upon, and so stands aside as ``older``.
+    """
     if target.exists():
-        target.replace(older)  # what an older archive laid there must not be built upon
+        target.replace(older)
     try:
-        shipped = _content(directory)
-        entries = list(overlay(records.values(), shipped, source))
-        target.write_text(write_overlay(entries, source), "utf-8")
-        loaded = _content(directory)
+        yield
     except BaseException:
         target.unlink(missing_ok=True)
         if older.exists():
             older.replace(target)
         raise
     older.unlink(missing_ok=True)
+
+
+@lactmed_commands.command("import", short_help="Lay an archive beside the medicines.")
+@ARCHIVE
+@TO
+def import_lactmed(archive: Path, to: Path | None) -> None:
+    """Lay all records of ARCHIVE beside the shipped medicines, as a file of the content.
+
+    Nothing is written unless the whole archive was read and the content is valid with it.
+    """
+    directory = _own_directory(to)
+    records, unread, digest = _read_lactmed(archive)
+    if not records:
+        raise click.ClickException(f"{archive.name} holds no record")
+    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
+    directory.mkdir(parents=True, exist_ok=True)
+    target, older = directory / FILE, directory / f"{FILE}.older"
+    with _older_aside(target, older):
+        shipped = _content(directory)
+        entries = list(overlay(records.values(), shipped, source))
+        target.write_text(write_overlay(entries, source), "utf-8")
+        loaded = _content(directory)
     console = Console()
     _say_unread(console, unread)
     laid = len(loaded.medicines) - len(shipped.medicines)
@@ -902,11 +919,6 @@ def diff(archive: Path, overlay: Path | None) -> None:
     console.print(f"{len(records)} records in {archive.name}: {told}", soft_wrap=True)
 
 
-TO = click.option(
-    "--to",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The hospital's own directory; CDS_CONTENT_DIR if not given.",
-)
 FILES = click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
@@ -992,11 +1004,11 @@ def _import_products(
     read: Callable[[Opened, list[int], Known], Iterator[Product]],
 ) -> None:
     """Write what was read as a Bundle of ValueSets, unless the content is not valid with it."""
-    directory = to or _settings().content_dir
-    if directory is None:
-        raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
+    directory = _own_directory(to)
+    digests = [_digest(file)[:16] for file in files]
+    named = (one_line(file.name[:60]) for file in files)
     source = ", ".join(
-        f"{one_line(file.name[:60])} (sha256 {_digest(file)[:16]})" for file in files
+        f"{name} (sha256 {digest})" for name, digest in zip(named, digests, strict=True)
     )
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"0-{kind}.json"
@@ -1007,26 +1019,18 @@ def _import_products(
         must_be_plain(older)
     except NoPlainFileError as error:
         raise click.ClickException(str(error)) from None
-    if target.exists():
-        target.replace(older)  # what an older import laid there must not be built upon
-    try:
-        base = _content(directory)
+    with _older_aside(target, older):
+        known = Known(_content(directory))
         try:
-            laid = lay(read(_open_with_progress, left_out, Known(base)), base)
+            laid = lay(read(_open_with_progress, left_out, known), known)
         except ProductsError as error:
             raise click.ClickException(str(error)) from None
         if not laid.codes:
             raise click.ClickException(f"{laid.read} codes read, and no medicine found in any")
         with file_for_owner(target) as file:
-            file.writelines(write(bundle_of(laid, source, _digest(files[0])[:16])))
+            file.writelines(write(bundle_of(laid, source, digests[0])))
         target.chmod(0o644)  # it holds codes, and the service may run as someone else
         loaded = _content(directory)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        if older.exists():
-            older.replace(target)
-        raise
-    older.unlink(missing_ok=True)
     console = Console()
     if left_out:
         console.print(f"[dark_orange]not read[/] {len(left_out)} lines, the first {left_out[0]}")

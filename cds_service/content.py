@@ -855,6 +855,13 @@ class Content:
     keys_in_use: set[str] = field(default_factory=set)
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
 
+    def index_of(self, value_set: str) -> CodeIndex[str]:
+        """What finds the codes of one value set, by its url; empty if the content has none."""
+        index: CodeIndex[str] = CodeIndex(self.addresses)
+        index.add(self.codes.get(value_set, CodeSet()), value_set)
+        index.settle()
+        return index
+
     def facts_of_concept(self, concept: Any, resource_type: str) -> tuple[FactSpec, ...]:
         """The facts that a CodeableConcept codes for in a resource of this type.
 

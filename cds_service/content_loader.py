@@ -355,9 +355,7 @@ def _index(content: Content) -> None:
             for place, words in enumerate(worded.worded):
                 other = {name: getattr(words, name) for name in words.model_fields_set - {"when"}}
                 content.cards_worded[card.id, gate, place] = worded.model_copy(update=other)
-    content.sides = CodeIndex(content.addresses)
-    content.sides.add(content.codes.get(SIDE_OF_BREAST, CodeSet()), SIDE_OF_BREAST)
-    content.sides.settle()
+    content.sides = content.index_of(SIDE_OF_BREAST)
     content.activities = CodeIndex(content.addresses)
     for name, intervention in content.interventions.items():
         content.activities.add(CodeSet({(OWN_ACTIVITY, name): True}), name)

@@ -116,12 +116,8 @@ class MedicineIndex:
     """The content's medicines by code and by the words of their names."""
 
     def __init__(self, content: Content) -> None:
-        self._none_known: CodeIndex[str] = CodeIndex(content.addresses)
-        self._none_known.add(content.codes.get(NO_ALLERGY, CodeSet()), NO_ALLERGY)
-        self._none_known.settle()
-        self._in_part: CodeIndex[str] = CodeIndex(content.addresses)
-        self._in_part.add(content.codes.get(IN_PART, CodeSet()), IN_PART)
-        self._in_part.settle()
+        self._none_known = content.index_of(NO_ALLERGY)
+        self._in_part = content.index_of(IN_PART)
         self._by_code: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._products: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._by_name: Names[str] = Names()  # the id of each

@@ -114,9 +114,9 @@ class Known:
         return None
 
 
-def lay(products: Iterable[Product], content: Content) -> Laid:
+def lay(products: Iterable[Product], known: Known) -> Laid:
     """The codes of products by the medicines that are in them. Raises ``ProductsError``."""
-    known, laid = Known(content), Laid()
+    laid = Laid()
     for product in products:
         laid.read += 1
         if laid.read > MOST_PRODUCTS:

@@ -36,6 +36,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
 from .content_files import ContentError
 from .errors import CannotStart, operation_outcome
+from .settings import BODY_MS, MOST_BODY_BYTES
 from .telemetry import AT_WORKER_START, BODY_SECONDS, NOT_LOADED
 
 IDLE_SECONDS = 75  # longer than a front keeps an idle connection
@@ -43,7 +44,6 @@ WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer conne
 GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
 MOST_PLACES = 5  # of faults in the content that a line of the log names
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-MOST_BODY, MOST_BODY_SECONDS = 16 * 1024 * 1024, 5.0  # where the application names none
 GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
 
 log = logging.getLogger("cds_service.server")
@@ -238,8 +238,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             at_start()
         self._spare = os.open(os.devnull, os.O_RDONLY)
         config = self.wsgi.config  # of an application that says neither, such as a benchmark's
-        most = config["MAX_CONTENT_LENGTH"] or MOST_BODY
-        seconds = config.get(BODY_SECONDS, MOST_BODY_SECONDS)
+        most = config["MAX_CONTENT_LENGTH"] or MOST_BODY_BYTES
+        seconds = config.get(BODY_SECONDS, BODY_MS / 1000)
         self.waiting = WaitingConnections(self.poller, self._end, self._refuse, most, seconds)
         super().run()
 

@@ -21,6 +21,7 @@ NUMBER = "a whole number greater than 0"
 
 
 # Characters of a secret, fewer could be guessed.
+MOST_BODY_BYTES, BODY_MS = 16 * 1024 * 1024, 5000  # of a request: its body, and how long that takes
 LEAST_OF_A_KEY, LEAST_OF_A_PASSWORD = 16, 12
 
 
@@ -201,8 +202,8 @@ class Settings(BaseSettings):
         description="origins of browsers, separated by commas, each with its scheme and without a "
         "path, such as https://ehr.example.org",
     )
-    max_body_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description=NUMBER)
-    body_ms: int = Field(default=5000, gt=0, description=NUMBER)
+    max_body_bytes: int = Field(default=MOST_BODY_BYTES, gt=0, description=NUMBER)
+    body_ms: int = Field(default=BODY_MS, gt=0, description=NUMBER)
     deadline_ms: int = Field(default=400, gt=0, description=NUMBER)
     at_once: int = Field(default=16, gt=0, description=NUMBER)
     reading_at_once: int = Field(default=6, gt=0, description=NUMBER)

@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +107,22 @@ def largest_admitted(request: dict[str, Any], shape: str) -> bytes:
     return of_shape(request, shape, low)
 
 
-def test_no_body_costs_a_worker_more_than_its_weight(content: Content) -> None:
-    """A dense one of 16 MiB is refused, as no chart, and the largest that is not is bounded."""
-    request = present(content)
+@contextmanager
+def used_worker(request: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Where a service is called that has answered some calls, and the id of its worker."""
     service = started("serve", "--workers", "1", port=free_port(), CDS_AUTH="open")
     with service as there:
-        url = f"{there.address}{VIEW}"
-        usual = json.dumps(request)
+        url, usual = f"{there.address}{VIEW}", json.dumps(request)
         for _ in range(20):
             assert requests.post(url, usual, headers=JSON, timeout=5).status_code == 200
         [worker] = children(there.pid)
+        yield url, worker
+
+
+def test_no_body_costs_a_worker_more_than_its_weight(content: Content) -> None:
+    """A dense one of 16 MiB is refused, as no chart, and the largest that is not is bounded."""
+    request = present(content)
+    with used_worker(request) as (url, worker):
         for shape in SHAPES:
             for body in (of_shape(request, shape, LARGEST), largest_admitted(request, shape)):
                 before = from_now(worker)
@@ -127,13 +135,7 @@ def test_no_body_costs_a_worker_more_than_its_weight(content: Content) -> None:
 
 def test_many_at_once_hold_no_more_than_one_may(content: Content) -> None:
     request, statuses = present(content), Counter[int]()
-    service = started("serve", "--workers", "1", port=free_port(), CDS_AUTH="open")
-    with service as there:
-        url = f"{there.address}{VIEW}"
-        usual = json.dumps(request)
-        for _ in range(20):
-            assert requests.post(url, usual, headers=JSON, timeout=5).status_code == 200
-        [worker] = children(there.pid)
+    with used_worker(request) as (url, worker):
         body = of_shape(request, "objects of the context", 4 * MIB)
         assert MOST_HELD / 2 < weight_of(body) < MOST_HELD
         before = from_now(worker)
@@ -151,7 +153,7 @@ def test_many_at_once_hold_no_more_than_one_may(content: Content) -> None:
         assert peak(worker) - before < MOST_HELD / MIB + 8 * 2 * 4  # and each body as it comes
         assert statuses.keys() <= {200, 503}
         assert statuses[200] > 0
-        assert requests.post(url, usual, headers=JSON, timeout=5).status_code == 200
+        assert requests.post(url, json.dumps(request), headers=JSON, timeout=5).status_code == 200
 
 
 def with_many(content: Content, kind: str, count: int, words: str) -> dict[str, Any]:
