@@ -156,9 +156,10 @@ class MotherCase:
         Never raises: what cannot be evaluated is a fault, and not known.
         """
         try:
-            if unless is not None and unless.test(self) is True:
-                return False
-            return when.test(self)
+            truth = when.test(self)
+            if unless is None or truth is False or unless.test(self) is not True:
+                return truth
+            return False
         except Exception as error:
             self.faults[f"{kind} {label}"] = type(error).__name__
             return None

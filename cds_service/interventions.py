@@ -64,12 +64,12 @@ def choose(card: Card, case: Patient) -> list[Choice]:
 def _choose(intervention: Intervention, case: Patient) -> Choice:
     label = intervention.label
     needed = case.holds("intervention", label, intervention.when, intervention.unless)
+    if needed is False or (needed is None and not intervention.ask_if_unknown):
+        return Choice(intervention, "not-needed")
     in_use: Truth = False
     if intervention.unless_in_use is not None:
         in_use = case.holds("intervention", label, intervention.unless_in_use, None)
-    if needed is None and not intervention.ask_if_unknown:
-        needed = False
-    if needed is False or in_use or (case.faults and f"intervention {label}" in case.faults):
+    if in_use or (case.faults and f"intervention {label}" in case.faults):
         return Choice(intervention, "not-needed")
     if case.ordered(intervention.id) is True:
         return Choice(intervention, "ordered")

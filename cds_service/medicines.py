@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
@@ -34,6 +35,7 @@ TAKEN = {
 }
 LONGEST_LEFT = 40  # of what was not understood
 LONGEST_SHOWN_CODE = 30
+MOST_NAMES = 4096  # of medicines as they are written, whose reading is kept
 MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is contained
 NAMELESS = "A medicine without a name"
 NOT_ALLERGIC = {"refuted", "entered-in-error"}
@@ -144,6 +146,7 @@ class MedicineIndex:
                     beside.add(name, medicine.id)
         self._by_code.settle()
         self._products.settle()
+        self._understood = lru_cache(MOST_NAMES)(self._understand)  # the names are few
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
         """Her active medicines, each once, by name; those that the content knows come first."""
@@ -290,19 +293,23 @@ class MedicineIndex:
 
     def _named_in(self, text: str) -> list[TakenMedicine]:
         """What is named in a text, and the whole of it if it was understood only in part."""
-        named, rest = self._by_name.read(text)
-        found = [each for meant in named for each in self._one_or_several(meant)]
-        for each in found:
-            if each.key in self._beside:
-                _, rest = self._beside[each.key].read(rest)
-        left = self._unmeaning.left_of(rest) if found else []
+        meant, left = self._understood(text[:LONGEST_TEXT])
+        found = [each for names in meant for each in self._one_or_several(names)]
         if not left:
             return found
-        whole, over = plain(text), plain(" ".join(left), LONGEST_LEFT)
+        whole = plain(text)
         for each in found:
             each.part_of = whole
         names = tuple(dict.fromkeys(each.name for each in found))
-        return [*found, TakenMedicine(whole, None, "none", read=names, left=over)]
+        return [*found, TakenMedicine(whole, None, "none", read=names, left=left)]
+
+    def _understand(self, text: str) -> tuple[list[list[str]], str]:
+        """The ids that each name in a text means, and what of it was not understood."""
+        named, rest = self._by_name.read(text)
+        for name in (each for meant in named for each in meant if each in self._beside):
+            _, rest = self._beside[name].read(rest)
+        left = self._unmeaning.left_of(rest) if named else []
+        return named, plain(" ".join(left), LONGEST_LEFT) if left else ""
 
     def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:
         """What one name means; if several, each says so."""
