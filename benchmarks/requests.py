@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from cds_service.cards import TOPIC_SYSTEM
 from cds_service.content_loader import load_content
 from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
+from cds_service.rendering import TOPIC_SYSTEM
 from cds_service.vignettes import vignettes
 
 MOTHER = "inhibited-letdown-smoker"

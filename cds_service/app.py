@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from .bounds import SECONDS, Bounds, Memory, TooLateError, TooMuchError, weight_of
 from .caller import Caller, Callers
-from .cards import NothingEvaluated, Setting
+from .cards import NothingEvaluated
 from .content import Content
 from .content_loader import load_content
 from .dashboard import dashboard
@@ -33,6 +33,7 @@ from .openapi import describe
 from .outgoing import Outgoing
 from .prefetch import gather
 from .protocol import HOOKS, discovery, read_request
+from .rendering import Setting
 from .request_body import came_too_late, discard_body, read_body, too_slow
 from .room import Room, TooBusyError
 from .settings import Settings, read_settings

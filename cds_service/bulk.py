@@ -33,7 +33,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 import orjson
 
 from .aside import file_for_owner
-from .cards import EXTENSION, NothingEvaluated, Setting
+from .card_decision import CardDecision
+from .cards import NothingEvaluated
 from .chart import (
     ABOUT_A_PATIENT,
     Answer,
@@ -52,6 +53,7 @@ from .evaluation import Evaluation
 from .facts import all_too_old, records_too_old
 from .prefetch import make_chart
 from .references import read_reference
+from .rendering import rows_of
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -292,22 +294,23 @@ class PatientEvaluation:
         answers = self._answers(resources)
         chart = make_chart(self._content, patient, answers, asked_by_code=False)
         try:
-            answered = self._evaluation.answer(chart, Setting(patient, "Device/bulk"), self._now)
+            judged = self._evaluation.judge(chart, "patient-view", self._now)
         except NothingEvaluated:
             summary.not_judged += 1
             told: dict[str, Any] = {"patient": patient, "error": "no card could be judged"}
             return orjson.dumps(told) + b"\n"
-        if self._asking.issuperset(answered.cards) and all_too_old(answered.facts):
+        shown = [decision.card.id for decision in judged.cards]
+        if self._asking.issuperset(shown) and all_too_old(judged.facts):
             summary.too_old += 1
-            records, newest = records_too_old(answered.facts)
+            records, newest = records_too_old(judged.facts)
             summary.old_records += records
             summary.newest_old = max(summary.newest_old, newest)
-        if not answered.shown:
+        if not shown:
             return b""
         summary.with_cards += 1
-        summary.cards.update(answered.cards)
-        cards = orjson.loads(answered.body)["cards"]
-        return orjson.dumps({"patient": patient, "cards": [_brief(card) for card in cards]}) + b"\n"
+        summary.cards.update(shown)
+        cards = [_brief(decision, self._content) for decision in judged.cards]
+        return orjson.dumps({"patient": patient, "cards": cards}) + b"\n"
 
     def _answers(self, resources: Iterable[Resource]) -> dict[str, Answer]:
         """As if they had been prefetched: each under the first key of its type."""
@@ -356,18 +359,17 @@ def concerning(
                     yield read(there)
 
 
-def _brief(card: dict[str, Any]) -> dict[str, Any]:
+def _brief(decision: CardDecision, content: Content) -> dict[str, Any]:
     """A card without what is for a click: nobody clicks here."""
-    why = card["extension"][EXTENSION]
     return {
-        "card": card["source"]["topic"]["code"],
-        "indicator": card["indicator"],
-        "summary": card["summary"],
-        "detail": card["detail"],
-        "interventions": why.get("interventions", []),
-        "rows": why["rows"],
-        "because": why.get("because", []),
-        "content": why["content"],
+        "card": decision.card.id,
+        "indicator": decision.indicator,
+        "summary": decision.summary,
+        "detail": decision.detail,
+        "interventions": decision.interventions,
+        "rows": rows_of(decision, content),
+        "because": decision.because,
+        "content": content.version,
     }
 
 

@@ -1,4 +1,4 @@
-"""Cards: what the clinician reads (CDS Hooks 2.0.1, "Card Attributes").
+"""Cards: which ones come, and what the clinician reads (CDS Hooks 2.0.1, "Card Attributes").
 
 One bottom line, her own numbers, what to do, why, and the evidence: in lines that read well also
 where Markdown is not rendered. The words are data; here they are put together, the most urgent
@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from .card_decision import CardDecision, TakenBack, Told
 from .conditions import Because, Truth
 from .content import BANDS, INTERACTING, NOT_READ
 from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Choice, check_guards, choose
 from .medicines import TakenMedicine
-from .quiet import INDICATORS, NOTHING_SAID, Quiet, Shown
+from .quiet import INDICATORS
+from .rendering import MOST_CITED, Printed, links_of
 from .times import HOUR, MINUTE, say_ago
 from .together import SAYS, TO_WARN_OF, Pair
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
@@ -31,14 +30,16 @@ if TYPE_CHECKING:
     from .fact_types import FactValue
     from .feeds import OrderedFeed
     from .findings import MotherCase
+    from .quiet import Overridden, Quiet
+    from .rendering import Backing
 
 MOST_CARDS = 4
 # What is written out on one card, less for each reason why something is not for now; the rest is
 # named in a line. So a card has 120 words at most.
 MOST_WRITTEN_OUT = 3
-MOST_CITED = 2
 # Of a fact: it is known, or the card that asks for data asks for it again.
-TOLD_ELSEWHERE = ("known", "conflicting", "unusable")
+UNCLEAR = ("conflicting", "unusable")
+TOLD_ELSEWHERE = ("known", *UNCLEAR)
 MOST_UNKNOWN = 3  # of what could not be checked, on a card that tells of pairs
 MOST_WORDS = 120
 MOST_MEDICINES = 5  # that are named, the first with their lines
@@ -61,19 +62,6 @@ COUNTED_AS: dict[Band, str] = {
     "watch": "to watch the infant with",
     "compatible": "compatible",
 }
-MOST_LINKS = 12
-MOST_BACKINGS = 500  # that are kept ready
-TOPIC_SYSTEM = "urn:lactation-cds:card"
-TAUGHT = "teaching"  # the template of what has a handout
-EXTENSION = "org.lactation-cds"
-SOURCE_LABEL = "lactation-cds"
-
-# The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
-REQUESTERS = {
-    "ServiceRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
-    "DeviceRequest": {"Practitioner", "PractitionerRole"},
-    "CommunicationRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
-}
 
 # The unit in which a measure stands in ``because``, and what to divide it by.
 MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
@@ -87,300 +75,41 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
 }
 
 
-class Context(Protocol):
-    """Whom a hook is about, and where (``protocol.Context``)."""
-
-    @property
-    def patient_id(self) -> str: ...
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def encounter_id(self) -> str | None: ...
-
-
-class Setting:
-    """Where a suggestion belongs: the patient, user and encounter of the hook's context."""
-
-    def __init__(
-        self,
-        patient_id: str,
-        user_id: str,
-        encounter_id: str | None = None,
-        hook: str = "patient-view",
-    ) -> None:
-        self.hook = hook
-        self._patient = orjson.dumps({"reference": f"Patient/{patient_id}"})
-        self._user = orjson.dumps({"reference": user_id})
-        self._user_kind = user_id.partition("/")[0]
-        self._encounter = orjson.dumps({"reference": f"Encounter/{encounter_id}"})
-        self._in_encounter = encounter_id is not None
-
-    @classmethod
-    def of(cls, hook: str, context: Context) -> Setting:
-        """That of a call of ``hook``."""
-        return cls(context.patient_id, context.user_id, context.encounter_id, hook)
-
-    def members_of(self, resource_type: str, now: str) -> bytes:
-        """What makes a suggested resource hers, as JSON: patient, time, encounter and author."""
-        members = [b',"subject":', self._patient, b',"authoredOn":"', now.encode(), b'"']
-        if resource_type == "CommunicationRequest":
-            members += [b',"recipient":[', self._patient, b"]"]
-        if self._in_encounter:
-            members += [b',"encounter":', self._encounter]
-        if self._user_kind in REQUESTERS.get(resource_type, ()):
-            members += [b',"requester":', self._user]
-        return b"".join(members)
-
-
-@dataclass(frozen=True, slots=True)
-class Backing:
-    """What stands behind a card that offers some interventions, whoever the mother is."""
-
-    evidence: list[str]  # ids
-    cited: str  # as it is written on the card
-    links: dict[str, orjson.Fragment]  # by address
-    rows: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Suggested:
-    """A suggestion but for what is hers, as JSON, and the interventions that it is for."""
-
-    interventions: str  # ids, with a plus sign between two
-    before_uuid: bytes
-    before_hers: bytes
-    resource_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a card that has some interventions to offer lets one do with a click."""
-
-    suggestions: list[Suggested]
-    handout: dict[str, orjson.Fragment]  # the link to it, by address
-
-
-class Printed:
-    """What is the same on a card for all mothers, written once.
-
-    Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
-    when that first comes. ``handout_of`` gives the address of a handout for interventions that are
-    taught, by their ids; without it no card links to one. Sources are named as the ``country``
-    allows.
-    """
-
-    def __init__(
-        self,
-        content: Content,
-        handout_of: Callable[[Sequence[str]], str] | None = None,
-        country: str = "US",
-    ) -> None:
-        self.sources = {
-            card.id: orjson.Fragment(
-                orjson.dumps(
-                    {
-                        "label": SOURCE_LABEL,
-                        "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
-                    }
-                )
-            )
-            for card in content.cards.values()
-        }
-        reasons = [
-            {"code": reason.id, "system": reason.system, "display": reason.display}
-            for reason in content.override_reasons.values()
-        ]
-        self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
-        self._content = content
-        self.own_links = {
-            card.id: {link.url: _link(link.label, link.url) for link in card.links}
-            for card in content.cards.values()
-        }
-        self.lactmed = {
-            medicine.lactmed.url: _link(
-                f"LactMed: {medicine.name}, revised {medicine.lactmed.revised}",
-                medicine.lactmed.url,
-            )
-            for medicine in content.medicines.values()
-        }
-        self._handout_of = handout_of
-        self._country = country
-        self._backing_of = lru_cache(MOST_BACKINGS)(self._make_backing)
-        self._offer_of = lru_cache(MOST_BACKINGS)(self._make_offer)
-
-    def backing(self, card: Card, *interventions: str) -> Backing:
-        """What stands behind a card that offers these interventions, by id.
-
-        Of one that does not cite, nothing of it is on its face.
-        """
-        backing = self._backing_of(card.id, *interventions)
-        return backing if card.cites else replace(backing, cited="", links={})
-
-    def sources_of(
-        self, taken: TakenMedicine, reading: Reading = NOT_READ
-    ) -> dict[str, orjson.Fragment]:
-        """Links by address: where a medicine was read, and its record, or the search for it."""
-        limits = taken.medicine.limits_in(self._country) if taken.medicine is not None else None
-        names = (reading.source or "", limits.source if limits is not None else "")
-        links = _links_of(self._content.evidence[n] for n in names if n in self._content.evidence)
-        if taken.url is not None:
-            known = self.lactmed.get(taken.url)
-            links[taken.url] = known or _link(f"LactMed: {taken.name}", taken.url)
-        return links
-
-    def cited(self, names: Iterable[str]) -> list[Evidence]:
-        """Of sources, by id, those that a card may name where the service works, each once."""
-        sources = (self._content.evidence[name] for name in dict.fromkeys(names))
-        return [source for source in sources if source.is_cited_in(self._country)]
-
-    def _make_backing(self, card_id: str, *interventions: str) -> Backing:
-        card = self._content.cards[card_id]
-        offered = [self._content.interventions[name] for name in interventions]
-        names = [*(name for each in offered for name in each.evidence), *card.evidence]
-        for each in offered:
-            medicine = self._content.medicines.get(each.medicine or "")
-            limits = medicine.limits_in(self._country) if medicine is not None else None
-            names += [limits.source] if limits is not None else []
-        evidence = self.cited(names)
-        cited = list(dict.fromkeys(source.shortest for source in evidence))
-        more = len(cited) - MOST_CITED
-        links = _links_of(evidence)
-        for each in offered:
-            if each.medicine is not None:
-                url = self._content.medicines[each.medicine].lactmed.url
-                links[url] = self.lactmed[url]
-        return Backing(
-            [source.id for source in evidence],
-            f"{', '.join(cited[:MOST_CITED])}{f' and {more} more' if more > 0 else ''}",
-            links,
-            [*card.rows, *(row for each in offered for row in each.rows)],
-        )
-
-    def offer(self, card: Card, *interventions: str) -> Offer:
-        """What a card with these interventions to offer, by id, lets one do with a click."""
-        return self._offer_of(card.id, *interventions)
-
-    def _make_offer(self, card_id: str, *interventions: str) -> Offer:
-        """The suggestions, those of one kind together first, and the link to the handout.
-
-        What is suggested together is recommended if a part of it is, and the parts no more.
-        """
-        content = self._content
-        offered = [
-            intervention
-            for intervention in (content.interventions[name] for name in interventions)
-            if intervention.suggestion is not None and intervention.id in content.suggested
-        ]
-        first: list[Suggested] = []
-        within: set[str] = set()
-        for template in content.templates.values():
-            parts = [each for each in offered if each.template == template.id]
-            label = content.cards[card_id].together or template.together
-            if label is None or template.together is None or len(parts) < 2:
-                continue
-            within |= {each.id for each in parts}
-            recommended = any(each.suggestion and each.suggestion.recommended for each in parts)
-            whole = _together([content.suggested[each.id] for each in parts])
-            label = label.replace("{count}", str(len(parts)))
-            names = "+".join(each.id for each in parts)
-            first.append(_print_suggestion(names, label, recommended, whole))
-        single = [
-            _print_suggestion(
-                each.id,
-                each.suggestion.label,
-                each.suggestion.recommended and each.id not in within,
-                content.suggested[each.id],
-            )
-            for each in offered
-            if each.suggestion is not None
-        ]
-        handout: dict[str, orjson.Fragment] = {}
-        taught = [each.id for each in offered if each.template == TAUGHT]
-        if taught and self._handout_of is not None:
-            url = self._handout_of(taught)
-            handout[url] = _link("Handout for her", url)
-        return Offer([*first, *single], handout)
-
-
-def _link(label: str, url: str) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
-
-
-def _links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
-    """Links to sources, by address."""
-    return {
-        source.link: _link(f"{source.short}: {source.source}", source.link)
-        for source in sources
-        if source.link
-    }
-
-
-def _together(resources: list[dict[str, Any]]) -> dict[str, Any]:
-    """One resource for several of one template: all that each of them lists, each once."""
-    whole = dict(resources[0])
-    for name, value in whole.items():
-        if isinstance(value, list):
-            listed = [item for resource in resources for item in resource[name]]
-            whole[name] = [item for n, item in enumerate(listed) if item not in listed[:n]]
-    return whole
-
-
-def _print_suggestion(
-    interventions: str, label: str, recommended: bool, resource: dict[str, Any]
-) -> Suggested:
-    written = orjson.dumps(label)
-    same_for_all = {k: v for k, v in resource.items() if k not in ("subject", "recipient")}
-    return Suggested(
-        interventions,
-        b'{"label":' + written + b',"uuid":"',
-        b'"'
-        + (b',"isRecommended":true' if recommended else b"")
-        + b',"actions":[{"type":"create","description":'
-        + written
-        + b',"resource":'
-        + orjson.dumps(same_for_all)[:-1],
-        resource["resourceType"],
-    )
-
-
 class NothingEvaluated(Exception):
     """No card could be judged. An empty answer would be read as "no concern"."""
 
 
-def compose(
-    case: MotherCase, setting: Setting, printed: Printed, quiet: Quiet = NOTHING_SAID
-) -> list[dict[str, Any]]:
-    """The cards of one mother, the most urgent first, at most ``MOST_CARDS``.
+@dataclass(slots=True)
+class Decided:
+    """The cards of one mother, of whatever urgency, and what is withheld though it would be one.
 
-    They are ready for ``orjson``; parts of them are JSON already (``orjson.Fragment``). Which were
-    shown is in ``case.shown``, and which are held back by ``quiet`` in ``case.held_back``.
+    ``asks`` is the card that asks for data, if it is judged on this hook or something went wrong.
+    """
+
+    cards: list[CardDecision]
+    withheld: list[str]  # in words
+    asks: Card | None = None
+
+
+def decide(case: MotherCase, hook: str, printed: Printed) -> Decided:
+    """Judge every card of a hook, but for the one that asks for data.
 
     Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
     the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
     """
     judged = False
-    withheld: list[str] = []
-    built: list[tuple[tuple[int, int], Shown, str, dict[str, Any]]] = []
-
-    def build(card: Card, made: dict[str, Any]) -> None:
-        shown = _shown(card, made, case)
-        said = quiet.holds_back(shown)
-        if said is not None:
-            case.held_back[card.id] = said
-        else:
-            built.append((_rank(made, card), shown, _title_of(card, made, case), made))
-
-    data_needed: Card | None = None
+    decided = Decided([], [])
+    asks: Card | None = None
     for card in case.content.cards.values():
         case.chart.go_on()
         if not case.gates_let_through(card.under):
             judged = True
             continue
         if card.body == "data-needed":  # last: it tells what went wrong with the others
-            if data_needed is None or setting.hook in card.hooks:
-                data_needed = card
+            if asks is None or hook in card.hooks:
+                asks = card
             continue
-        if setting.hook not in card.hooks:
+        if hook not in card.hooks:
             continue
         holds = case.holds("card", card.title, card.when, card.unless)
         judged = judged or holds is False
@@ -389,109 +118,87 @@ def compose(
         stronger = next((name for name in card.withheld_by if case.finding(name) is True), None)
         if stronger is not None:
             judged = True
-            withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
+            decided.withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
             continue
         try:
-            card = case.worded(card)
-            made_of = _make(card, case, setting, printed)
+            decided.cards += _decide(case.worded(card), case, printed)
         except Exception as error:
             case.faults[f"card {card.title}"] = type(error).__name__
             continue
         judged = True
-        for made in made_of:
-            build(card, made)
     if case.faults and not judged:
         raise NothingEvaluated(", ".join(sorted(case.faults)))
-    if data_needed is not None and (setting.hook in data_needed.hooks or case.faults):
-        data_needed = case.worded(data_needed)
-        asked = _make_data_needed(data_needed, case, printed, told=bool(built))
-        if asked is not None:
-            build(data_needed, asked)
-    built.sort(key=lambda ranked: ranked[0])
-    cards = [made for *_, made in built[:MOST_CARDS]]
-    case.shown = [shown for _, shown, *_ in built[:MOST_CARDS]]
-    if case.ordered_medicines:
-        _say_once(cards)
-    if cards and withheld:
-        cards[0]["detail"] += f"\n\nWithheld: {', '.join(withheld)}."
-    if len(built) > MOST_CARDS:
-        left_out = ", ".join(title for _, _, title, _ in built[MOST_CARDS:])
-        cards[-1]["detail"] += f"\n\nNot shown, as less urgent: {left_out}."
-    return cards
+    if asks is not None and (hook in asks.hooks or case.faults):
+        decided.asks = case.worded(asks)
+    return decided
 
 
-def _say_once(cards: list[dict[str, Any]]) -> None:
+def suppress(
+    cards: Iterable[CardDecision], quiet: Quiet, day_of_birth: str
+) -> tuple[list[CardDecision], dict[str, Overridden]]:
+    """The cards that are shown, and by id those that a clinician's override holds back."""
+    kept: list[CardDecision] = []
+    held_back: dict[str, Overridden] = {}
+    for decision in cards:
+        said = quiet.holds_back(decision.shown(day_of_birth))
+        if said is None:
+            kept.append(decision)
+        else:
+            held_back[decision.card.id] = said
+    return kept, held_back
+
+
+def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
+    """The most urgent first, at most ``MOST_CARDS``; the last tells of those that are left out."""
+    ranked = sorted(cards, key=lambda made: (INDICATORS.index(made.indicator), made.card.urgency))
+    first = ranked[:MOST_CARDS]
+    _say_once(first)
+    if first and withheld:
+        first[0].paragraphs.append(f"Withheld: {', '.join(withheld)}.")
+    if len(ranked) > MOST_CARDS:
+        left_out = ", ".join(_title_of(made) for made in ranked[MOST_CARDS:])
+        first[-1].paragraphs.append(f"Not shown, as less urgent: {left_out}.")
+    return first
+
+
+def _say_once(cards: list[CardDecision]) -> None:
     """What one card says of an order is not said again of the same one on a less urgent card."""
     said: set[str] = set()
     for made in cards:
-        own = made["detail"].split("\n\n")
-        made["detail"] = "\n\n".join(paragraph for paragraph in own if paragraph not in said)
-        said.update(paragraph for paragraph in own if _OF_AN_ORDER.match(paragraph))
+        if made.card.body != "order":
+            continue
+        made.paragraphs = [paragraph for paragraph in made.paragraphs if paragraph not in said]
+        said.update(paragraph for paragraph in made.paragraphs if _OF_AN_ORDER.match(paragraph))
 
 
-def _title_of(card: Card, made: dict[str, Any], case: MotherCase) -> str:
+def _title_of(made: CardDecision) -> str:
     """What a card is called where it is not shown; one about orders with their names."""
-    if card.body != "order":
-        return card.title
-    known = case.content.medicines | case.content.feeds
-    keys = _orders_of(made["extension"][EXTENSION]["because"])
-    names = {each.key: each.name for each in case.ordered_medicines}
-    said = [names[key] if key in names else known[key].name for key in keys]
-    return f"{card.title} ({_name_some(said)})"
+    title = made.card.title
+    return f"{title} ({_name_some(made.orders)})" if made.card.body == "order" else title
 
 
-def _shown(card: Card, made: dict[str, Any], case: MotherCase) -> Shown:
-    """What a card is, and what stands behind it, by what it carries for machines."""
-    why = made["extension"][EXTENSION]
-    because = [entry for entry in why.get("because", ()) if "problem" not in entry]
-    about = "+".join(_orders_of(because)) if card.body == "order" else ""
-    return Shown(
-        made["uuid"],
-        card.id,
-        about,
-        made["indicator"],
-        tuple(why.get("interventions", ())),
-        case.offered.get(made["uuid"], {}),
-        because,
-        card.never_quiet
-        or bool(card.body == "data-needed" and made["indicator"] != card.indicator),
-        case.day_of_birth if card.overridden_for else None,
-    )
-
-
-def _orders_of(because: Iterable[dict[str, Any]]) -> list[str]:
-    """The orders among what stands behind a card."""
-    return [entry["value"] for entry in because if "interaction" not in entry]
-
-
-def _rank(made: dict[str, Any], card: Card) -> tuple[int, int]:
-    return INDICATORS.index(made["indicator"]), card.urgency
-
-
-def _make(card: Card, case: MotherCase, setting: Setting, printed: Printed) -> list[dict[str, Any]]:
+def _decide(card: Card, case: MotherCase, printed: Printed) -> list[CardDecision]:
     """What a card comes to for her: nothing, one, or one for each order that it is about."""
-    made: list[dict[str, Any] | None]
+    made: list[CardDecision | None]
     if card.body == "order":
         orders: list[TakenMedicine | OrderedFeed]
         orders = [*case.ordered_medicines, *case.ordered_feeds]
         if card.as_one:
-            made = [_make_unchecked(card, case, printed)]
+            made = [_decide_unchecked(card, case, printed)]
         else:
-            made = [_make_order(card, order, case, printed) for order in orders]
+            made = [_decide_order(card, order, case, printed) for order in orders]
     elif card.body == "medicines":
-        made = [_make_medicines(card, case, printed)]
+        made = [_decide_medicines(card, case, printed)]
     elif card.body == "against":
-        made = [_make_against(card, case, printed)]
+        made = [_decide_against(card, case, printed)]
     elif card.body == "together":
-        made = [_make_together(card, case, printed)]
+        made = [_decide_together(card, case, printed)]
     else:
-        made = [_make_interventions(card, case, setting, printed)]
+        made = [_decide_interventions(card, case, printed)]
     return [each for each in made if each is not None]
 
 
-def _make_interventions(
-    card: Card, case: MotherCase, setting: Setting, printed: Printed
-) -> dict[str, Any] | None:
+def _decide_interventions(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
     choices = choose(card, case)
     todo = [choice for choice in choices if choice.standing == "open"]
     guarded = [choice for choice in choices if choice.guards]
@@ -521,46 +228,31 @@ def _make_interventions(
     summary = card.summary.say(case)
     if card.summary_names:
         summary = _with_names(summary, [choice.intervention.short for choice in todo])
-    made = _frame(card, case, printed, summary, paragraphs)
-    offer = printed.offer(card, *[choice.intervention.id for choice in todo])
-    if offer.suggestions:
-        offered = {case.new_uuid(): each.interventions for each in offer.suggestions}
-        made["suggestions"] = [
-            _suggestion(each, uuid, case, setting)
-            for each, uuid in zip(offer.suggestions, offered, strict=True)
-        ]
-        made["selectionBehavior"] = "any"
-        case.offered[made["uuid"]] = offered
-    _add_links(made, card, printed, offer.handout | backing.links)
-    rows = set(backing.rows)
+    made = _start(card, case, summary, paragraphs)
+    made.interventions = [choice.intervention.id for choice in todo]
+    offer = printed.offer(card, *made.interventions)
+    made.offered = {case.new_uuid(): each.interventions for each in offer.suggestions}
+    made.links = offer.handout | backing.links
+    made.rows.update(backing.rows)
     for finding in because.values():
         if finding is not None:
-            rows.update(case.content.findings[finding].rows)
+            made.rows.update(case.content.findings[finding].rows)
     for choice in choices:
         if choice.held_back_by is not None:
-            rows.update(choice.held_back_by.rows)
-    interventions = [choice.intervention.id for choice in todo]
-    told = _because(because, case)
-    checked = {choice.intervention.id: choice.guards for choice in guarded}
-    _add_extension(made, case, interventions, rows, told, backing.evidence, checked)
+            made.rows.update(choice.held_back_by.rows)
+    made.because = _because(because, case)
+    made.evidence = backing.evidence
+    made.guards = {choice.intervention.id: choice.guards for choice in guarded}
     if card.critical_when is not None and card.critical_when.test(case) is True:
-        made["indicator"] = "critical"
+        made.indicator = "critical"
     return made
 
 
-def _frame(
-    card: Card, case: MotherCase, printed: Printed, summary: str, paragraphs: Iterable[str]
-) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "uuid": case.new_uuid(),
-        "summary": summary[:LONGEST_SUMMARY],
-        "indicator": card.indicator,
-        "detail": "\n\n".join(paragraph for paragraph in paragraphs if paragraph),
-        "source": printed.sources[card.id],
-    }
-    if printed.override_reasons is not None:
-        made["overrideReasons"] = printed.override_reasons
-    return made
+def _start(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]) -> CardDecision:
+    """A card with its words, and the rows that it always has."""
+    texts = [text for text in paragraphs if text]
+    summary = summary[:LONGEST_SUMMARY]
+    return CardDecision(card, case.new_uuid(), summary, card.indicator, texts, rows=set(card.rows))
 
 
 def _with_names(
@@ -653,12 +345,7 @@ def _guards_of(choice: Choice, case: MotherCase) -> str:
     return f"{head}{limits and f' {limits}'}\n{_list_guards(choice.guards, case)}"
 
 
-# What came of a guard: in the extension, the older word for it (for one release), and on the card.
-GUARD_TITLES: dict[Truth, tuple[str, str, str]] = {
-    True: ("present", "open", "Against it"),
-    None: ("unknown", "unchecked", "Not known"),
-    False: ("absent", "clear", "Clear"),
-}
+GUARD_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: "Clear"}
 
 
 def _list_guards(
@@ -666,7 +353,7 @@ def _list_guards(
 ) -> str:
     """What came of each guard; those that are clear are counted where others are not."""
     lines: list[str] = []
-    for truth, (*_, title) in GUARD_TITLES.items():
+    for truth, title in GUARD_TITLES.items():
         found = guards[truth]
         most = most_unknown if truth is None else len(found)
         names = _name_some([guard.short.say(case) for guard in found], most)
@@ -705,36 +392,16 @@ def _could_not_be_read(unread: list[str]) -> str:
     return f"Could not be read: {', '.join(unread)}." if unread else ""
 
 
-def _add_links(
-    made: dict[str, Any], card: Card, printed: Printed, links: dict[str, orjson.Fragment]
-) -> None:
-    """The links by address, behind those of the card itself."""
-    together = printed.own_links[card.id] | links
-    if together:
-        made["links"] = list(together.values())[:MOST_LINKS]
-
-
-def _suggestion(
-    suggested: Suggested, uuid: str, case: MotherCase, setting: Setting
-) -> orjson.Fragment:
-    kind = suggested.resource_type
-    hers = case.made_hers.get(kind)
-    if hers is None:
-        hers = case.made_hers[kind] = setting.members_of(kind, case.written_at)
-    parts = (suggested.before_uuid, uuid.encode(), suggested.before_hers, hers, b"}}]}")
-    return orjson.Fragment(b"".join(parts))
-
-
 # --- why ----------------------------------------------------------------------------------------
 
 
-def _because(because: Because, case: MotherCase) -> list[dict[str, Any]]:
+def _because(because: Because, case: MotherCase) -> list[Told]:
     """The facts behind a card, and of these what did not count."""
-    entries: list[dict[str, Any]] = []
+    entries: list[Told] = []
     with_problems: dict[str, FactValue] = {}
     for (fact_id, measure), finding in because.items():
         fact = case.facts[fact_id]
-        entry: dict[str, Any] = {"fact": fact_id}
+        entry: Told = {"fact": fact_id}
         if finding is not None:
             entry["finding"] = finding
         if measure == "value":
@@ -757,7 +424,7 @@ def _because(because: Because, case: MotherCase) -> list[dict[str, Any]]:
     return entries + _problems_of(with_problems.values())
 
 
-def _problems_of(facts: Iterable[FactValue]) -> list[dict[str, Any]]:
+def _problems_of(facts: Iterable[FactValue]) -> list[Told]:
     """What did not count, and why."""
     return [
         {
@@ -770,47 +437,12 @@ def _problems_of(facts: Iterable[FactValue]) -> list[dict[str, Any]]:
     ]
 
 
-def _add_extension(
-    made: dict[str, Any],
-    case: MotherCase,
-    interventions: list[str],
-    rows: Iterable[str],
-    because: list[dict[str, Any]],
-    evidence: list[str],
-    guards: dict[str, dict[Truth, list[Guard]]] | None = None,
-) -> None:
-    """What the card carries for machines. ``guards`` are those that were checked, by what for."""
-    used = set(rows)
-    for checked in (guards or {}).values():
-        used.update(row for found in checked.values() for guard in found for row in guard.rows)
-    why: dict[str, Any] = {"rows": [row for row in case.content.rows if row in used]}
-    if interventions:
-        why["interventions"] = interventions
-    if because:
-        why["because"] = because
-    if evidence:
-        why["evidence"] = evidence
-    if interventions:
-        why["grades"] = {name: case.content.interventions[name].grade for name in interventions}
-    why["content"] = case.content.version
-    if guards:
-        why["guards"] = {
-            name: {
-                code: [guard.id for guard in checked[truth]]
-                for truth, (*codes, _) in GUARD_TITLES.items()
-                for code in codes
-            }
-            for name, checked in guards.items()
-        }
-    made["extension"] = {EXTENSION: why}
-
-
 # --- a card about an order ----------------------------------------------------------------------
 
 
-def _make_order(
+def _decide_order(
     card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
-) -> dict[str, Any] | None:
+) -> CardDecision | None:
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
     if not _is_about(card, order, case):
         return None
@@ -857,30 +489,28 @@ def _make_order(
     sources = printed.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
     paragraphs[5:5] = _say_together(pairs, room, named_sources, order)
-    made = _frame(card, case, printed, summary, paragraphs)
+    made = _start(card, case, summary, paragraphs)
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
-        made["indicator"] = "info"
+        made.indicator = "info"
     _offer_to_take_back(made, [order], case)
-    links: dict[str, orjson.Fragment] = {}
     if medicine is not None and medicine.medicine is not None:
-        links = printed.sources_of(medicine, reading)
-    links |= backing.links
-    _add_links(made, card, printed, links | _links_of(named_sources))
-    checked = {order.key: guards} if guards else None
-    evidence = [*backing.evidence, *(source.id for source in sources)]
-    because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
-    rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
-    _add_extension(made, case, [], rows, because, list(dict.fromkeys(evidence)), checked)
+        made.links |= printed.sources_of(medicine, reading)
+    made.links |= backing.links | links_of(named_sources)
+    if guards:
+        made.guards[order.key] = guards
+    made.evidence = list(dict.fromkeys([*backing.evidence, *(source.id for source in sources)]))
+    made.because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
+    made.rows.update(row for pair in pairs for row in pair.interaction.rows)
     return made
 
 
 # --- medicines that she takes, and what speaks against them -------------------------------------
 
 
-def _make_against(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+def _decide_against(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
     """Medicines that she takes although her record speaks against them, each with what does.
 
-    What she takes beside them has a card of its own (``_make_together``).
+    What she takes beside them has a card of its own (``_decide_together``).
     """
     against = [
         (taken, guards)
@@ -908,9 +538,9 @@ def _make_against(card: Card, case: MotherCase, printed: Printed) -> dict[str, A
     cited = printed.cited(sources)
     if card.cites and cited:
         paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
-    made = _frame(card, case, printed, summary, paragraphs)
-    _add_links(made, card, printed, _links_of(cited) if card.cites else {})
-    because = [
+    made = _start(card, case, summary, paragraphs)
+    made.links = links_of(cited) if card.cites else {}
+    made.because = [
         {
             "fact": "active-medicines",
             "value": taken.key,
@@ -921,15 +551,15 @@ def _make_against(card: Card, case: MotherCase, printed: Printed) -> dict[str, A
         for taken, guards in against
         for guard in guards
     ]
-    rows = [*card.rows, *(row for _, guards in against for guard in guards for row in guard.rows)]
-    _add_extension(made, case, [], rows, because, sources)
+    made.rows.update(row for _, guards in against for guard in guards for row in guard.rows)
+    made.evidence = sources
     return made
 
 
 # --- medicines together -------------------------------------------------------------------------
 
 
-def _make_together(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+def _decide_together(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
     """What she takes together and should not, or with care only; a warning if any is worse."""
     pairs = _unsaid(case.pairs, case)
     if not pairs:
@@ -940,13 +570,13 @@ def _make_together(card: Card, case: MotherCase, printed: Printed) -> dict[str, 
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     sources = printed.cited(_evidence_of(pairs))
     lines = _say_together(pairs, room, sources if card.cites else [])
-    made = _frame(card, case, printed, summary, [*lines, *paragraphs])
+    made = _start(card, case, summary, [*lines, *paragraphs])
     if any(pair.severity in TO_WARN_OF for pair in pairs):
-        made["indicator"] = "warning"
-    _add_links(made, card, printed, _links_of(sources) if card.cites else {})
-    because = [_told_together(pair, "active-medicines") for pair in pairs]
-    rows = [*card.rows, *(row for pair in pairs for row in pair.interaction.rows)]
-    _add_extension(made, case, [], rows, because, [source.id for source in sources])
+        made.indicator = "warning"
+    made.links = links_of(sources) if card.cites else {}
+    made.because = [_told_together(pair, "active-medicines") for pair in pairs]
+    made.rows.update(row for pair in pairs for row in pair.interaction.rows)
+    made.evidence = [source.id for source in sources]
     return made
 
 
@@ -1014,7 +644,7 @@ def _evidence_of(pairs: list[Pair]) -> list[str]:
     return [name for pair in pairs for name in pair.interaction.evidence]
 
 
-def _told_together(pair: Pair, fact: str) -> dict[str, Any]:
+def _told_together(pair: Pair, fact: str) -> Told:
     """A pair, for machines."""
     references = [*pair.one.references, *pair.other.references]
     return {
@@ -1026,7 +656,7 @@ def _told_together(pair: Pair, fact: str) -> dict[str, Any]:
     }
 
 
-def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+def _decide_unchecked(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
     """One card about all orders of which nothing is known for milk, each by its name."""
     orders = [
         order
@@ -1051,13 +681,11 @@ def _make_unchecked(card: Card, case: MotherCase, printed: Printed) -> dict[str,
             _could_not_be_read(case.unread_for_orders),
         ]
 
-    made = _frame(card, case, printed, summary, _as_fits(say, MOST_WORDS - _words(summary)))
+    made = _start(card, case, summary, _as_fits(say, MOST_WORDS - _words(summary)))
     _offer_to_take_back(made, orders, case)
-    links: dict[str, orjson.Fragment] = {}
     for order in orders:
-        links |= printed.sources_of(order)
-    _add_links(made, card, printed, links)
-    _add_extension(made, case, [], card.rows, [_told_of(order) for order in orders], [])
+        made.links |= printed.sources_of(order)
+    made.because = [_told_of(order) for order in orders]
     return made
 
 
@@ -1071,7 +699,7 @@ def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase) 
     return not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
 
 
-def _told_of(order: TakenMedicine | OrderedFeed) -> dict[str, Any]:
+def _told_of(order: TakenMedicine | OrderedFeed) -> Told:
     """An order, for machines."""
     return {
         "fact": "orders",
@@ -1082,30 +710,21 @@ def _told_of(order: TakenMedicine | OrderedFeed) -> dict[str, Any]:
 
 
 def _offer_to_take_back(
-    made: dict[str, Any], orders: Sequence[TakenMedicine | OrderedFeed], case: MotherCase
+    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], case: MotherCase
 ) -> None:
-    suggestions = [
-        _take_back(order.name, draft, case)
+    made.orders = [order.name for order in orders]
+    made.to_take_back = [
+        TakenBack(case.new_uuid(), order.name, draft)
         for order in orders
         for draft in dict.fromkeys(order.references)
         if not draft.endswith("/?")  # one without an id cannot be pointed at
     ]
-    if suggestions:
-        made["suggestions"] = suggestions
-        made["selectionBehavior"] = "any"
-
-
-def _take_back(name: str, reference: str, case: MotherCase) -> dict[str, Any]:
-    """A suggestion that deletes a draft order, by its id in the hook's context."""
-    label = f"Take back {name}"
-    action = {"type": "delete", "description": label, "resourceId": reference}
-    return {"label": label, "uuid": case.new_uuid(), "actions": [action]}
 
 
 # --- the two cards that list --------------------------------------------------------------------
 
 
-def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str, Any] | None:
+def _decide_medicines(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
     """What was read of her medicines, the worst first; what was not read is said to be so.
 
     At most ``MOST_MEDICINES`` that were read are named, the first with their lines; of the others
@@ -1148,14 +767,12 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
     least = _words(" ".join((summary, *_lines_of(said, 1))))
     paragraphs = _as_fits(also, MOST_WORDS - least)
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
-    made = _frame(card, case, printed, summary, [*_say_read(said, room), *paragraphs])
+    made = _start(card, case, summary, [*_say_read(said, room), *paragraphs])
     if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
-        made["indicator"] = "warning"
-    links: dict[str, orjson.Fragment] = {}
+        made.indicator = "warning"
     for taken, _, reading in medicines:
-        links |= printed.sources_of(taken, reading)
-    _add_links(made, card, printed, links)
-    because = [
+        made.links |= printed.sources_of(taken, reading)
+    made.because = [
         {
             "fact": "active-medicines",
             "value": taken.medicine.id if taken.medicine else taken.name,
@@ -1165,8 +782,8 @@ def _make_medicines(card: Card, case: MotherCase, printed: Printed) -> dict[str,
         }
         for taken, band, _ in medicines
     ]
-    rows = [*card.rows, *(row for m, *_ in medicines if m.medicine for row in m.medicine.rows)]
-    _add_extension(made, case, [], rows, because, printed.backing(card).evidence)
+    made.rows.update(row for m, *_ in medicines if m.medicine for row in m.medicine.rows)
+    made.evidence = printed.backing(card).evidence
     return made
 
 
@@ -1275,9 +892,7 @@ def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> s
     return warning
 
 
-def _make_data_needed(
-    card: Card, case: MotherCase, printed: Printed, told: bool
-) -> dict[str, Any] | None:
+def ask_for_data(card: Card, case: MotherCase, told: bool) -> CardDecision | None:
     """What is missing, what contradicts, what could not be read, and what could not be judged.
 
     While a gate is closed, what could not be read needs no card of its own where others have
@@ -1286,7 +901,7 @@ def _make_data_needed(
     concerns = case.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
     headline: tuple[str, list[str]] | None = None  # the first question that has one, and its facts
-    rows: list[str] = list(card.rows)
+    rows: list[str] = []
     unclear: list[FactValue] = []
     unread: list[str] = []
     if concerns is True:
@@ -1301,8 +916,8 @@ def _make_data_needed(
                 if headline is None and ask.summary is not None:
                     headline = ask.summary.say(case), new
         if not case.closed_gates:
-            asked_facts = [case.facts[name] for name in case.content.asked_facts]
-            unclear = [fact for fact in asked_facts if _is_unclear(fact)]
+            asked_facts = (case.facts[name] for name in case.content.asked_facts)
+            unclear = [fact for fact in asked_facts if fact.status in UNCLEAR and _is_unclear(fact)]
         unread = [] if told and case.closed_gates else case.unread
     if not (missing or unclear or unread or case.faults):
         return None
@@ -1339,18 +954,18 @@ def _make_data_needed(
         summary = _with_names(summary, unique)
     opening = card.opening.say(case) if card.opening else ""
     paragraphs = [opening, "\n".join(lines), _could_not_be_read(case.unread)]
-    made = _frame(card, case, printed, summary, paragraphs)
+    made = _start(card, case, summary, paragraphs)
     if faults:
-        made["indicator"] = "warning"
-    because: list[dict[str, Any]] = [
+        made.indicator = "warning"
+    made.because = [
         {"fact": name, "problem": case.facts[name].status}
         for wanted in missing.values()
         for name in wanted
     ]
-    because += _problems_of(
+    made.because += _problems_of(
         [*unclear, *(case.facts[name] for wanted in missing.values() for name in wanted)]
     )
-    because += [
+    made.because += [
         {
             "fact": fact.spec.id,
             "problem": "conflicting",
@@ -1359,8 +974,8 @@ def _make_data_needed(
         for fact in unclear
         if fact.status == "conflicting"
     ]
-    because += [{"finding": name, "problem": kind} for name, kind in case.faults.items()]
-    _add_extension(made, case, [], rows, because, [])
+    made.because += [{"finding": name, "problem": kind} for name, kind in case.faults.items()]
+    made.rows.update(rows)
     return made
 
 
@@ -1418,7 +1033,5 @@ def _ask_for(asked: str) -> str:
 
 
 def _is_unclear(fact: FactValue) -> bool:
-    """Whether to ask for a fact again. A code of a birth that has no date is nothing to ask for."""
-    return fact.status == "conflicting" or (
-        fact.status == "unusable" and not fact.spec.before_birth
-    )
+    """Whether to ask for an unclear fact again; not for a code of a birth that has no date."""
+    return fact.status == "conflicting" or not fact.spec.before_birth

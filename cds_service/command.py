@@ -44,7 +44,7 @@ from rich.text import Text
 from .app import create_app
 from .aside import NoPlainFileError, file_for_owner, must_be_plain
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
-from .cards import EXTENSION, NothingEvaluated, Setting
+from .cards import NothingEvaluated
 from .chart import SAY_LEFT_OUT
 from .code_warnings import code_warnings
 from .conditions import Because, Truth
@@ -92,6 +92,7 @@ from .products import (
 )
 from .protocol import HOOKS, HookRequest, read_request
 from .quiet import Digests
+from .rendering import EXTENSION, Setting
 from .report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from .server import Options, run_under_gunicorn
 from .settings import Settings, SettingsError, read_settings

@@ -1,9 +1,10 @@
-"""From the chart to the cards: the five stages, in order.
+"""From the chart to the cards: the stages, in order.
 
-    chart -> facts -> findings -> interventions -> cards
+    chart -> facts -> case -> decide -> suppress -> rank -> render
 
-Each is one call with typed data on both sides. None of them knows Flask, the network or the clock:
-the time of evaluation is an argument, so that a vignette is a plain function test.
+Each is one call with typed data on both sides; only the last one makes JSON. None of them knows
+Flask, the network or the clock: the time of evaluation is an argument, so that a vignette is a
+plain function test.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from .cards import EXTENSION, Printed, Setting, compose
+from .card_decision import CardDecision
+from .cards import ask_for_data, decide, rank, suppress
 from .chart import Chart, Resource
 from .content import Content
 from .facts import Facts, read_facts
@@ -24,6 +26,22 @@ from .findings import MotherCase, say_conclusions
 from .medicines import MedicineIndex
 from .patient import gets_no_card
 from .quiet import NOTHING_SAID, Overridden, Quiet, Shown
+from .rendering import EXTENSION, Printed, Rendering, Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was decided for one mother: the cards to show, the most urgent first.
+
+    ``held_back`` are those that a clinician's override holds back, by the id of the card;
+    ``faults`` is how many rules could not be evaluated.
+    """
+
+    cards: list[CardDecision]
+    held_back: dict[str, Overridden]
+    faults: int
+    facts: Facts
+    day_of_birth: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +104,32 @@ class Evaluation:
             for name, assessment in self.content.assessments.items()
         }
 
+    def judge(
+        self,
+        chart: Chart,
+        hook: str,
+        now: datetime,
+        orders: Sequence[Resource] = (),
+        quiet: Quiet = NOTHING_SAID,
+    ) -> Judged:
+        """The cards for a chart as of ``now``, which must carry an offset.
+
+        ``orders`` are those that the hook is about, if it is one of orders. What ``quiet`` holds
+        back is not shown. Raises ``NothingEvaluated`` if no card could be judged.
+        """
+        if gets_no_card(chart.patient, self.content, now):
+            return Judged([], {}, 0, {})
+        case = self.case(chart, now, orders)
+        born = case.day_of_birth
+        decided = decide(case, hook, self._printed)
+        kept, held_back = suppress(decided.cards, quiet, born)
+        if decided.asks is not None:
+            asked = ask_for_data(decided.asks, case, told=bool(kept))
+            more, held_too = suppress([asked] if asked is not None else [], quiet, born)
+            kept, held_back = [*kept, *more], held_back | held_too
+        cards = rank(kept, decided.withheld)
+        return Judged(cards, held_back, len(case.faults), case.facts, born)
+
     def answer(
         self,
         chart: Chart,
@@ -95,20 +139,17 @@ class Evaluation:
         quiet: Quiet = NOTHING_SAID,
         explain: bool = False,
     ) -> Answered:
-        """The response for a chart as of ``now``, which must carry an offset.
+        """The response for a chart: what was judged (``judge``) as JSON.
 
-        ``orders`` are those that the hook is about, if it is one of orders. What ``quiet`` holds
-        back is not shown; if the response is to ``explain`` itself, it says which, and why.
-
-        Raises ``NothingEvaluated`` if no card could be judged.
+        If the response is to ``explain`` itself, it says which cards are held back, and why.
         """
-        if gets_no_card(chart.patient, self.content, now):
-            return Answered(b'{"cards":[]}', [], 0, {})
-        case = self.case(chart, now, orders)
-        response: dict[str, Any] = {"cards": compose(case, setting, self._printed, quiet)}
-        if explain and case.held_back:
-            response["extension"] = {EXTENSION: {"quiet": _explain(case.held_back)}}
-        return Answered(orjson.dumps(response), case.shown, len(case.faults), case.facts)
+        judged = self.judge(chart, setting.hook, now, orders, quiet)
+        rendering = Rendering(self.content, self._printed, setting, now.isoformat())
+        response: dict[str, Any] = {"cards": [rendering.card(each) for each in judged.cards]}
+        if explain and judged.held_back:
+            response["extension"] = {EXTENSION: {"quiet": _explain(judged.held_back)}}
+        shown = [each.shown(judged.day_of_birth) for each in judged.cards]
+        return Answered(orjson.dumps(response), shown, judged.faults, judged.facts)
 
     def cards(
         self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .content import Assessment, Band, Card, Content, Finding, Reading
     from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine
-    from .quiet import Overridden, Shown
 
 # Requests that were withdrawn were not done; every other status means asked for, or done.
 WITHDRAWN = {"revoked", "entered-in-error", "cancelled", "rejected", "failed", "not-done"}
@@ -85,13 +84,9 @@ class MotherCase:
         self.jurisdiction = jurisdiction
         self.now = now
         self.faults: dict[str, str] = {}
-        self.shown: list[Shown] = []  # the cards that were composed
-        self.offered: dict[str, dict[str, str]] = {}  # as ``Shown.offered``, by card
         self.said_together: set[frozenset[str]] = set()  # the pairs that a card speaks of
-        self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
         self._curves: dict[tuple[str, str], float | None] = {}
-        self.made_hers: dict[str, bytes] = {}  # by resource type: see ``cards.Setting``
         self._uuid_start, self._uuids = _start_of_uuids(now), 0
 
     def finding(self, finding_id: str) -> Truth:
@@ -201,11 +196,6 @@ class MotherCase:
     def day_of_birth(self) -> str:
         """The day of this birth as it is written; empty if it is not known."""
         return (self.facts["delivery-time"].time or "")[:10]
-
-    @cached_property
-    def written_at(self) -> str:
-        """The time of evaluation as FHIR writes it."""
-        return self.now.isoformat()
 
     def new_uuid(self) -> str:
         """A UUID that no other answer has, of version 7: its time, what is random, and a count."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .cards import TOPIC_SYSTEM
 from .codes import CodeSet, Pair
 from .content import OWN_ACTIVITY, OWN_ANSWER, OWN_FACT, VALUE_SET, Content
+from .rendering import TOPIC_SYSTEM
 
 OWN_FINDING = "urn:lactation-cds:finding"
 

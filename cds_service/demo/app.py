@@ -20,7 +20,6 @@ from pydantic import SecretStr
 
 from ..app import create_app
 from ..aside import folder_aside
-from ..cards import EXTENSION
 from ..chart import Chart, read_answer
 from ..content import Content
 from ..content_loader import load_content
@@ -29,6 +28,7 @@ from ..facts import collect_readings
 from ..findings import MotherCase, say_conclusions
 from ..pages import must_be_called, must_be_of_this_origin, protect
 from ..references import read_address
+from ..rendering import EXTENSION
 from ..settings import read_settings
 from ..times import say_time
 from ..vignettes import Vignette, vignettes
