@@ -202,6 +202,7 @@ class Printed:
                 medicine.lactmed.url,
             )
             for medicine in content.medicines.values()
+            if medicine.lactmed is not None
         }
         self._handout_of = handout_of
         self._country = country
@@ -246,9 +247,9 @@ class Printed:
         more = len(cited) - MOST_CITED
         links = _links_of(evidence)
         for each in offered:
-            if each.medicine is not None:
-                url = self._content.medicines[each.medicine].lactmed.url
-                links[url] = self.lactmed[url]
+            record = self._content.medicines[each.medicine].lactmed if each.medicine else None
+            if record is not None:
+                links[record.url] = self.lactmed[record.url]
         return Backing(
             [source.id for source in evidence],
             f"{', '.join(cited[:MOST_CITED])}{f' and {more} more' if more > 0 else ''}",
@@ -1203,11 +1204,12 @@ def _say_of(taken: TakenMedicine, reading: Reading, case: MotherCase) -> str | N
     medicine, content = taken.medicine, case.content
     if medicine is None:
         return None
+    record = medicine.lactmed.id if medicine.lactmed is not None else ""
     if reading.line is None:
         summary = medicine.summary
-        return f"not read by us. LactMed: {summary} {medicine.lactmed.id}" if summary else None
+        return f"not read by us. LactMed: {summary} {record}" if summary else None
     instead = f" {_who_says(reading, content)} names {reading.instead} instead."
-    where = medicine.lactmed.id
+    where = record
     if reading.source in content.evidence:
         where = content.evidence[reading.source].shortest
     limits = medicine.say_limits(case.jurisdiction)

@@ -615,7 +615,8 @@ class Medicine(Entry):
     Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
     has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
     out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known, and
-    so are the ``limits`` of dose and length.
+    so are the ``limits`` of dose and length. One of which LactMed has no record has no ``lactmed``:
+    it was read in a label, and is searched for by its name.
     """
 
     id: Identifier
@@ -625,7 +626,7 @@ class Medicine(Entry):
     names: list[str] = Field(min_length=1)
     whole_name_only: bool = False
     beside: list[str] = Field(default_factory=list)
-    lactmed: LactMed
+    lactmed: LactMed | None = None
     reading: Reading = NOT_READ
     reading_in: dict[Country, Reading] = Field(default_factory=dict)
     summary: str | None = None

@@ -91,7 +91,7 @@ class TakenMedicine:
     @property
     def url(self) -> str | None:
         """Its LactMed record, or the search by its name, if it has one."""
-        if self.medicine is not None:
+        if self.medicine is not None and self.medicine.lactmed is not None:
             return self.medicine.lactmed.url
         return LACTMED_SEARCH + quote_plus(self.name) if self.named else None
 
