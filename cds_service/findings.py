@@ -88,6 +88,7 @@ class MotherCase:
         self.shown: list[Shown] = []  # the cards that were composed
         self.offered: dict[str, dict[str, str]] = {}  # as ``Shown.offered``, by card
         self.said_together: set[frozenset[str]] = set()  # the pairs that a card speaks of
+        self._pairs_with: dict[str, list[Pair]] = {}  # by what is ordered
         self.held_back: dict[str, Overridden] = {}  # those that were not, by id
         self._findings: dict[str, Truth] = {}
         self._curves: dict[tuple[str, str], float | None] = {}
@@ -256,6 +257,7 @@ class MotherCase:
         case = copy(self)
         case.medicines = [*self.medicines, *others]
         case._findings = {}
+        case._pairs_with = {}
         case.__dict__.pop("pairs", None)
         return case
 
@@ -297,8 +299,10 @@ class MotherCase:
 
     def pairs_with(self, order: TakenMedicine) -> list[Pair]:
         """What is ordered, with each that she takes or is ordered beside it and interacts."""
-        others = {each.key: each for each in (*self.ordered_beside, *self.medicines)}
-        return pairs_with(order, others.values(), self.content)
+        if order.key not in self._pairs_with:  # several cards may be about one order
+            others = {each.key: each for each in (*self.ordered_beside, *self.medicines)}
+            self._pairs_with[order.key] = pairs_with(order, others.values(), self.content)
+        return self._pairs_with[order.key]
 
     def together(self, what: str) -> Truth:
         """Whether two of her medicines interact, in whatever way or by one interaction, by its id.
