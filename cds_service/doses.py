@@ -116,7 +116,7 @@ def _days(quantity: dict[str, Any]) -> float | None:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 < value < 1e9 else None
+    return float(value) if 1e-6 < value < 1e6 else None
 
 
 def _dict(value: Any, *path: str) -> dict[str, Any]:

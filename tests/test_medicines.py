@@ -596,3 +596,25 @@ def test_a_code_does_not_hide_a_worse_medicine_that_the_text_names(
 ) -> None:
     card = card_for(content, medicine(medicationCodeableConcept=concept(code, text=text)))
     assert {entry["value"]: entry["matched"] for entry in why(card or {})["because"]} == found
+
+
+def test_a_medicine_without_a_record_is_told_by_what_it_was_read_in(content: Content) -> None:
+    taken = medicine(medicationCodeableConcept=concept(text="Premarin 0.625 mg"))
+    card = card_for(content, taken)
+    assert card is not None
+    assert card["summary"].startswith("Conjugated estrogens: avoid while she gives milk")
+    links = {link["label"]: link["url"] for link in card["links"]}
+    assert (
+        "https://www.pfizermedicalinformation.com/en-us/premarin/population-use" in links.values()
+    )
+    search = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term=Conjugated+estrogens"
+    assert search in links.values()
+
+
+def test_a_reading_of_a_record_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    reading = "{band: watch, line: x, source: lactmed, revised: 2026-01-01, read-as: summary}"
+    (tmp_path / "own.yaml").write_text(
+        f"medicines: [{{id: conjugated-estrogens, reading: {reading}}}]"
+    )
+    with pytest.raises(ContentError, match="it has no LactMed record to be read in"):
+        load_content(tmp_path)
