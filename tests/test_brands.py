@@ -398,7 +398,7 @@ def test_sixty_medicines_on_one_chart_are_told_at_once_and_in_thirty_seconds_of_
         before = time.process_time()
         answer = client.post("/cds-services/lactation-patient-view", json=request)
         took.append(time.process_time() - before)
-    assert min(took) < 0.1  # of which it takes a tenth here: it does not grow with the square
+    assert min(took) < 0.1  # s of work; seen: 0.008
     cards = {c["source"]["topic"]["code"]: c for c in answer.get_json()["cards"]}
     card = cards["medicines-and-milk"]
     assert ": avoid while she gives milk" in card["summary"]
