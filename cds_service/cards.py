@@ -449,16 +449,21 @@ def _decide_order(
     reading = case.read(order)[1] if isinstance(order, TakenMedicine) else NOT_READ
     medicine = order if isinstance(order, TakenMedicine) and card.cites else None
     guards: dict[Truth, list[Guard]] = {}
+    beyond: list[str] = []  # of its dose, what is more than is allowed
+    if medicine is not None and medicine.medicine is not None:
+        beyond = medicine.medicine.beyond_limits(case.jurisdiction, medicine.dose)
     guarded = case.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
         guards = check_guards(guarded, case.with_orders_beside(order))
-        if not guards[True] and (card.if_guarded == "open" or not guards[None]):
+        against = guards[True] or beyond
+        if not against and (card.if_guarded == "open" or not guards[None]):
             return None
     backing = printed.backing(card)
     line = reading.ordered or reading.line
     limits = ""
     if isinstance(order, TakenMedicine) and order.medicine is not None:
         limits = order.medicine.say_limits(case.jurisdiction)
+        limits += f" This order is for more: {', '.join(beyond)}." if beyond else ""
     pairs: list[Pair] = []
     if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
         pairs = _unsaid(case.pairs_with(order), case)
@@ -484,7 +489,8 @@ def _decide_order(
     summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
     if card.summary_names and guards:
         # What could not be checked is on the card, and not in its headline: it is no finding.
-        summary = _with_names(summary, [guard.short.say(case) for guard in guards[True]])
+        found = [*beyond, *(guard.short.say(case) for guard in guards[True])]
+        summary = _with_names(summary, found)
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     sources = printed.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
@@ -820,11 +826,12 @@ def _say_of(taken: TakenMedicine, reading: Reading, case: MotherCase) -> str | N
     medicine, content = taken.medicine, case.content
     if medicine is None:
         return None
+    record = medicine.lactmed.id if medicine.lactmed is not None else ""
     if reading.line is None:
         summary = medicine.summary
-        return f"not read by us. LactMed: {summary} {medicine.lactmed.id}" if summary else None
+        return f"not read by us. LactMed: {summary} {record}" if summary else None
     instead = f" {_who_says(reading, content)} names {reading.instead} instead."
-    where = medicine.lactmed.id
+    where = record
     if reading.source in content.evidence:
         where = content.evidence[reading.source].shortest
     limits = medicine.say_limits(case.jurisdiction)

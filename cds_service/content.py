@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
 from .conditions import Condition, compile_condition
+from .doses import Dose
 from .fact_types import Entry, FactSpec, FactValue, Identifier, Seconds
 from .names import Names
 from .wording import SpokenUnit, Wording
@@ -599,11 +600,25 @@ NOT_READ = Reading()
 
 
 class Limits(Entry):
-    """What a regulator says in some countries of a medicine's use, dose and length (P24)."""
+    """What a regulator says in some countries of a medicine's use, dose and length (P24).
+
+    ``daily_mg`` and ``days`` are the same as numbers: an order that is for more says so.
+    """
 
     countries: list[Country] = Field(min_length=1)
     line: Annotated[str, Field(min_length=1, max_length=LONGEST_LIMITS)]
+    daily_mg: float | None = Field(default=None, gt=0)
+    days: float | None = Field(default=None, gt=0)
     source: Identifier
+
+    def exceeded_by(self, dose: Dose) -> list[str]:
+        """What of a dose is more than this, in words."""
+        parts = ((dose.daily, self.daily_mg, "mg a day"), (dose.days, self.days, "days"))
+        return [
+            f"{value:g} {unit}"
+            for value, most, unit in parts
+            if value is not None and most is not None and value > most
+        ]
 
 
 class Medicine(Entry):
@@ -615,7 +630,8 @@ class Medicine(Entry):
     Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
     has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
     out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known, and
-    so are the ``limits`` of dose and length.
+    so are the ``limits`` of dose and length. One of which LactMed has no record has no ``lactmed``:
+    it was read in a label, and is searched for by its name.
     """
 
     id: Identifier
@@ -625,7 +641,7 @@ class Medicine(Entry):
     names: list[str] = Field(min_length=1)
     whole_name_only: bool = False
     beside: list[str] = Field(default_factory=list)
-    lactmed: LactMed
+    lactmed: LactMed | None = None
     reading: Reading = NOT_READ
     reading_in: dict[Country, Reading] = Field(default_factory=dict)
     summary: str | None = None
@@ -644,6 +660,11 @@ class Medicine(Entry):
     def limits_in(self, country: str) -> Limits | None:
         """The limits of its use that hold in a country; ``None`` if nobody looked them up."""
         return next((each for each in self.limits if country in each.countries), None)
+
+    def beyond_limits(self, country: str, dose: Dose) -> list[str]:
+        """What of a dose is more than the limits in a country, in words."""
+        limits = self.limits_in(country)
+        return limits.exceeded_by(dose) if limits is not None else []
 
     def say_limits(self, country: str) -> str:
         """The limits in words, or that they are not known there; nothing if none are for any."""

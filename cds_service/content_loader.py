@@ -491,7 +491,10 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for section, entry in content.entries_of(WITH_ROWS):
         references.append((section, entry.id, "rows", entry.rows))
     for medicine in content.medicines.values():
-        sources = {reading.source for reading in medicine.readings} - {OWN_RECORD}
+        sources = {reading.source for reading in medicine.readings}
+        if OWN_RECORD in sources and medicine.lactmed is None:
+            files.fault("medicines", medicine.id, "it has no LactMed record to be read in")
+        sources -= {OWN_RECORD}
         sources |= {limits.source for limits in medicine.limits}
         references.append(("medicines", medicine.id, "evidence", sorted(filter(None, sources))))
         countries = [country for limits in medicine.limits for country in limits.countries]

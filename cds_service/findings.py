@@ -85,6 +85,7 @@ class MotherCase:
         self.now = now
         self.faults: dict[str, str] = {}
         self.said_together: set[frozenset[str]] = set()  # the pairs that a card speaks of
+        self._pairs_with: dict[str, list[Pair]] = {}  # by what is ordered
         self._findings: dict[str, Truth] = {}
         self._curves: dict[tuple[str, str], float | None] = {}
         self._uuid_start, self._uuids = _start_of_uuids(now), 0
@@ -247,6 +248,7 @@ class MotherCase:
         case = copy(self)
         case.medicines = [*self.medicines, *others]
         case._findings = {}
+        case._pairs_with = {}
         case.__dict__.pop("pairs", None)
         return case
 
@@ -288,8 +290,10 @@ class MotherCase:
 
     def pairs_with(self, order: TakenMedicine) -> list[Pair]:
         """What is ordered, with each that she takes or is ordered beside it and interacts."""
-        others = {each.key: each for each in (*self.ordered_beside, *self.medicines)}
-        return pairs_with(order, others.values(), self.content)
+        if order.key not in self._pairs_with:  # several cards may be about one order
+            others = {each.key: each for each in (*self.ordered_beside, *self.medicines)}
+            self._pairs_with[order.key] = pairs_with(order, others.values(), self.content)
+        return self._pairs_with[order.key]
 
     def together(self, what: str) -> Truth:
         """Whether two of her medicines interact, in whatever way or by one interaction, by its id.

@@ -26,7 +26,7 @@ from .inert import one_line
 from .medicines import plain
 
 if TYPE_CHECKING:
-    from .content import Content, Medicine
+    from .content import Content, LactMed, Medicine
 
 # The archive of September 2026 has 209 MB in about 2,000 files; the largest record is below 1 MB.
 MOST_BYTES = 8 * 1024**3
@@ -273,7 +273,7 @@ def overlay(records: Iterable[Record], content: Content, source: str) -> Iterato
     revision of its record; a record that is not shipped becomes a medicine. A code that means two
     records is left to the shipped one, or out.
     """
-    known = {medicine.lactmed.id: medicine for medicine in content.medicines.values()}
+    known = {own.id: medicine for own, medicine in _with_record(content)}
     records = list(records)
     holders: dict[tuple[str, str], set[str]] = {}
     for record in records:
@@ -338,22 +338,29 @@ class Change:
 
 def changes(records: Iterable[Record], content: Content) -> list[Change]:
     """What an archive changes: kind by kind, in the order of the titles."""
-    known = {medicine.lactmed.id: medicine for medicine in content.medicines.values()}
+    known = {own.id: (own, medicine) for own, medicine in _with_record(content)}
     found: list[Change] = []
     for record in records:
-        medicine = known.pop(record.id, None)
-        if medicine is None:
+        shipped = known.pop(record.id, None)
+        if shipped is None:
             found.append(Change("new", record.id, record.title, now=record.revised))
         else:
-            found += _changes_of(record, medicine)
-    for record_id, medicine in known.items():
-        found.append(Change("gone", record_id, medicine.name, was=medicine.lactmed.revised))
+            found += _changes_of(record, *shipped)
+    for own, medicine in known.values():
+        found.append(Change("gone", own.id, medicine.name, was=own.revised))
     kinds = ("gone", "revised", "renamed", "new")
     return sorted(found, key=lambda change: (kinds.index(change.kind), change.title.lower()))
 
 
-def _changes_of(record: Record, medicine: Medicine) -> Iterator[Change]:
-    was, now = medicine.lactmed.revised, record.revised
+def _with_record(content: Content) -> Iterator[tuple[LactMed, Medicine]]:
+    """The medicines that have a record of LactMed, each with it."""
+    for medicine in content.medicines.values():
+        if medicine.lactmed is not None:
+            yield medicine.lactmed, medicine
+
+
+def _changes_of(record: Record, own: LactMed, medicine: Medicine) -> Iterator[Change]:
+    was, now = own.revised, record.revised
     if was != now:
         yield Change("revised", record.id, record.title, was, now, medicine.reading.line)
     if medicine.id == medicine_id(record) and medicine.name != record.title:

@@ -54,7 +54,7 @@ def _row(medicine: Medicine, content: Content, country: str) -> dict[str, str]:
     codes = [f"{names.get(code.system, code.system)} {code.code}" for code in medicine.codes]
     products = content.codes.get(f"{VALUE_SET}medicine-{medicine.id}")
     source = reading.source or ""
-    if source == OWN_RECORD:
+    if source == OWN_RECORD and medicine.lactmed is not None:
         source = f"LactMed {medicine.lactmed.id}"
     elif source:
         source = f"{content.evidence[source].short}: {content.evidence[source].source}"

@@ -18,6 +18,7 @@ from urllib.parse import quote_plus
 from .chart import category_of, member_of, reference_to, text_of
 from .codes import CodeIndex, CodeSet
 from .content import BANDS, IN_PART, LONGEST_NAME, NO_ALLERGY, NOT_READ, UNIDENTIFIED, VALUE_SET
+from .doses import NO_DOSE, Dose, dose_of
 from .inert import inert
 from .names import LONGEST_TEXT, Names, Unmeaning
 
@@ -62,6 +63,7 @@ class TakenMedicine:
     part_of: str = ""
     read: tuple[str, ...] = ()
     left: str = ""
+    dose: Dose = NO_DOSE  # of one that is being ordered
 
     @property
     def key(self) -> str:
@@ -93,7 +95,7 @@ class TakenMedicine:
     @property
     def url(self) -> str | None:
         """Its LactMed record, or the search by its name, if it has one."""
-        if self.medicine is not None:
+        if self.medicine is not None and self.medicine.lactmed is not None:
             return self.medicine.lactmed.url
         return LACTMED_SEARCH + quote_plus(self.name) if self.named else None
 
@@ -180,6 +182,7 @@ class MedicineIndex:
             for medicine in self._medicines_of(order, chart):
                 known = found.setdefault(medicine.key, medicine)
                 known.references.append(reference)
+                known.dose = known.dose.and_most_of(dose_of(order))
                 known.part_of = known.part_of and medicine.part_of
                 if medicine.matched == "code":
                     known.matched = "code"

@@ -158,6 +158,7 @@ class Printed:
                 medicine.lactmed.url,
             )
             for medicine in content.medicines.values()
+            if medicine.lactmed is not None
         }
         self._handout_of = handout_of
         self._country = country
@@ -202,9 +203,9 @@ class Printed:
         more = len(cited) - MOST_CITED
         links = links_of(evidence)
         for each in offered:
-            if each.medicine is not None:
-                url = self._content.medicines[each.medicine].lactmed.url
-                links[url] = self.lactmed[url]
+            record = self._content.medicines[each.medicine].lactmed if each.medicine else None
+            if record is not None:
+                links[record.url] = self.lactmed[record.url]
         return Backing(
             [source.id for source in evidence],
             f"{', '.join(cited[:MOST_CITED])}{f' and {more} more' if more > 0 else ''}",

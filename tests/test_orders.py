@@ -406,11 +406,11 @@ def test_what_is_drafted_for_someone_else_speaks_against_nothing(
     [
         "Acetaminophen #3",
         "Tylenol Sinus",
-        "Advil Cold & Sinus",
+        "Advil Allergy Sinus",
         "Motrin IB Sinus",
         "Loratadine-D",
         "dihydroxoergotamine-caffeine",
-        "amlodipine-atorvastatin",
+        "amlodipine-olmesartan",
         "misoprostol-diclofenac",
         "ezetimibe-simvastatin",
         "chlordiazepoxide-amitriptyline",
