@@ -173,6 +173,8 @@ class MedicineIndex:
             chart.go_on()
             if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
                 continue
+            if order.get("doNotPerform") is True:
+                continue
             reference = reference_to(order)
             for medicine in self._medicines_of(order, chart):
                 known = found.setdefault(medicine.key, medicine)
@@ -221,7 +223,10 @@ class MedicineIndex:
         named = list(self._recognise(concept, text_of(pointer)))
         if medication is None or all(found.medicine is not None for found in named):
             return named
-        listed = [list(self._recognise(each)) for each in _ingredients_of(medication, chart)]
+        # What is contained refers to what is contained beside it: in the resource that holds both.
+        inside = resource if str(text_of(pointer)).startswith("#") else medication
+        parts = _ingredients_of(medication, chart, inside)
+        listed = [list(self._recognise(each)) for each in parts]
         found = [each for ingredient in listed for each in ingredient]
         known = [each for each in found if each.medicine is not None]
         if not known:
@@ -334,15 +339,20 @@ def _worst(medicine: Medicine) -> int:
     return min(BANDS.index(band) for band in bands)
 
 
-def _ingredients_of(medication: Resource, chart: Chart) -> Iterator[dict[str, Any]]:
-    """The code of each ingredient of a Medication, its own or that of what it points at."""
+def _ingredients_of(
+    medication: Resource, chart: Chart, inside: Resource
+) -> Iterator[dict[str, Any]]:
+    """The code of each ingredient of a Medication, its own or that of what it points at.
+
+    ``inside`` is the resource that contains what is contained.
+    """
     ingredients = medication.get("ingredient")
     for ingredient in ingredients[:MOST_INGREDIENTS] if isinstance(ingredients, list) else ():
         if not isinstance(ingredient, dict):
             continue
         code = ingredient.get("itemCodeableConcept")
         if not isinstance(code, dict):
-            item = chart.referenced(text_of(ingredient.get("itemReference")), medication)
+            item = chart.referenced(text_of(ingredient.get("itemReference")), inside)
             code = member_of(item, "code") if item is not None else None
         if isinstance(code, dict):
             yield code

@@ -306,6 +306,7 @@ OF_ANOTHER = "https://x.example/Medication/9"
 KNOWN = medication(code=PSEUDOEPHEDRINE)
 INGREDIENT, ITEM = {"itemCodeableConcept": PSEUDOEPHEDRINE}, {"reference": "Medication/m2"}
 COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReference": ITEM}])
+BOTH = medication(ingredient=[{"itemReference": {"reference": "#m2"}}])
 
 
 @pytest.mark.parametrize(
@@ -321,6 +322,7 @@ COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReferenc
         [by_reference("#m1", contained=[KNOWN])],
         [by_reference("Medication/m1"), medication(ingredient=[INGREDIENT])],
         [by_reference("Medication/m1"), COMBINED, medication("m2", code=PSEUDOEPHEDRINE)],
+        [by_reference("#m1", contained=[BOTH, medication("m2", code=PSEUDOEPHEDRINE)])],
         [medicine(medicationReference={"display": "Pseudoephedrine 60 mg"})],
     ],
 )
