@@ -137,7 +137,8 @@ class MedicineIndex:
             products = content.codes.get(f"{VALUE_SET}medicine-{medicine.id}", CodeSet())
             self._products.add(products, medicine)
             for name in medicine.names:
-                self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
+                for written in _spellings(name):
+                    self._by_name.add(written, medicine.id, whole=medicine.whole_name_only)
             if medicine.beside:
                 beside = self._beside[medicine.id] = Names()
                 for name in medicine.beside:
@@ -314,6 +315,16 @@ class MedicineIndex:
         for name in meant:
             medicine = self._medicines[name]
             yield TakenMedicine(medicine.name, medicine, "name", among=len(meant))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A name, and how German and its neighbours write that of a substance: "cabergolin".
+
+    Brands, which begin with a capital, are written in one way.
+    """
+    yield name
+    if name.islower() and name.isalpha() and name.endswith("e"):
+        yield name.removesuffix("e")
 
 
 def _says_worse(named: Medicine, by_code: dict[str, Medicine]) -> bool:
