@@ -123,7 +123,7 @@ def test_by_a_product_mapped_to_it(content: Content) -> None:
         ("IBUPROFEN", ["ibuprofen"]),
         ("Cabergolin 0,5 mg Tabletten", ["cabergoline"]),
         ("DOMPERIDON 10 mg Filmtabletten", ["domperidone"]),
-        ("Avian", ["avian"]),  # Aviane is a brand
+        ("Avian", ["Avian"]),  # Aviane is a brand
         ("paracetamol 500mg", ["acetaminophen"]),
         ("Percocet 5/325", ["acetaminophen", "oxycodone"]),
         ("oxycodone-acetaminophen", ["oxycodone", "acetaminophen"]),
