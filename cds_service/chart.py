@@ -397,6 +397,7 @@ class Chart:
         self.drafts: list[Resource] = []  # every draft order, whether the call is about it or not
         self.left_out: Counter[str] = Counter()  # records that were not used, by reason
         self._perhaps_hers: dict[str, Counter[str]] = {}  # of those, what could matter, by key
+        self.perhaps_hers: list[Resource] = []  # those without a subject, or hers on another server
         self._of_other_codes: Counter[str] = Counter()  # those that hardly matter, by key
         self._sort_in(drafts)
         # The keys of which nothing could be read: also if none of its records could be used.
@@ -493,7 +494,10 @@ class Chart:
         return patient if self._is_of_this_server(base) else None
 
     def _why_nobodys(self, resource: Resource) -> str:
-        return ANOTHER_SERVER if patient_in(subject_of(resource)) is not None else UNREADABLE
+        named = patient_in(subject_of(resource))
+        if named is None or named[1] == self.patient_id:
+            self.perhaps_hers.append(resource)
+        return ANOTHER_SERVER if named is not None else UNREADABLE
 
     def _leave_out(self, key: str, reason: str, resource: Resource) -> None:
         self.left_out[reason] += 1

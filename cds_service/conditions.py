@@ -19,6 +19,8 @@ What can be written::
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
     {unclear: infant-outcome, but-for: alive}     but not if what cannot be read says just that
     {search-failed: infant-outcome}               its records were asked for, and not all came
+    {left-out: delivery-time}                     a record of it was sent that may be hers, without
+                                                  a subject or with her on another FHIR server
     {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
                                                   or there is none of the other
     {newest: stimulant-use, within: 14 d}         its newest record is no older
@@ -72,6 +74,7 @@ class Case(Protocol):
     def interacting(self, interaction_id: str, medicine_id: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
     def search_failed(self, fact_id: str) -> bool: ...
+    def left_out(self, fact_id: str) -> bool: ...
     def curve(self, curve_id: str, line: str) -> float | None: ...
     def support(self, finding_id: str, because: Because) -> None: ...
     def missing(self, finding_id: str) -> Iterable[str]: ...
@@ -291,6 +294,17 @@ class SearchFailed(OfFact):
 
 
 @dataclass(slots=True)
+class LeftOut(OfFact):
+    """Whether a record of a fact was not used for whose it is, and may be hers. Never unknown."""
+
+    def test(self, case: Case) -> Truth:
+        return case.left_out(self.fact)
+
+    def support(self, case: Case, because: Because, finding: str | None = None) -> None:
+        """It stands behind no card."""
+
+
+@dataclass(slots=True)
 class Ever(OfFact):
     """Whether any record says that a fact was so, whenever; not known if none does."""
 
@@ -476,6 +490,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "mentioned": Mentioned,
     "unclear": Unclear,
     "search-failed": SearchFailed,
+    "left-out": LeftOut,
     "ever": Ever,
     "ordered": Ordered,
     "taking": Taking,

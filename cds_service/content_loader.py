@@ -143,10 +143,27 @@ def _addresses(systems: dict[str, Any], files: ContentFiles) -> Systems:
             files.fault("systems", entry.id, f"there is no system '{entry.same_as}' to be the same")
             continue
         system = System(meant.url, meant.compare, meant.hierarchical)
-        for address in (entry.url, *entry.aliases):
-            if addresses.setdefault(address, system).url != system.url:
-                files.fault("systems", entry.id, f"{address} is an address of another system")
+        for written in (entry.url, *entry.aliases):
+            for address in _ways_to_write(written):
+                if addresses.setdefault(address, system).url != system.url:
+                    files.fault("systems", entry.id, f"{address} is an address of another system")
     return addresses
+
+
+def _ways_to_write(address: str) -> Iterator[str]:
+    """An address as it is, and as records write it too: no two systems differ by these alone.
+
+    By http or https, with or without a slash at the end, and an OID with or without ``urn:oid:``.
+    """
+    yield address
+    if address.startswith("urn:oid:"):
+        yield address.removeprefix("urn:oid:")
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme in ("http", "https"):
+        rest = rest.rstrip("/")
+        for other in ("http", "https"):
+            yield f"{other}://{rest}"
+            yield f"{other}://{rest}/"
 
 
 def _code_sets(addresses: Systems, files: ContentFiles) -> dict[str, CodeSet]:

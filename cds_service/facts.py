@@ -159,6 +159,11 @@ def is_read(content: Content, resource: Resource) -> bool:
     return "component" in resource and bool(_parts_of(content, kind, resource))
 
 
+def facts_told_by(content: Content, resource: Resource) -> set[str]:
+    """The ids of the facts that a record codes for, whatever it says of them."""
+    return {spec.id for spec in _specs_of(content, resource["resourceType"], resource, {})}
+
+
 def read_facts(
     content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None = None
 ) -> Facts:

@@ -20,7 +20,7 @@ from .chart import State, category_of, member_of
 from .conditions import Because, Condition, Truth
 from .content import BANDS, MEDICINE_TYPES, NOT_READ
 from .fact_types import FactValue
-from .facts import Facts
+from .facts import Facts, facts_told_by
 from .interventions import check_guards
 from .times import parse_moment
 from .together import Pair, pairs_among, pairs_with
@@ -323,6 +323,15 @@ class MotherCase:
     def search_failed(self, fact_id: str) -> bool:
         """Whether a search for records of a fact failed, or gave only part; not one never made."""
         return not self.chart.failed.isdisjoint(self.content.facts[fact_id].keys)
+
+    def left_out(self, fact_id: str) -> bool:
+        """Whether a record of a fact was sent that may be hers, and does not say so."""
+        return fact_id in self._left_out
+
+    @cached_property
+    def _left_out(self) -> set[str]:
+        told = (facts_told_by(self.content, record) for record in self.chart.perhaps_hers)
+        return set().union(*told)
 
     def ordered(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""

@@ -141,7 +141,8 @@ class MedicineIndex:
             products = content.codes.get(f"{VALUE_SET}medicine-{medicine.id}", CodeSet())
             self._products.add(products, medicine)
             for name in medicine.names:
-                self._by_name.add(name, medicine.id, whole=medicine.whole_name_only)
+                for written in _spellings(name):
+                    self._by_name.add(written, medicine.id, whole=medicine.whole_name_only)
             if medicine.beside:
                 beside = self._beside[medicine.id] = Names()
                 for name in medicine.beside:
@@ -177,6 +178,8 @@ class MedicineIndex:
         for order in orders:
             chart.go_on()
             if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
+                continue
+            if order.get("doNotPerform") is True:
                 continue
             reference = reference_to(order)
             for medicine in self._medicines_of(order, chart):
@@ -227,7 +230,10 @@ class MedicineIndex:
         named = list(self._recognise(concept, text_of(pointer)))
         if medication is None or all(found.medicine is not None for found in named):
             return named
-        listed = [list(self._recognise(each)) for each in _ingredients_of(medication, chart)]
+        # What is contained refers to what is contained beside it: in the resource that holds both.
+        inside = resource if str(text_of(pointer)).startswith("#") else medication
+        parts = _ingredients_of(medication, chart, inside)
+        listed = [list(self._recognise(each)) for each in parts]
         found = [each for ingredient in listed for each in ingredient]
         known = [each for each in found if each.medicine is not None]
         if not known:
@@ -321,6 +327,16 @@ class MedicineIndex:
             yield TakenMedicine(medicine.name, medicine, "name", among=len(meant))
 
 
+def _spellings(name: str) -> Iterator[str]:
+    """A name, and how German and its neighbours write that of a substance: "cabergolin".
+
+    Brands, which begin with a capital, are written in one way.
+    """
+    yield name
+    if name.islower() and name.isalpha() and name.endswith("e"):
+        yield name.removesuffix("e")
+
+
 def _says_worse(named: Medicine, by_code: dict[str, Medicine]) -> bool:
     """Whether a text names a medicine that the codes beside it do not, and that matters more.
 
@@ -344,15 +360,20 @@ def _worst(medicine: Medicine) -> int:
     return min(BANDS.index(band) for band in bands)
 
 
-def _ingredients_of(medication: Resource, chart: Chart) -> Iterator[dict[str, Any]]:
-    """The code of each ingredient of a Medication, its own or that of what it points at."""
+def _ingredients_of(
+    medication: Resource, chart: Chart, inside: Resource
+) -> Iterator[dict[str, Any]]:
+    """The code of each ingredient of a Medication, its own or that of what it points at.
+
+    ``inside`` is the resource that contains what is contained.
+    """
     ingredients = medication.get("ingredient")
     for ingredient in ingredients[:MOST_INGREDIENTS] if isinstance(ingredients, list) else ():
         if not isinstance(ingredient, dict):
             continue
         code = ingredient.get("itemCodeableConcept")
         if not isinstance(code, dict):
-            item = chart.referenced(text_of(ingredient.get("itemReference")), medication)
+            item = chart.referenced(text_of(ingredient.get("itemReference")), inside)
             code = member_of(item, "code") if item is not None else None
         if isinstance(code, dict):
             yield code

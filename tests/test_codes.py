@@ -195,6 +195,12 @@ def test_what_is_included_and_excluded_stops_the_start(tmp_path: Path) -> None:
         ("http://terminology.hl7.org/CodeSystem/icd10CM", "I45.81"),
         ("urn:oid:2.16.840.1.113883.6.90", "i4581"),
         ("urn:oid:2.16.840.1.113883.6.96", "9651007"),
+        ("2.16.840.1.113883.6.96", "9651007"),
+        ("https://snomed.info/sct", "9651007"),
+        ("http://snomed.info/sct/", "9651007"),
+        ("http://snomed.info/sct/32506021000036107", "9651007"),
+        ("https://hl7.org/fhir/sid/icd-10-cm", "I45.81"),
+        ("http://hl7.org/fhir/sid/icd-10/", "I47.2"),
     ],
 )
 def test_a_code_counts_under_each_name_of_its_system(

@@ -435,7 +435,9 @@ def test_every_fact_of_the_content_is_read_by_its_own_code(content: Content) -> 
     ("fact", "system", "code", "answer"),
     [
         ("smoking-status", "http://snomed.info/sct", "449868002", "smoker"),
+        ("smoking-status", "http://snomed.info/sct", "230059006", "smoker"),
         ("smoking-status", "http://snomed.info/sct", "8517006", "former"),
+        ("smoking-status", "http://snomed.info/sct", "266924008", "former"),
         ("smoking-status", "http://snomed.info/sct", "266919005", "never"),
         ("letdown-sensation", "http://snomed.info/sct", "373067005", "no"),
         ("letdown-sensation", "http://loinc.org", "LA33-6", "yes"),
@@ -448,14 +450,22 @@ def test_standard_answers(content: Content, fact: str, system: str, code: str, a
     assert facts_of(content, record)[fact].value == answer
 
 
-def test_smoking_status_by_its_loinc_code(content: Content) -> None:
+@pytest.mark.parametrize(
+    ("system", "code"),
+    [
+        ("http://loinc.org", "72166-2"),
+        ("http://snomed.info/sct", "1747861000168109"),
+        ("http://snomed.info/sct", "365980008"),
+    ],
+)
+def test_smoking_status_by_its_standard_codes(content: Content, system: str, code: str) -> None:
     record = observation(
         "x",
         valueCodeableConcept={
             "coding": [{"system": "http://snomed.info/sct", "code": "449868002"}]
         },
     )
-    record["code"] = {"coding": [{"system": "http://loinc.org", "code": "72166-2"}]}
+    record["code"] = {"coding": [{"system": system, "code": code}]}
     assert facts_of(content, record)["smoking-status"].value == "smoker"
 
 

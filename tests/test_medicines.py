@@ -123,6 +123,9 @@ def test_by_a_product_mapped_to_it(content: Content) -> None:
     [
         ("Ibuprofen 400 mg tablet", ["ibuprofen"]),
         ("IBUPROFEN", ["ibuprofen"]),
+        ("Cabergolin 0,5 mg Tabletten", ["cabergoline"]),
+        ("DOMPERIDON 10 mg Filmtabletten", ["domperidone"]),
+        ("Avian", ["Avian"]),  # Aviane is a brand
         ("paracetamol 500mg", ["acetaminophen"]),
         ("Percocet 5/325", ["acetaminophen", "oxycodone"]),
         ("oxycodone-acetaminophen", ["oxycodone", "acetaminophen"]),

@@ -257,6 +257,14 @@ def test_an_order_need_not_be_a_draft(
     assert len(fire(client, request, valid)) == 1
 
 
+@pytest.mark.parametrize(("forbidden", "cards"), [(True, 0), (False, 1)])
+def test_an_order_that_a_medicine_is_not_to_be_taken_is_passed_over(
+    client: FlaskClient, content: Content, valid: Valid, forbidden: bool, cards: int
+) -> None:
+    request = order_request(content, draft("pseudoephedrine", doNotPerform=forbidden))
+    assert len(fire(client, request, valid)) == cards
+
+
 @pytest.mark.rule("call-orders")
 @pytest.mark.parametrize(
     "bundle",

@@ -191,6 +191,32 @@ def test_another_base_is_hers_where_the_client_lists_it(content: Content, tmp_pa
         assert ("low-milk" in told(cards)) is known
 
 
+@pytest.mark.parametrize(
+    ("records", "told_so"),
+    [
+        ([birth(123), *SESSIONS], True),
+        ([birth(123)], True),
+        (SESSIONS, True),
+        ([plan("pump")], False),  # neither a birth nor milk
+    ],
+)
+def test_where_each_of_her_records_is_on_another_server_it_is_said(
+    client: FlaskClient, content: Content, records: list[dict[str, Any]], told_so: bool
+) -> None:
+    sent = [on(PROXY, each) for each in records]
+    request = hook_request(content, *sent, fhirServer="https://fhir.example.org/r4")
+    cards = told(client.post(VIEW, json=request).get_json()["cards"])
+    assert ("on another FHIR server" in cards.get("data-needed", "")) is told_so
+
+
+def test_where_each_record_is_of_another_patient_there_is_silence(
+    client: FlaskClient, content: Content
+) -> None:
+    sent = [birth(123), *SESSIONS]
+    others = [each | {"subject": {"reference": "Patient/another"}} for each in sent]
+    assert client.post(VIEW, json=hook_request(content, *others)).get_json()["cards"] == []
+
+
 def test_without_a_server_the_first_base_of_hers_counts_and_no_other(
     client: FlaskClient, content: Content
 ) -> None:
@@ -306,6 +332,7 @@ OF_ANOTHER = "https://x.example/Medication/9"
 KNOWN = medication(code=PSEUDOEPHEDRINE)
 INGREDIENT, ITEM = {"itemCodeableConcept": PSEUDOEPHEDRINE}, {"reference": "Medication/m2"}
 COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReference": ITEM}])
+BOTH = medication(ingredient=[{"itemReference": {"reference": "#m2"}}])
 
 
 @pytest.mark.parametrize(
@@ -321,6 +348,7 @@ COMBINED = medication(code={"text": "Combination 7"}, ingredient=[{"itemReferenc
         [by_reference("#m1", contained=[KNOWN])],
         [by_reference("Medication/m1"), medication(ingredient=[INGREDIENT])],
         [by_reference("Medication/m1"), COMBINED, medication("m2", code=PSEUDOEPHEDRINE)],
+        [by_reference("#m1", contained=[BOTH, medication("m2", code=PSEUDOEPHEDRINE)])],
         [medicine(medicationReference={"display": "Pseudoephedrine 60 mg"})],
     ],
 )

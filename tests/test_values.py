@@ -403,6 +403,8 @@ def test_a_birth_counts_by_the_family_of_its_code(
         ("potassium", "6298-4", (3.1, "mmol/L"), 3.1),
         ("magnesium", "2601-3", (0.8, "mmol/L"), 1.9444),
         ("body-temperature", "8328-7", (38.4, "Cel"), 38.4),
+        ("body-temperature", "8332-9", (38.4, "Cel"), 38.4),
+        ("body-temperature", "8329-5", (38.4, "Cel"), 38.4),
     ],
 )
 def test_what_a_laboratory_or_a_ward_measured_is_read(
@@ -410,6 +412,12 @@ def test_what_a_laboratory_or_a_ward_measured_is_read(
 ) -> None:
     record = observation("x", value, 1, code={"coding": [{"system": LOINC, "code": code}]})
     assert read_as_sent(content, record)[fact].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("code", ["386725007", "276885007"])
+def test_a_temperature_is_read_by_its_code_of_snomed_ct_alone(content: Content, code: str) -> None:
+    record = observation("x", (39.1, "Cel"), 1, code={"coding": [{"system": SCT, "code": code}]})
+    assert read_as_sent(content, record)["body-temperature"].value == pytest.approx(39.1)
 
 
 def test_a_stay_alone_gives_no_hours(content: Content) -> None:
