@@ -60,6 +60,7 @@ def from_now(process: int) -> float:
     return peak(process)
 
 
+OBJECTS_DEEP = b'{"a":' * 900 + b"1" + b"}" * 900
 SHAPES = {  # what is dense, or grows, and where it is
     "lists of the context": ("context", b"[]", "[%s]"),
     "objects of the context": ("context", b'{"a":1}', "[%s]"),
@@ -72,7 +73,10 @@ SHAPES = {  # what is dense, or grows, and where it is
         '{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Observation",'
         '"component":[%s]}}]}',
     ),
+    "objects within each other": ("context", OBJECTS_DEEP, "[%s]"),
+    "objects within each other for a key": ("prefetch", OBJECTS_DEEP, "[%s]"),
     "one long text": ("context", b"a", "long"),
+    "one long text with a letter beyond that is escaped": ("context", b"a", "escaped"),
     "one long text with a letter beyond": ("context", "ā".encode(), "long"),
 }
 
@@ -85,8 +89,9 @@ def of_shape(request: dict[str, Any], shape: str, size: int) -> bytes:
     document[place][name] = "@"
     before, _, after = json.dumps(document).encode().partition(b'"@"')
     room = size - len(before) - len(after) - len(around)
-    if around == "long":
-        filled = b'"' + unit * (room // len(unit) - 8) + "😀".encode() + b'"'
+    if around in ("long", "escaped"):
+        end = "😀".encode() if around == "long" else b"\\ud83d\\ude00"
+        filled = b'"' + unit * (room // len(unit) - 16) + end + b'"'
     else:
         head, _, tail = around.partition("%s")
         filled = head.encode() + b",".join([unit] * (room // (len(unit) + 1))) + tail.encode()
