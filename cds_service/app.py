@@ -122,8 +122,9 @@ def create_app(
         if came_too_late():  # no room is taken for it, and no token used up
             _must_be_json()
             raise too_slow()
-        with for_all.taken_by(None):
-            caller = callers.identify(request.headers.get("Authorization"), *paths)
+        token = callers.read(request.headers.get("Authorization"), *paths)
+        with for_all.taken_by(None):  # those who are no callers take no room from them
+            caller = callers.admit(token)
             note(client=caller.issuer)
             _must_accept_json()
             _must_be_json()
