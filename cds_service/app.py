@@ -31,6 +31,7 @@ from .handouts import MOST, handout_path, handouts
 from .ledger import Ledger
 from .openapi import describe
 from .outgoing import Outgoing
+from .pages import must_be_called
 from .prefetch import gather
 from .protocol import HOOKS, discovery, read_request
 from .request_body import came_too_late, discard_body, read_body, too_slow
@@ -98,6 +99,8 @@ def create_app(
     patience = settings.body_ms / 1000
     app.config[BODY_SECONDS] = patience
     _answer_errors_in_fhir(app, patience)
+    if settings.auth == "open" and not settings.open_beyond_loopback:  # then any page might call
+        app.before_request(lambda: must_be_called(settings.base_url))
     _allow_origins(app, settings.origins | callers.origins)
     app.register_blueprint(handouts(content))
     if passwords := settings.dashboard_passwords:
