@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 EACH = 0.1  # seconds from one byte of a connection to its next
 PROBES_EACH = 0.05  # seconds, between two looks at whether the service lives
 HOLD = 3.0  # seconds that one who does not hang up stays
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
-LONG = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"  # the answer is
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+LONG = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"  # the answer is
 LENGTH = b"Content-Type: application/json\r\nContent-Length: 99999\r\n"
 
 
@@ -41,7 +41,7 @@ class Attack:
 
 def attacks(service: str) -> list[Attack]:
     """Those that are known here, on a service (the path of its address)."""
-    post = f"POST {service} HTTP/1.1\r\nHost: x\r\n".encode()
+    post = f"POST {service} HTTP/1.1\r\nHost: localhost\r\n".encode()
     return [
         Attack("nothing sent"),
         Attack("head a byte at a time", post + b"X-Slow: ", b"x"),

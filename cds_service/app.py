@@ -31,6 +31,7 @@ from .handouts import MOST, handout_path, handouts
 from .ledger import Ledger
 from .openapi import describe
 from .outgoing import Outgoing
+from .pages import must_be_called
 from .prefetch import gather
 from .protocol import HOOKS, discovery, read_request
 from .rendering import Setting
@@ -99,6 +100,8 @@ def create_app(
     patience = settings.body_ms / 1000
     app.config[BODY_SECONDS] = patience
     _answer_errors_in_fhir(app, patience)
+    if settings.auth == "open" and not settings.open_beyond_loopback:  # then any page might call
+        app.before_request(lambda: must_be_called(settings.base_url))
     _allow_origins(app, settings.origins | callers.origins)
     app.register_blueprint(handouts(content))
     if passwords := settings.dashboard_passwords:
@@ -123,8 +126,9 @@ def create_app(
         if came_too_late():  # no room is taken for it, and no token used up
             _must_be_json()
             raise too_slow()
-        with for_all.taken_by(None):
-            caller = callers.identify(request.headers.get("Authorization"), *paths)
+        token = callers.read(request.headers.get("Authorization"), *paths)
+        with for_all.taken_by(None):  # those who are no callers take no room from them
+            caller = callers.admit(token)
             note(client=caller.issuer)
             _must_accept_json()
             _must_be_json()

@@ -1,8 +1,8 @@
 """Bounds of one request: what it may hold in memory beside others, and until when it is judged.
 
-How much memory JSON takes once it is read can be told before: by its length, and by the commas and
-brackets in it, of which each value has one. What is dense without any chart being so (a body of
-empty lists alone takes thirty times its size) is refused before it is read.
+How much memory JSON takes once it is read can be told before: by its length, and by the commas,
+brackets and braces in it, of which each value has one. What is dense without any chart being so (a
+body of empty lists alone takes thirty times its size) is refused before it is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .room import TooBusyError
 
 MOST_HELD = 256 * 1024 * 1024  # bytes that the requests of a worker hold, by ``weight_of``
 SECONDS = 3.0  # to judge a chart once all of it is there
-OF_A_VALUE = 128  # bytes: an object with one member takes two of them, and a list less than one
+OF_AN_OBJECT = 240  # bytes: a brace, which may be all that there is of an object within another
+OF_A_VALUE = 128  # a comma or a bracket: a list takes less
 OF_A_BYTE = 4  # the body, as it came and as a text
 OF_A_BYTE_BEYOND_ASCII = 8  # a text in which one letter is beyond takes up to four for each
 
@@ -32,9 +33,10 @@ class TooLateError(Exception):
 
 def weight_of(document: bytes | bytearray) -> int:
     """How many bytes of memory it takes at most to hold JSON and what is read of it."""
-    values = document.count(b",") + document.count(b"[") + document.count(b"{")
-    each = OF_A_BYTE if document.isascii() else OF_A_BYTE_BEYOND_ASCII
-    return len(document) * each + values * OF_A_VALUE
+    values = document.count(b",") + document.count(b"[")
+    is_ascii = document.isascii() and b"\\u" not in document  # which writes a letter beyond
+    each = OF_A_BYTE if is_ascii else OF_A_BYTE_BEYOND_ASCII
+    return len(document) * each + document.count(b"{") * OF_AN_OBJECT + values * OF_A_VALUE
 
 
 class Memory:

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 import orjson
 import yaml
@@ -96,6 +96,16 @@ class Caller:
         return self.client.fhir_bases if self.client is not None else []
 
 
+class Token(NamedTuple):
+    """A token that holds: of which client it is, and what it says. Whether it is new is not known.
+
+    Only such a one is noted, so that nobody can use up another's.
+    """
+
+    client: Client
+    claims: dict[str, Any]
+
+
 class Callers:
     """Everyone who may call. With ``CDS_AUTH=open``, that is anyone."""
 
@@ -121,14 +131,17 @@ class Callers:
         return len(self._clients) > 1
 
     def identify(self, authorization: str | None, *paths: str) -> Caller:
-        """The caller whose token is for one of ``paths``.
+        """The caller whose token is for one of ``paths``. Raises as ``read`` and ``admit`` do."""
+        return self.admit(self.read(authorization, *paths))
 
-        Raises ``Refusal``: 401 for a token that is missing or does not hold, 403 for a tenant that
-        is not on the client's list; and ``DatabaseError`` if it cannot be known whether the token
-        was used before.
+    def read(self, authorization: str | None, *paths: str) -> Token | None:
+        """The token of a caller, which holds and is for one of ``paths``.
+
+        Nobody waits for the database. ``None`` if the service is open. Raises ``Refusal`` (401) for
+        a token that is missing or does not hold.
         """
         if self._open:
-            return Caller()
+            return None
         claimed: Client | None = None
         try:
             scheme, _, token = (authorization or "").partition(" ")
@@ -146,11 +159,25 @@ class Callers:
             ):
                 raise _NotKnown("its signature is not right")
             self._check(claims, {f"{self._base_url}{path}" for path in paths})
-            self._must_be_first(client, claims)
         except _NotKnown as refused:
             raise _refusal(str(refused), claimed) from None
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise _refusal(type(error).__name__, claimed) from None
+        return Token(client, claims)
+
+    def admit(self, token: Token | None) -> Caller:
+        """The caller whose token was read, and was not used before.
+
+        Raises ``Refusal``: 401 if it was, 403 for a tenant that is not on the client's list; and
+        ``DatabaseError`` if it cannot be known whether it was.
+        """
+        if token is None:
+            return Caller()
+        client, claims = token
+        if not self._database.sees_first(
+            client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
+        ):
+            raise _refusal("it was used before", client)
         tenant = claims.get("tenant")
         if client.tenants and tenant not in client.tenants:
             raise Refusal(403, "This tenant may not call the service.", "forbidden")
@@ -162,14 +189,6 @@ class Callers:
         if client is None:
             raise _NotKnown("its issuer is not a client")
         return client
-
-    def _must_be_first(self, client: Client, claims: dict[str, Any]) -> None:
-        """Only a token that holds is noted, so that nobody can use up another's."""
-        first = self._database.sees_first(
-            client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
-        )
-        if not first:
-            raise _NotKnown("it was used before")
 
     def _check(self, claims: dict[str, Any], urls: set[str]) -> None:
         now = time.time()

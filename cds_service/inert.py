@@ -13,12 +13,13 @@ import unicodedata
 # Marks that are taken for others: by browsers in the name of a host (UTS #46), or by readers.
 _ALIKE = str.maketrans("．。｡․﹒＠﹫：﹕／", ".....@@::/")
 _WORD = r"[^\W_]"
-_MARKUP = re.compile(r"[|<>`*_\[\]()#\\@]|/{2,}")
+_HOST = r"(?:[^\W_]|[^\x00-\x7f\s])"  # of a host: signs too, and marks that nobody sees
+_MARKUP = re.compile(r"[|<>`*_~\[\]()#\\@]|/{2,}")
 _ENTITY = re.compile(rf"&(?={_WORD}+;)")
 _SCHEME = re.compile(rf"(?<=[^\W\d_]{_WORD}):(?=\S)")
 _WWW = re.compile(r"(www)\.(?=\S)", re.IGNORECASE)
 _QUARTETS = re.compile(r"(?<![\w.])((?:\d{1,3}\.){3})(?=\d{1,3}(?!\w|\.\d))")  # as IPv4 is written
-_DOT = re.compile(rf"(?<={_WORD})\.(?=({_WORD}+))")
+_DOT = re.compile(rf"(?<={_HOST})\.(?=({_HOST}+))")
 _INITIAL = re.compile(rf"(?<![\w-]){_WORD}")
 
 # Endings of hosts after which even one letter before the dot makes a host, such as ``x.com``. Those

@@ -16,6 +16,7 @@ from .references import read_address
 WINDOW = 300.0  # seconds in which wrong passwords are counted
 MOST_WRONG = 10  # of one address
 MOST_WRONG_IN_ALL = 100
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def protect(pages: Blueprint, *policy: str, referrer: str = "no-referrer") -> None:
@@ -59,12 +60,14 @@ def must_be_of_this_origin(others: Set[str] = frozenset()) -> None:
         raise Refusal(403, "This is taken from pages of this service only.", "forbidden")
 
 
-def must_be_called(hosts: Set[str]) -> None:
+def must_be_called(base_url: str) -> None:
     """Raises ``Refusal`` (403) if a browser was told that this machine has another name.
 
-    So no page of another name can read what is here (DNS rebinding).
+    Its names are those of any machine for itself, and that of ``base_url``. So no page of another
+    name can read what is here (DNS rebinding).
     """
-    address = read_address(f"http://{request.host}")
+    address, own = read_address(f"http://{request.host}"), read_address(base_url)
+    hosts = LOOPBACK if own is None else {*LOOPBACK, own.host}
     if address is None or address.host not in hosts:
         raise Refusal(403, "The service is not known by this name.", "forbidden")
 

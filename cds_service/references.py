@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST = 2000  # characters of a reference; FHIR R4 gives no limit, and no address is longer
+LONGEST_ADDRESS = 8000  # of what is called; servers take no longer line
 MOST_BASES = 64  # that are kept ready
 
 # No user, no backslash, no character that one program drops and another keeps.
@@ -48,7 +49,10 @@ def read_address(url: str) -> Address | None:
     """The address of http or https that a text is; ``None`` if that can be read in two ways.
 
     The path goes nowhere up, and hides no step: by ``..``, with or without parameters, or encoded.
+    Nor is it longer than ``LONGEST_ADDRESS``.
     """
+    if len(url) > LONGEST_ADDRESS:
+        return None
     match = _ADDRESS.fullmatch(url)
     if match is None or _CONTROL.search(url):
         return None
@@ -70,9 +74,13 @@ def is_below(url: str, base: str) -> bool:
     return there.path == path or there.path.startswith(f"{path}/")
 
 
-@lru_cache(MOST_BASES)
 def normal_base(url: str) -> str:
     """The one form of a server's base address; the text itself if it is no address."""
+    return _normal_base(url) if len(url) <= LONGEST_ADDRESS else url
+
+
+@lru_cache(MOST_BASES)
+def _normal_base(url: str) -> str:
     address = read_address(url)
     if address is None:
         return url

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -40,7 +41,7 @@ ATTACKERS = 60
 MOST = 2.0  # seconds until others are answered; some milliseconds if nobody else uses the machine
 CONTINUE = b"HTTP/1.1 100 Continue\r\n"
 MIB = 1024 * 1024
-HEAD = f"POST {VIEW} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
+HEAD = f"POST {VIEW} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,20 @@ def port_of(service: Started) -> int:
     port = urlsplit(service.address).port
     assert port is not None
     return port
+
+
+def test_those_who_are_refused_take_no_room_from_callers(content: Content, tmp_path: Path) -> None:
+    """However many call without a token, who has one is not told to come again."""
+    request, clients = present(content), str(clients_file(tmp_path / "clients.yaml"))
+    own = {"CDS_AUTH": "required", "CDS_BASE_URL": BASE, "CDS_CLIENTS": clients, "CDS_AT_ONCE": "1"}
+    flood = Attack("no token", (HEAD + b"Content-Length: 2\r\n\r\n{}") * 20)
+    with started("serve", "--workers", "1", port=free_port(), **own) as service:
+        url, statuses = f"{service.address}{VIEW}", set()
+        with under(flood, port_of(service), ATTACKERS):
+            for _ in range(40):
+                answer = requests.post(url, json=request, headers=signed(), timeout=30)
+                statuses.add(answer.status_code)
+    assert statuses == {200}
 
 
 @pytest.mark.parametrize("attack", attacks(VIEW), ids=lambda attack: attack.name)
@@ -171,7 +186,7 @@ def test_a_head_that_does_not_end_is_refused(served: Started) -> None:
 
 
 def test_what_is_sent_after_a_body_that_is_too_long_is_no_request(served: Started) -> None:
-    hidden = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    hidden = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connected(served.address, 5) as connection:
         connection.sendall(HEAD + b"Content-Length: 99999999\r\n\r\n" + hidden * 3)
         first, fields, body = answer_to(connection)

@@ -60,6 +60,7 @@ def from_now(process: int) -> float:
     return peak(process)
 
 
+OBJECTS_DEEP = b'{"a":' * 900 + b"1" + b"}" * 900
 SHAPES = {  # what is dense, or grows, and where it is
     "lists of the context": ("context", b"[]", "[%s]"),
     "objects of the context": ("context", b'{"a":1}', "[%s]"),
@@ -72,7 +73,10 @@ SHAPES = {  # what is dense, or grows, and where it is
         '{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Observation",'
         '"component":[%s]}}]}',
     ),
+    "objects within each other": ("context", OBJECTS_DEEP, "[%s]"),
+    "objects within each other for a key": ("prefetch", OBJECTS_DEEP, "[%s]"),
     "one long text": ("context", b"a", "long"),
+    "one long text with a letter beyond that is escaped": ("context", b"a", "escaped"),
     "one long text with a letter beyond": ("context", "ā".encode(), "long"),
 }
 
@@ -85,8 +89,9 @@ def of_shape(request: dict[str, Any], shape: str, size: int) -> bytes:
     document[place][name] = "@"
     before, _, after = json.dumps(document).encode().partition(b'"@"')
     room = size - len(before) - len(after) - len(around)
-    if around == "long":
-        filled = b'"' + unit * (room // len(unit) - 8) + "😀".encode() + b'"'
+    if around in ("long", "escaped"):
+        end = "😀".encode() if around == "long" else b"\\ud83d\\ude00"
+        filled = b'"' + unit * (room // len(unit) - 16) + end + b'"'
     else:
         head, _, tail = around.partition("%s")
         filled = head.encode() + b",".join([unit] * (room // (len(unit) + 1))) + tail.encode()
@@ -108,9 +113,9 @@ def largest_admitted(request: dict[str, Any], shape: str) -> bytes:
 
 
 @contextmanager
-def used_worker(request: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def used_worker(request: dict[str, Any], **more: str) -> Iterator[tuple[str, int]]:
     """Where a service is called that has answered some calls, and the id of its worker."""
-    service = started("serve", "--workers", "1", port=free_port(), CDS_AUTH="open")
+    service = started("serve", "--workers", "1", port=free_port(), CDS_AUTH="open", **more)
     with service as there:
         url, usual = f"{there.address}{VIEW}", json.dumps(request)
         for _ in range(20):
@@ -131,6 +136,18 @@ def test_no_body_costs_a_worker_more_than_its_weight(content: Content) -> None:
                 assert (status == 413) == is_too_much, (shape, status)
                 most = 100 if is_too_much else weight_of(body) / MIB + 20
                 assert peak(worker) - before < most, (shape, peak(worker) - before)
+
+
+def test_nothing_of_an_address_that_is_none_stays_in_a_worker(content: Content) -> None:
+    request = present(content)
+    with used_worker(request, CDS_PATIENT_KEY="a secret of a hospital") as (url, worker):
+        before = from_now(worker)
+        for number in range(6):
+            server = f"https://{number}.example/{'a' * 8 * MIB}"
+            answer = requests.post(url, json={**request, "fhirServer": server}, timeout=30)
+            assert answer.status_code == 400
+        time.sleep(3)  # until it has given memory back
+        assert from_now(worker) - before < 20
 
 
 def test_many_at_once_hold_no_more_than_one_may(content: Content) -> None:

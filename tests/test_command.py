@@ -513,7 +513,7 @@ def test_a_body_over_the_limit_is_413_also_in_chunks(served: str) -> None:
 def test_a_body_without_a_right_end_is_the_fault_of_the_caller(
     served: str, head: str, sent: bytes, media: str, status: int
 ) -> None:
-    start = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: x\r\n{head}\r\n"
+    start = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: localhost\r\n{head}\r\n"
     with connected(served) as caller:
         caller.sendall(f"{start}Content-Type: {media}\r\n\r\n".encode() + sent)
         caller.shutdown(socket.SHUT_WR)
@@ -528,7 +528,7 @@ def test_a_body_without_a_right_end_is_the_fault_of_the_caller(
 def test_a_body_that_comes_a_byte_at_a_time_holds_nobody(
     served: str, media: str, status: int
 ) -> None:
-    head = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: x\r\nContent-Type: {media}"
+    head = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}"
     began = time.monotonic()
     with connected(served, timeout=0.1) as slow:
         slow.sendall(f"{head}\r\nContent-Length: 9999\r\n\r\n".encode())

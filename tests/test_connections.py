@@ -24,10 +24,10 @@ from .test_quiet import soon
 from .test_server import sockets_of
 from .test_telemetry import present
 
-LIST = b"GET /cds-services HTTP/1.1\r\nHost: a\r\n\r\n"
-LAST = b"GET /cds-services HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
-EXPECTANT = b"GET /health/live HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"
+LIST = b"GET /cds-services HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /cds-services HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+EXPECTANT = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n"
 LISTENER = 1  # the socket that a worker has whom nobody calls
 MOST = 0.5  # seconds, for a call of others; alone it takes some milliseconds
 

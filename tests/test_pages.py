@@ -15,7 +15,7 @@ from cds_service.demo.app import create_demo
 from cds_service.pages import MOST_WRONG, MOST_WRONG_IN_ALL, WINDOW, WrongPasswords
 from cds_service.settings import Settings
 
-from .mothers import NOW
+from .mothers import NOW, hook_request, inhibited
 from .test_app import VIEW, outcome
 
 PASSWORD = "a password of the tests"
@@ -126,6 +126,24 @@ def test_the_demo_is_not_read_by_another_name(demo: FlaskClient, host: str, path
 )
 def test_it_is_by_the_names_of_this_machine(demo: FlaskClient, host: str) -> None:
     assert demo.get("/", headers={"Host": host}).status_code == 200
+
+
+def test_nor_is_a_service_that_is_open_called_by_one(
+    content: Content, settings: Settings
+) -> None:
+    """A page of elsewhere has no token, and so cannot call one that asks for it."""
+    opened = create_app(settings, content, lambda: NOW).test_client()
+    request = hook_request(content, *inhibited())
+    for host, status in (("elsewhere.example:8000", 403), (HERE, 200), ("localhost", 200)):
+        assert opened.post(VIEW, json=request, headers={"Host": host}).status_code == status
+    assert opened.get("/cds-services", headers={"Host": "elsewhere.example"}).status_code == 403
+    meant = settings.model_copy(update={"open_beyond_loopback": True})
+    known = settings.model_copy(update={"base_url": "https://elsewhere.example"})
+    for own in (meant, known):
+        client = create_app(own, content, lambda: NOW).test_client()
+        answer = client.post(VIEW, json=request, headers={"Host": "elsewhere.example"})
+        assert answer.status_code == 200
+
 
 
 # --- wrong passwords ----------------------------------------------------------------------------

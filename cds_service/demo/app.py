@@ -27,7 +27,6 @@ from ..evaluation import Evaluation
 from ..facts import collect_readings
 from ..findings import MotherCase, say_conclusions
 from ..pages import must_be_called, must_be_of_this_origin, protect
-from ..references import read_address
 from ..rendering import EXTENSION
 from ..settings import read_settings
 from ..times import say_time
@@ -51,7 +50,6 @@ from .plot import Plot, plot_volumes
 JUDGED_FIRST = "before-milk"  # the assessment that is shown whatever gate is closed
 DASHBOARD_PASSWORD = "synthetic-only"
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
@@ -75,12 +73,9 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
     app.register_blueprint(_pages(store, settings.base_url, evaluation, clock))
 
-    address = read_address(settings.base_url)
-    hosts = LOOPBACK | ({address.host} if address is not None else set())
-
     @app.before_request
     def admit() -> None:
-        must_be_called(hosts)
+        must_be_called(settings.base_url)
         must_be_of_this_origin(settings.origins)
         store.keep_fresh(clock())
 
