@@ -145,7 +145,7 @@ WRONG: dict[str, tuple[str, str]] = {
         "review: String should match pattern",
     ),
     "a window that is none": (
-        "facts:\n- {id: breast-surgery, window: forever}\n",
+        "facts:\n- {id: x, label: x, type: yes-no, prefetch: conditions, window: forever}\n",
         "a duration is written like '24 h' or '7 d'",
     ),
 }
