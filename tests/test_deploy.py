@@ -32,6 +32,8 @@ from .processes import free_port, needed, running, started
 from .test_command import run
 from .test_telemetry import VIEW, present
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
