@@ -291,7 +291,9 @@ def test_the_deployment_runs_what_there_is() -> None:
         *("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"),
         "NetworkPolicy",
     ]
-    (container,) = KUBERNETES[0]["spec"]["template"]["spec"]["containers"]
+    pod = KUBERNETES[0]["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False  # else other Services set variables CDS_...
+    (container,) = pod["containers"]
     assert {each["name"] for each in container["env"]} <= SETTINGS
     command, *arguments = container["args"]
     assert main.commands[command].make_context(command, arguments).params["workers"] == 2

@@ -163,6 +163,24 @@ def test_the_fact_the_card_and_the_mothers_of_contributing_are_some(tmp_path: Pa
     assert "2 of 2 vignettes" in result.output
 
 
+def test_pre_commit_does_what_make_check_does() -> None:
+    recipe = re.split(r"^check:.*$", (ROOT / "Makefile").read_text(), flags=re.M)[1]
+    (own,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert own["repo"] == "local"
+    assert own["hooks"]
+    for hook in own["hooks"]:
+        assert hook["entry"].replace(".venv/bin", "$(BIN)") in recipe
+
+
+def test_the_forms_ask_for_row_evidence_and_vignette() -> None:
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    fields = {f.get("id"): f for f in yaml.safe_load((folder / "content.yml").read_text())["body"]}
+    for name in ("row", "evidence", "vignette"):
+        assert fields[name]["validations"]["required"] is True
+    asked = (ROOT / ".github" / "pull_request_template.md").read_text().lower()
+    assert all(f"- {name} " in asked for name in ("row", "evidence", "vignette"))
+
+
 def test_what_is_benchmarked_gets_the_cards_that_are_expected(
     content: Content, settings: Settings
 ) -> None:
