@@ -194,6 +194,7 @@ def test_what_is_benchmarked_gets_the_cards_that_are_expected(
         assert observations == size
 
 
+@pytest.mark.slow
 def test_the_program_for_dask_runs(content: Content, tmp_path: Path) -> None:
     (program,) = blocks(CONNECT, "python")
     (tmp_path / "program.py").write_text(program)

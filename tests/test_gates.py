@@ -72,6 +72,7 @@ def cards_on_every_hook(
             yield hook, card["source"]["topic"]["code"], card
 
 
+@pytest.mark.slow
 @EACH
 def test_after_a_loss_every_card_is_silent_or_has_its_own_words(
     content: Content, settings: Settings, mother: Vignette
@@ -89,6 +90,7 @@ def test_after_a_loss_every_card_is_silent_or_has_its_own_words(
             assert not hook.startswith("order")
 
 
+@pytest.mark.slow
 @EACH
 def test_with_a_plan_of_no_milk_nobody_persuades(
     content: Content, settings: Settings, mother: Vignette

@@ -190,6 +190,7 @@ def started_by(way: str) -> list[str]:
 WAYS = ("serve", "evaluate", "gunicorn", "gunicorn preloading")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -215,6 +216,7 @@ def test_nothing_starts_with_a_wrong_setting(
     assert SECRET not in printed + told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_starts_with_a_misspelt_setting(tmp_path: Path, way: str) -> None:
     code, printed, told = ended_with(started_by(way), tmp_path, CDS_DEADLNE_MS=SECRET)
@@ -224,6 +226,7 @@ def test_nothing_starts_with_a_misspelt_setting(tmp_path: Path, way: str) -> Non
     assert SECRET not in printed + told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
