@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.content_loader import load_content
