@@ -5,7 +5,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test check wheel bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
+.PHONY: run test quick check wheel bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -13,6 +13,10 @@ run: .venv/ready
 
 test: .venv/ready
 	@$(BIN)/python -m pytest
+
+# The inner loop: without what is slow, on all cores. CI runs all of them.
+quick: .venv/ready
+	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 check: .venv/ready
 	@$(BIN)/ruff format --check .

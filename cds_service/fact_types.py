@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from .chart import Resource, reference_to
 from .codes import Said, normal_forms
 from .names import Phrases
-from .times import HOUR, Moment, duration
+from .times import HOUR, Moment, duration, window_seconds
 
 SIDE_OF_BREAST = "urn:lactation-cds:value-set:side-of-breast"
 
@@ -36,6 +36,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
 Seconds = Annotated[float, BeforeValidator(duration)]
+Window = Annotated[float, BeforeValidator(window_seconds)]
 
 
 class AlsoFrom(Entry):
@@ -160,7 +161,7 @@ class FactSpec(Entry):
     label: str
     type: Literal["quantity", "number", "coded", "yes-no", "time"]
     prefetch: str
-    window: Seconds
+    window: Window
     unit: str | None = None
     also_unit: dict[str, float] = Field(default_factory=dict)
     may_be_negative: bool = False

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,13 +20,24 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .errors import CannotStart
 
-SWITCH = "true or false"
-NUMBER = "a whole number greater than 0"
-
-
-# Characters of a secret, fewer could be guessed.
+PREFIX = "CDS_"
+# Read by docker-compose.yml, and not by the service.
+OF_COMPOSE = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        *("CLIENTS_FILE", "DATABASE_PASSWORD", "PORT"),
+        *(f"{image}_IMAGE" for image in ("DATABASE", "FHIR", "FRONT", "PROMETHEUS", "PYTHON")),
+    )
+)
 MOST_BODY_BYTES, BODY_MS = 16 * 1024 * 1024, 5000  # of a request: its body, and how long that takes
-LEAST_OF_A_KEY, LEAST_OF_A_PASSWORD = 16, 12
+LEAST_OF_A_KEY, LEAST_OF_A_PASSWORD = 16, 12  # characters of a secret: fewer could be guessed
+
+
+@dataclass(frozen=True)
+class MustBe:
+    """What the value of a setting must be, as a sentence goes on: "CDS_... must be ..."."""
+
+    says: str
 
 
 class SettingsError(CannotStart):
@@ -33,14 +48,43 @@ class SettingsError(CannotStart):
 
 
 def read_settings(**given: Any) -> Settings:
-    """The settings from the environment, with others in place of some. Raises ``SettingsError``."""
+    """The settings from the environment, with others in place of some.
+
+    Raises ``SettingsError`` for values that cannot be used, and for variables ``CDS_...`` that are
+    no settings: one that is misspelt would be passed over in silence.
+    """
+    lines = _unknown(os.environ)
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         names = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
-        fields = Settings.model_fields
-        lines = [f"CDS_{name.upper()} must be {fields[name].description}." for name in names]
+        lines += [f"{variable(name)} must be {must_be(name)}." for name in names]
+    if lines:
         raise SettingsError("\n".join(lines)) from None
+    return settings
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def must_be(name: str) -> str:
+    """What the value of a setting must be, as a sentence goes on."""
+    (says,) = [m.says for m in Settings.model_fields[name].metadata if isinstance(m, MustBe)]
+    return says
+
+
+def _unknown(environment: Iterable[str]) -> list[str]:
+    """A line for each variable with our prefix that is neither a setting nor read by compose."""
+    known = {variable(name) for name in Settings.model_fields}
+    lines = []
+    for given in sorted(environment):
+        name = given.upper()  # as settings are read: the case of letters does not matter
+        if name.startswith(PREFIX) and name not in known | OF_COMPOSE:
+            (nearest,) = get_close_matches(name, sorted(known), n=1, cutoff=0)
+            lines.append(f"{given} is not a setting; the nearest name is {nearest}.")
+    return lines
 
 
 def _base_of(url: str) -> str:
@@ -106,107 +150,166 @@ def _of_a_database(url: str) -> str:
     return url
 
 
+Switch = Annotated[bool, MustBe("true or false")]
+Count = Annotated[int, Field(gt=0), MustBe("a whole number greater than 0")]
+Key = Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY), MustBe(_secret_of(LEAST_OF_A_KEY))]
+Password = Annotated[
+    SecretStr, _of_at_least(LEAST_OF_A_PASSWORD), MustBe(_secret_of(LEAST_OF_A_PASSWORD))
+]
+
+
 class Settings(BaseSettings):
     """What an operator can set. Lengths of time are in milliseconds, sizes in bytes.
 
-    ``base_url`` is the address under which EHRs know the service; the audience of their tokens is
-    built from it and never from request headers. ``allowed_origins`` are the browser origins that
-    may call (CORS), separated by commas. ``jurisdiction`` is where it works (ISO 3166-1, two
-    letters): which medicines are licensed there. ``private_networks`` are those, as CIDR and
-    separated by commas, to which calls may go although they are not on the open internet, and
-    ``ca_file`` the authorities (PEM) that sign the certificates there.
-    ``time_zone`` (IANA name) is where times without an offset and dates without a time are; if it
-    is not set, such times are not read and such dates are in UTC.
-    ``body_ms`` is how long the body of a request may take, and ``deadline_ms`` all reading from
-    FHIR servers. ``at_once`` is how many requests a worker answers at once, and ``reading_at_once``
-    how many of them may wait for FHIR servers; the rest is told to come again. Both should be below
-    the number of its threads. ``metrics`` publishes Prometheus metrics at ``/metrics``, and
-    ``traces`` sends OpenTelemetry traces to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says.
-    ``pid_file`` is where ``serve`` writes its process id, for ``content reload`` to find it.
-    ``keep_comments`` keeps what clinicians write of a card; else only that they wrote.
-    ``patient_key`` is a secret, the same for all workers and machines, that makes the digests by
-    which a patient is known again; without it no card is ``quiet`` that was overridden. While it
-    is changed, ``patient_key_before`` is the old one: what was overridden under it counts too.
-    ``overrides_count_for`` is for whom an override by a clinician counts: for that ``user``, for
-    all ``clinicians``, or for ``everyone``, patients who look at their own charts too. ``explain``
-    says in the answer which cards are held back. ``keep_days`` is for how long the ledger is kept.
-    ``dashboard_password`` opens ``/dashboard``, for whoever knows it, and while it is changed
-    ``dashboard_password_before`` does too.
-    ``open_beyond_loopback`` says that an open service may listen to other machines.
-
-    Of each, the description says what it must be: "CDS_... must be ...".
+    The type of a setting says what it must be, and its description what it is: the table of
+    ``docs/connect.md`` is made of both.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="CDS_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+        env_prefix=PREFIX, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    base_url: Annotated[str, AfterValidator(_base_of)] = Field(
+    base_url: Annotated[
+        str,
+        AfterValidator(_base_of),
+        MustBe("an address that starts with https:// (or http://) and names a host"),
+    ] = Field(
         default="http://127.0.0.1:8000",
-        description="an address that starts with https:// (or http://) and names a host",
+        description="the address under which EHRs know the service; the audience of their tokens "
+        "is built from it, and never from the headers of a request",
     )
-    auth: Literal["required", "open"] = Field(default="required", description="required or open")
-    clients: FilePath | None = Field(
-        default=None, description="a file of clients, which is there and can be read"
+    auth: Annotated[Literal["required", "open"], MustBe("required or open")] = Field(
+        default="required",
+        description="whether callers need a token; with `open` anyone may call, for a try",
     )
-    content_dir: DirectoryPath | None = Field(
-        default=None, description="a directory, which is there"
-    )
-    pid_file: Annotated[Path, AfterValidator(_in_a_directory)] | None = Field(
-        default=None, description="a file in a directory that is there"
-    )
-    jurisdiction: str = Field(
-        default="US",
-        pattern=r"^[A-Z]{2}$",
-        description="a country by its two capital letters (ISO 3166-1), such as US or DE",
-    )
-    database_url: Annotated[str, AfterValidator(_of_a_database)] = Field(
+    clients: Annotated[
+        FilePath | None, MustBe("a file of clients, which is there and can be read")
+    ] = Field(default=None, description="the file of clients: who may call")
+    database_url: Annotated[
+        str,
+        AfterValidator(_of_a_database),
+        MustBe(
+            "the address of a SQLite or PostgreSQL database: sqlite:///FILE, or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+        ),
+    ] = Field(
         default="sqlite:///lactation-cds.sqlite3",
-        description="the address of a SQLite or PostgreSQL database: sqlite:///FILE, or "
-        "postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+        description="the database of used tokens, feedback and the log of cards; several machines "
+        "share a PostgreSQL, over TLS with `?sslmode=verify-full&sslrootcert=FILE`, or `=system` "
+        "for the authorities of the machine",
     )
-    time_zone: ZoneInfo | None = Field(
-        default=None, description="the IANA name of a time zone, such as Europe/Berlin"
-    )
-    private_networks: Annotated[str, AfterValidator(_networks)] = Field(
+    private_networks: Annotated[
+        str,
+        AfterValidator(_networks),
+        MustBe(
+            "networks as CIDR without host bits, separated by commas, such as 10.0.0.0/8",
+        ),
+    ] = Field(
         default="",
-        description="networks as CIDR without host bits, separated by commas, such as 10.0.0.0/8",
+        description="networks that calls may go to although they are not on the open internet",
     )
-    ca_file: Annotated[FilePath, AfterValidator(_of_authorities)] | None = Field(
-        default=None, description="a file of certificates in PEM, which is there and can be read"
+    ca_file: Annotated[
+        Annotated[FilePath, AfterValidator(_of_authorities)] | None,
+        MustBe("a file of certificates in PEM, which is there and can be read"),
+    ] = Field(
+        default=None,
+        description="the authorities that sign the certificates of FHIR servers, in place of "
+        "those that browsers trust",
     )
-    open_beyond_loopback: bool = Field(default=False, description=SWITCH)
-    metrics: bool = Field(default=False, description=SWITCH)
-    traces: bool = Field(default=False, description=SWITCH)
-    keep_comments: bool = Field(default=False, description=SWITCH)
-    patient_key: Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY)] = Field(
-        default=SecretStr(""), description=_secret_of(LEAST_OF_A_KEY)
+    open_beyond_loopback: Switch = Field(
+        default=False, description="says that an open service may listen to other machines"
     )
-    patient_key_before: Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY)] = Field(
-        default=SecretStr(""), description=_secret_of(LEAST_OF_A_KEY)
+    patient_key: Key = Field(
+        default=SecretStr(""),
+        description="a secret, the same for all workers and machines, by which digests of "
+        "patients are made; without it no card is held back that was overridden",
     )
-    quiet: bool = Field(default=True, description=SWITCH)
-    overrides_count_for: Literal["user", "clinicians", "everyone"] = Field(
-        default="clinicians", description="user, clinicians or everyone"
+    patient_key_before: Key = Field(
+        default=SecretStr(""),
+        description="while the key is changed, the one before it: what was overridden under it "
+        "counts too",
     )
-    dashboard_password: Annotated[SecretStr, _of_at_least(LEAST_OF_A_PASSWORD)] = Field(
-        default=SecretStr(""), description=_secret_of(LEAST_OF_A_PASSWORD)
+    dashboard_password: Password = Field(
+        default=SecretStr(""), description="opens `/dashboard`, for whoever knows it"
     )
-    dashboard_password_before: Annotated[SecretStr, _of_at_least(LEAST_OF_A_PASSWORD)] = Field(
-        default=SecretStr(""), description=_secret_of(LEAST_OF_A_PASSWORD)
+    dashboard_password_before: Password = Field(
+        default=SecretStr(""),
+        description="while the password is changed, the one before it, which opens it too",
     )
-    explain: bool = Field(default=False, description=SWITCH)
-    keep_days: int = Field(default=400, gt=0, description=NUMBER)
-    allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
-        default="",
-        description="origins of browsers, separated by commas, each with its scheme and without a "
-        "path, such as https://ehr.example.org",
+    quiet: Switch = Field(default=True, description="hold back cards that were overridden")
+    overrides_count_for: Annotated[
+        Literal["user", "clinicians", "everyone"], MustBe("user, clinicians or everyone")
+    ] = Field(
+        default="clinicians",
+        description="for whom an override by a clinician counts: for that `user`, for all "
+        "`clinicians`, or for `everyone`, patients who look at their own charts too",
     )
-    max_body_bytes: int = Field(default=MOST_BODY_BYTES, gt=0, description=NUMBER)
-    body_ms: int = Field(default=BODY_MS, gt=0, description=NUMBER)
-    deadline_ms: int = Field(default=400, gt=0, description=NUMBER)
-    at_once: int = Field(default=16, gt=0, description=NUMBER)
-    reading_at_once: int = Field(default=6, gt=0, description=NUMBER)
+    explain: Switch = Field(
+        default=False, description="say in the answer which cards are held back, and why"
+    )
+    keep_days: Count = Field(
+        default=400,
+        description="for how many days what was shown and told is kept: see `cds-service forget`",
+    )
+    keep_comments: Switch = Field(
+        default=False,
+        description="keep what clinicians write of a card, which may name a patient; else only "
+        "that they wrote",
+    )
+    metrics: Switch = Field(default=False, description="publish Prometheus metrics at `/metrics`")
+    traces: Switch = Field(
+        default=False,
+        description="send OpenTelemetry traces to where `OTEL_EXPORTER_OTLP_ENDPOINT` says",
+    )
+    content_dir: Annotated[DirectoryPath | None, MustBe("a directory, which is there")] = Field(
+        default=None, description="the overlay: a directory laid over the shipped content"
+    )
+    pid_file: Annotated[
+        Annotated[Path, AfterValidator(_in_a_directory)] | None,
+        MustBe("a file in a directory that is there"),
+    ] = Field(default=None, description="where `serve` writes its process id, for `content reload`")
+    jurisdiction: Annotated[
+        str,
+        Field(pattern=r"^[A-Z]{2}$"),
+        MustBe("a country by its two capital letters (ISO 3166-1), such as US or DE"),
+    ] = Field(
+        default="US",
+        description="where the service is used: a medicine such as domperidone is offered only "
+        "where it is known to be licensed",
+    )
+    time_zone: Annotated[
+        ZoneInfo | None, MustBe("the IANA name of a time zone, such as Europe/Berlin")
+    ] = Field(
+        default=None,
+        description="where times without an offset and dates without a time are; if it is not "
+        "set, such times are said to be unread and such dates are in UTC",
+    )
+    allowed_origins: Annotated[
+        str,
+        AfterValidator(_origins),
+        MustBe(
+            "origins of browsers, separated by commas, each with its scheme and without a path, "
+            "such as https://ehr.example.org"
+        ),
+    ] = Field(default="", description="the browser origins that may call (CORS)")
+    max_body_bytes: Count = Field(
+        default=MOST_BODY_BYTES, description="bytes; a larger request is refused with 413"
+    )
+    body_ms: Count = Field(
+        default=BODY_MS,
+        description="milliseconds; a body that takes longer to come is refused with 408",
+    )
+    deadline_ms: Count = Field(
+        default=400, description="milliseconds for all reading from a FHIR server"
+    )
+    at_once: Count = Field(
+        default=16,
+        description="how many requests a worker answers at once; below the number of its threads "
+        "(`--threads`), so that the others can be told to come again",
+    )
+    reading_at_once: Count = Field(
+        default=6, description="how many of them may wait for FHIR servers"
+    )
 
     @property
     def patient_keys(self) -> list[str]:

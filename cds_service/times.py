@@ -36,6 +36,11 @@ def duration(text: Any) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def window_seconds(text: Any) -> float:
+    """Seconds for which a record counts: a duration, or ``"ever"``, which is a hundred years."""
+    return duration("1200 months" if text == "ever" else text)
+
+
 class Moment(msgspec.Struct, frozen=True, gc=False):
     """A time as recorded: the earliest and latest second that it can mean, and its own text."""
 

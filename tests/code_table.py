@@ -1,4 +1,4 @@
-"""What the page for those who connect says of the content: codes, prefetch keys, and a sample.
+"""What the page for those who connect is made of: codes, prefetch keys, a sample, the settings.
 
 ``python -m tests.code_table`` writes each into ``docs/connect.md``, between its two marks.
 """
@@ -18,7 +18,7 @@ from cds_service.app import create_app
 from cds_service.codes import CodeSet
 from cds_service.content import VALUE_SET, Content
 from cds_service.content_loader import load_content
-from cds_service.settings import Settings
+from cds_service.settings import Settings, must_be, variable
 
 PAGE = Path(__file__).parent.parent / "docs" / "connect.md"
 WIDTH = 110  # of a line of the sample
@@ -38,12 +38,23 @@ def write_page(page: str, content: Content) -> str:
         "systems": system_table(content),
         "sample request": asked,
         "sample response": sample,
+        "settings": setting_table(),
     }
     for name, made in pieces.items():
         begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->\n"
         before, rest = page.split(begin)
         page = before + begin + made + end + rest.split(end)[1]
     return page
+
+
+def setting_table() -> str:
+    """The settings: the variable of each, its default, what it is, and what it must be."""
+    lines = ["| setting | default | what it is | what it must be |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else str(field.default)
+        shown = f"`{default}`" if default else ""
+        lines.append(f"| `{variable(name)}` | {shown} | {field.description} | {must_be(name)} |")
+    return "\n".join([*lines, ""])
 
 
 def key_table(content: Content) -> str:

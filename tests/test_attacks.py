@@ -37,6 +37,8 @@ from .test_quiet import soon
 from .test_server import sockets_of
 from .test_telemetry import present
 
+pytestmark = pytest.mark.slow
+
 ATTACKERS = 60
 MOST = 2.0  # seconds until others are answered; some milliseconds if nobody else uses the machine
 CONTINUE = b"HTTP/1.1 100 Continue\r\n"

@@ -18,6 +18,8 @@ from benchmarks.variants import VARIANTS
 
 from .processes import free_port
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_shows_the_cards_of_the_service(name: str) -> None:

@@ -284,6 +284,7 @@ def with_infants_records(mother: Vignette) -> list[dict[str, Any]]:
     return [*resources, naming]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheduler", "partitions", "block"),
     [("cluster", 3, "16 KiB"), ("threads", 7, "40 KiB"), ("synchronous", None, "128 MiB")],

@@ -24,6 +24,8 @@ from .test_quiet import soon
 from .test_server import sockets_of
 from .test_telemetry import present
 
+pytestmark = pytest.mark.slow
+
 LIST = b"GET /cds-services HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = b"GET /cds-services HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -144,6 +144,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "findings:\n- {id: little-milk, review: fine by me}\n",
         "review: String should match pattern",
     ),
+    "a window that is none": (
+        "facts:\n- {id: x, label: x, type: yes-no, prefetch: conditions, window: forever}\n",
+        "a duration is written like '24 h' or '7 d'",
+    ),
 }
 
 
@@ -153,6 +157,15 @@ def test_what_is_wrong_stops_the_start_with_file_line_and_reason(tmp_path: Path,
     told = faults_of(tmp_path, own=text)
     assert any(reason in line for line in told), told
     assert all("own.yaml:" in line for line in told), told
+
+
+@pytest.mark.parametrize(("window", "status"), [("ever", "known"), ("365 d", "stale")])
+def test_what_counts_for_ever_counts_after_thirty_years(
+    tmp_path: Path, window: str, status: str
+) -> None:
+    (tmp_path / "own.yaml").write_text(f"facts: [{{id: breast-surgery, window: {window}}}]")
+    record = observation("breast-surgery", True, 30 * 365 * 24)
+    assert facts_of(load_content(tmp_path), record)["breast-surgery"].status == status
 
 
 def test_the_line_is_that_of_the_entry(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
 from .test_quiet import soon
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("sqlite", "postgresql")
 
 

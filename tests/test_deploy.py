@@ -32,6 +32,8 @@ from .processes import free_port, needed, running, started
 from .test_command import run
 from .test_telemetry import VIEW, present
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -289,7 +291,9 @@ def test_the_deployment_runs_what_there_is() -> None:
         *("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"),
         "NetworkPolicy",
     ]
-    (container,) = KUBERNETES[0]["spec"]["template"]["spec"]["containers"]
+    pod = KUBERNETES[0]["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False  # else other Services set variables CDS_...
+    (container,) = pod["containers"]
     assert {each["name"] for each in container["env"]} <= SETTINGS
     command, *arguments = container["args"]
     assert main.commands[command].make_context(command, arguments).params["workers"] == 2

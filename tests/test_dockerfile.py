@@ -28,6 +28,8 @@ from .test_caller import BASE, clients_file, signed
 from .test_deploy import ROOT
 from .test_quiet import soon
 
+pytestmark = pytest.mark.slow
+
 DEBIAN = "bookworm"
 # How this machine reaches a package index is its own affair; what it says of it goes along.
 OF_THE_MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")

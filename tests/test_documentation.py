@@ -30,7 +30,12 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONNECT = (ROOT / "docs" / "connect.md").read_text()
 CONTENT = (ROOT / "docs" / "content.md").read_text()
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", ".github/**/*.md")
+    for page in ROOT.glob(pattern)
+)
 SANDBOX = (ROOT / "docs" / "sandbox.md").read_text()
 
 
@@ -45,7 +50,7 @@ def test_the_two_commands_come_first_and_above_the_picture() -> None:
     assert {"run", "test", "check", "bench"} <= set(targets)
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in PAGES)])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_in_the_repository_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         if not target.startswith("https://"):
@@ -136,6 +141,46 @@ def test_each_change_of_the_content_page_is_proved_by_its_command(tmp_path: Path
         change.write_text(text)
 
 
+# A file of CONTRIBUTING: its name at the end of a line, and what is in it.
+NEW_FILE = re.compile(r"`((?:cards|fhir_fixtures)/[\w/-]+\.yaml)`\n\n```yaml\n(.*?)```", re.S)
+
+
+def test_the_fact_the_card_and_the_mothers_of_contributing_are_some(tmp_path: Path) -> None:
+    files = dict(NEW_FILE.findall(CONTRIBUTING))
+    shown, missed = (f"fhir_fixtures/{name}" for name in ("nipple-shield-day-5", "long-ago"))
+    assert list(files) == [
+        *("cards/nipple-shield.yaml", f"{shown}/mother.yaml", f"{shown}/expected.yaml")
+    ]
+    (opposite,) = [b for b in blocks(CONTRIBUTING, "yaml") if "near-misses: [R28]" in b]
+    files[f"{missed}/expected.yaml"] = opposite
+    files[f"{missed}/mother.yaml"] = files[f"{shown}/mother.yaml"].replace("ago: 3 h", "ago: 8 d")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    mothers, own = str(tmp_path / "fhir_fixtures"), str(tmp_path / "cards")
+    result = CliRunner().invoke(main, ["content", "test", mothers, "--overlay", own])
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 vignettes" in result.output
+
+
+def test_pre_commit_does_what_make_check_does() -> None:
+    recipe = re.split(r"^check:.*$", (ROOT / "Makefile").read_text(), flags=re.M)[1]
+    (own,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert own["repo"] == "local"
+    assert own["hooks"]
+    for hook in own["hooks"]:
+        assert hook["entry"].replace(".venv/bin", "$(BIN)") in recipe
+
+
+def test_the_forms_ask_for_row_evidence_and_vignette() -> None:
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    fields = {f.get("id"): f for f in yaml.safe_load((folder / "content.yml").read_text())["body"]}
+    for name in ("row", "evidence", "vignette"):
+        assert fields[name]["validations"]["required"] is True
+    asked = (ROOT / ".github" / "pull_request_template.md").read_text().lower()
+    assert all(f"- {name} " in asked for name in ("row", "evidence", "vignette"))
+
+
 def test_what_is_benchmarked_gets_the_cards_that_are_expected(
     content: Content, settings: Settings
 ) -> None:
@@ -149,6 +194,7 @@ def test_what_is_benchmarked_gets_the_cards_that_are_expected(
         assert observations == size
 
 
+@pytest.mark.slow
 def test_the_program_for_dask_runs(content: Content, tmp_path: Path) -> None:
     (program,) = blocks(CONNECT, "python")
     (tmp_path / "program.py").write_text(program)

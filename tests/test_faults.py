@@ -29,6 +29,8 @@ from .processes import free_port, running, started
 from .test_outgoing import Listener, drip, listening, silent
 from .test_telemetry import present
 
+pytestmark = pytest.mark.slow
+
 VIEW = "/cds-services/lactation-patient-view"
 Fault = Callable[[Request], Response]
 BOMB = gzip.compress(b"[" + b"0," * 30_000_000 + b"0]")

@@ -15,6 +15,8 @@ from .fuzz import fuzz, nested
 from .mothers import HER, ago, cards_of, hook_request, inhibited, medicine, observation
 from .test_app import VIEW, outcome
 
+pytestmark = pytest.mark.slow
+
 LONG = "x y " * 500_000
 
 

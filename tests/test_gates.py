@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cds_service.app import create_app
 from cds_service.content import Content
 from cds_service.content_loader import load_content
@@ -72,6 +74,7 @@ def cards_on_every_hook(
             yield hook, card["source"]["topic"]["code"], card
 
 
+@pytest.mark.slow
 @EACH
 def test_after_a_loss_every_card_is_silent_or_has_its_own_words(
     content: Content, settings: Settings, mother: Vignette
@@ -89,6 +92,7 @@ def test_after_a_loss_every_card_is_silent_or_has_its_own_words(
             assert not hook.startswith("order")
 
 
+@pytest.mark.slow
 @EACH
 def test_with_a_plan_of_no_milk_nobody_persuades(
     content: Content, settings: Settings, mother: Vignette

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cds_service.content import Content
 from cds_service.demo.ehr import example_request
 from cds_service.vignettes import vignettes
@@ -22,6 +24,8 @@ from .growth import Place, count, grown, lists_in
 from .mothers import HER, allergy, birth, hook_request, medicine, milk, observation
 from .processes import needed
 from .test_orders import draft, order_request
+
+pytestmark = pytest.mark.slow
 
 REQUESTS = Path(__file__).parent / "requests"
 FEW, TIMES = 500, 2

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from benchmarks.instructions import KEPT, measure
 
 from .processes import needed
+
+pytestmark = pytest.mark.slow
 
 MOST = 1.1  # of what was kept
 

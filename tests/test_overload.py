@@ -23,6 +23,8 @@ from .test_database import locked
 from .test_quiet import soon
 from .test_telemetry import VIEW, present
 
+pytestmark = pytest.mark.slow
+
 
 class Service:
     """One that knows a client, and how it answers it."""

@@ -22,6 +22,8 @@ from cds_service.vignettes import Vignette, vignettes
 
 from .hapi_server import hapi_server
 
+pytestmark = pytest.mark.slow
+
 MOTHERS = vignettes()
 SESSIONS = 240  # more than a page of the service's, and some of the server's own
 # All but those of whom a search fails: a real server finds their records.

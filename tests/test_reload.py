@@ -21,6 +21,8 @@ from .test_command import run
 from .test_quiet import soon
 from .test_telemetry import present
 
+pytestmark = pytest.mark.slow
+
 
 class Serving(NamedTuple):
     address: str

@@ -18,6 +18,7 @@ from .test_vignettes import MOTHERS, client_of, fire
 CHART_HOOKS = ("patient-view", "encounter-start", "encounter-discharge")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mother",
     [mother for mother in MOTHERS if mother.expected.hook in CHART_HOOKS],

@@ -189,6 +189,7 @@ WAYS: list[Way] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
 def test_each_way_of_saying_it_gives_the_same_cards(
@@ -204,6 +205,7 @@ def test_each_way_of_saying_it_gives_the_same_cards(
     assert said(mother, otherwise) == before
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     mother=st.sampled_from(MOTHERS),
@@ -226,6 +228,7 @@ def test_all_ways_together_give_the_same_cards(
     assert said(mother, otherwise) == said(mother, sent)
 
 
+@pytest.mark.slow
 def test_the_ways_say_something_else(content: Content) -> None:
     """Each way changes the records of at least a few mothers: none is asleep."""
     for way in WAYS:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from benchmarks.processes import children, resident
@@ -24,6 +25,8 @@ from .test_app import VIEW
 from .test_database import at_once
 from .test_quiet import soon
 from .test_telemetry import present
+
+pytestmark = pytest.mark.slow
 
 CONNECTIONS, ROUNDS = 24, 20
 

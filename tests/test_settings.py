@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cds_service.settings import Settings, SettingsError, read_settings
+from cds_service.settings import Settings, SettingsError, read_settings, variable
 from cds_service.vignettes import SHIPPED
 
 from .processes import free_port
@@ -17,6 +18,11 @@ from .processes import free_port
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
 SECRET = "swordfish-of-the-operator"
+ROOT = Path(__file__).parent.parent
+FILES_OF_VARIABLES = (
+    *("Dockerfile", "README.md", "SECURITY.md", "docs/connect.md", "docs/sandbox.md"),
+    *(f"deploy/{name}" for name in ("demo.env", "settings.env", "kubernetes.yaml")),
+)
 
 NUMBERS = ("0", "-1", "1.5", "many", "1e3", "16 MB")
 WORDS = ("maybe", "2", "ja")
@@ -77,7 +83,7 @@ RIGHT = {
 
 
 def test_each_setting_is_tried_here() -> None:
-    assert {f"CDS_{name.upper()}" for name in Settings.model_fields} == WRONG.keys()
+    assert {variable(name) for name in Settings.model_fields} == WRONG.keys()
 
 
 @pytest.mark.parametrize(("name", "value"), EACH)
@@ -112,6 +118,47 @@ def test_several_wrong_settings_are_a_line_each(monkeypatch: pytest.MonkeyPatch)
     assert sorted(starts) == ["CDS_BODY_MS", "CDS_TIME_ZONE"]
 
 
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("CDS_DEADLNE_MS", "CDS_DEADLINE_MS"),
+        ("CDS_PATIENTKEY", "CDS_PATIENT_KEY"),
+        ("cds_jurisdicton", "CDS_JURISDICTION"),
+        ("CDS_CONTENT", "CDS_CONTENT_DIR"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, given: str, nearest: str
+) -> None:
+    monkeypatch.setenv(given, SECRET)
+    with pytest.raises(SettingsError) as raised:
+        read_settings()
+    assert str(raised.value) == f"{given} is not a setting; the nearest name is {nearest}."
+
+
+def test_a_misspelt_setting_is_told_with_those_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CDS_BODY_MS", "soon")
+    monkeypatch.setenv("CDS_METRIX", "true")
+    with pytest.raises(SettingsError) as raised:
+        read_settings()
+    assert [line.split()[0] for line in str(raised.value).splitlines()] == [
+        "CDS_METRIX",
+        "CDS_BODY_MS",
+    ]
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", *FILES_OF_VARIABLES])
+def test_each_variable_of_a_deployment_is_known(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """Also those that compose alone reads: whoever exports its file has them all."""
+    names = set(re.findall(r"\bCDS_[A-Z_]+\b", (ROOT / file).read_text()))
+    assert names
+    for name in names - {variable(setting) for setting in Settings.model_fields}:
+        monkeypatch.setenv(name, "x")
+    read_settings()
+
+
 def ended_with(command: list[str], folder: Path, **environment: str) -> tuple[int, str, str]:
     """How a command ends that is to be refused: its code, and what it says on both ways."""
     own = {"PATH": os.environ["PATH"], "CDS_AUTH": "open", "PYTHONPATH": str(Path.cwd())}
@@ -143,6 +190,7 @@ def started_by(way: str) -> list[str]:
 WAYS = ("serve", "evaluate", "gunicorn", "gunicorn preloading")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -168,6 +216,17 @@ def test_nothing_starts_with_a_wrong_setting(
     assert SECRET not in printed + told
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_starts_with_a_misspelt_setting(tmp_path: Path, way: str) -> None:
+    code, printed, told = ended_with(started_by(way), tmp_path, CDS_DEADLNE_MS=SECRET)
+    assert code != 0
+    assert "CDS_DEADLNE_MS is not a setting; the nearest name is CDS_DEADLINE_MS." in told
+    assert "Traceback" not in told
+    assert SECRET not in printed + told
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "told"),
     [

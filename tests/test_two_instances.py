@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 import requests
 
 from cds_service.content import Content
@@ -27,6 +28,8 @@ from .test_deploy import DEPLOY
 from .test_quiet import soon
 from .test_reload import change, version_of
 from .test_telemetry import present
+
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

@@ -90,6 +90,7 @@ def test_a_bundle_made_of_a_few_lines_is_up_to_date(mother: Vignette) -> None:
     assert rebuilt is None or rebuilt == mother.bundle
 
 
+@pytest.mark.slow
 @EACH
 def test_her_bundle_is_a_valid_transaction_and_says_that_it_is_synthetic(mother: Vignette) -> None:
     bundle = mother.bundle
@@ -122,6 +123,7 @@ SILENCING = {
 OF_ABSENCE = {"start-expressing", "skin-to-skin", "wait-after-alcohol"}
 
 
+@pytest.mark.slow
 @pytest.mark.rule("prefetch-absence")
 @pytest.mark.parametrize(
     "mother",
@@ -153,6 +155,7 @@ def test_a_fact_that_is_missing_never_turns_silence_into_a_recommendation(
             assert offered <= OF_ABSENCE, coding
 
 
+@pytest.mark.slow
 @EACH
 def test_the_order_of_her_records_does_not_matter(
     content: Content, settings: Settings, mother: Vignette
@@ -166,6 +169,7 @@ def test_the_order_of_her_records_does_not_matter(
     assert told == []
 
 
+@pytest.mark.slow
 @EACH
 def test_she_never_ages(content: Content, settings: Settings, mother: Vignette) -> None:
     later = datetime(2031, 7, 1, 3, 30, tzinfo=UTC)
@@ -179,6 +183,7 @@ def test_she_never_ages(content: Content, settings: Settings, mother: Vignette) 
     assert topics(cards) == mother.expected.cards
 
 
+@pytest.mark.slow
 @EACH
 def test_her_example_request_is_made_from_her_bundle(
     content: Content, valid: Callable[[str, Any], None], mother: Vignette
@@ -189,6 +194,7 @@ def test_her_example_request_is_made_from_her_bundle(
     valid("request", written)
 
 
+@pytest.mark.slow
 @EACH
 def test_a_day_is_long_enough_for_another_zone(
     content: Content, settings: Settings, mother: Vignette
@@ -200,6 +206,7 @@ def test_a_day_is_long_enough_for_another_zone(
     assert topics(cards) == mother.expected.cards
 
 
+@pytest.mark.slow
 def test_nothing_is_read_of_a_resource_that_is_not_decoded(content: Content) -> None:
     read: set[str] = set()
 

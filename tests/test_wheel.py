@@ -37,6 +37,8 @@ from .test_bulk import MOTHERS, resources_of, write_export
 from .test_documentation import blocks
 from .test_quiet import soon
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION: str = PROJECT["project"]["version"]

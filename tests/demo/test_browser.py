@@ -29,10 +29,13 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER) and os.environ.get("CI") != "true",
-    reason="chromium and chromedriver are not installed",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER) and os.environ.get("CI") != "true",
+        reason="chromium and chromedriver are not installed",
+    ),
+]
 PICTURES = os.environ.get("PICTURES")  # a directory for screenshots
 
 
