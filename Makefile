@@ -22,6 +22,7 @@ check: .venv/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/cds-service content check > /dev/null
 	@$(MAKE) --no-print-directory audit
 

@@ -256,7 +256,7 @@ class Bench:
     ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
         port = free_port()
         arguments = ("serve", "--port", port, "--workers", workers, "--threads", THREADS)
-        with serving("cds_service.command", *map(str, arguments), **environment) as service:
+        with serving("cds_service.cli", *map(str, arguments), **environment) as service:
             self._answer = self._wait(port) or self._answer
             yield port, service
 

@@ -11,11 +11,11 @@ from functools import partial
 
 import orjson
 
-from cds_service.content_loader import load_content
-from cds_service.evaluation import Evaluation
-from cds_service.prefetch import gather
-from cds_service.protocol import read_request
-from cds_service.rendering import Setting
+from cds_service.content.loader import load_content
+from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.render import Setting
+from cds_service.hooks.prefetch import gather
+from cds_service.hooks.protocol import read_request
 
 from .requests import build_request
 

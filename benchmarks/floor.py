@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 from flask import Flask, Response, request
 
-from cds_service.server import Options, run_under_gunicorn
+from cds_service.web.server import Options, run_under_gunicorn
 
 
 def create_floor(answer: bytes) -> Flask:

@@ -22,14 +22,14 @@ from rich.table import Table
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from cds_service.app import create_app
-from cds_service.content_loader import load_content
-from cds_service.evaluation import Evaluation
-from cds_service.prefetch import gather
-from cds_service.protocol import read_request
-from cds_service.rendering import Setting
-from cds_service.server import set_aside
+from cds_service.content.loader import load_content
+from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.render import Setting
+from cds_service.hooks.prefetch import gather
+from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
-from cds_service.telemetry import write_logs_as_json
+from cds_service.web.server import set_aside
+from cds_service.web.telemetry import write_logs_as_json
 
 from . import leave
 from .requests import SERVICE, build_request

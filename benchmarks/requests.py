@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from cds_service.content_loader import load_content
+from cds_service.authoring.vignettes import vignettes
+from cds_service.content.loader import load_content
 from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
-from cds_service.rendering import TOPIC_SYSTEM
-from cds_service.vignettes import vignettes
+from cds_service.engine.render import TOPIC_SYSTEM
 
 MOTHER = "inhibited-letdown-smoker"
 CARDS = ["inhibited-letdown", "supply-risk-factors", "medicines-and-milk"]

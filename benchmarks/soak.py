@@ -284,9 +284,7 @@ def main(overload: float, normal: float, before: float, attacked: float) -> None
         own |= {"CDS_AT_ONCE": str(AT_ONCE), "CDS_DEADLINE_MS": str(int(DEADLINE * 1000))}
         own |= {"CDS_BODY_MS": "2000"}
         arguments = ("serve", "--port", str(PORT), "--workers", str(WORKERS))
-        with serving(
-            "cds_service.command", *arguments, "--threads", str(THREADS), **own
-        ) as service:
+        with serving("cds_service.cli", *arguments, "--threads", str(THREADS), **own) as service:
             wait_until_it_answers()
             while len(workers := children(service.pid)) < WORKERS:
                 time.sleep(0.1)

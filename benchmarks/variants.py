@@ -15,10 +15,10 @@ from fhir.resources.R4B.patient import Patient
 from flask import Flask
 
 from cds_service import app
-from cds_service.evaluation import Answered, Evaluation
-from cds_service.ledger import Ledger
-from cds_service.server import Options, run_under_gunicorn
-from cds_service.telemetry import write_logs_as_json
+from cds_service.engine.evaluation import Answered, Evaluation
+from cds_service.storage.card_log import Ledger
+from cds_service.web.server import Options, run_under_gunicorn
+from cds_service.web.telemetry import write_logs_as_json
 
 MODELS = {"Bundle": Bundle, "Patient": Patient}
 

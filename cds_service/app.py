@@ -15,30 +15,31 @@ import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from .bounds import SECONDS, Bounds, Memory, TooLateError, TooMuchError, weight_of
-from .caller import Caller, Callers
-from .cards import NothingEvaluated
-from .content import Content
-from .content_loader import load_content
-from .dashboard import dashboard
-from .database import Database, DatabaseError
+from .access.caller import Caller, Callers
+from .access.outgoing import Outgoing
+from .access.tracing import trace_calls
+from .content.loader import load_content
+from .content.schema import Content
+from .engine.decide import NothingEvaluated
+from .engine.evaluation import Evaluation
+from .engine.facts import values_left_out
+from .engine.render import Setting
 from .errors import Refusal, operation_outcome
-from .evaluation import Evaluation
-from .facts import values_left_out
-from .feedback import must_be_stored, read_feedback
-from .fhir_server import FhirReader
-from .handouts import MOST, handout_path, handouts
-from .ledger import Ledger
-from .openapi import describe
-from .outgoing import Outgoing
-from .pages import must_be_called
-from .prefetch import gather
-from .protocol import HOOKS, discovery, read_request
-from .rendering import Setting
-from .request_body import came_too_late, discard_body, read_body, too_slow
-from .room import Room, TooBusyError
+from .hooks.feedback import must_be_stored, read_feedback
+from .hooks.fhir_server import FhirReader
+from .hooks.openapi import describe
+from .hooks.prefetch import gather
+from .hooks.protocol import HOOKS, discovery, read_request
+from .hooks.request_body import came_too_late, discard_body, read_body, too_slow
+from .limits.bounds import SECONDS, Bounds, Memory, TooLateError, TooMuchError, weight_of
+from .limits.concurrency import Room, TooBusyError
 from .settings import Settings, read_settings
-from .telemetry import (
+from .storage.card_log import Ledger
+from .storage.database import Database, DatabaseError
+from .web.dashboard import dashboard
+from .web.handouts import MOST, handout_path, handouts
+from .web.pages import must_be_called
+from .web.telemetry import (
     AT_WORKER_START,
     BODY_SECONDS,
     add_health,
@@ -47,7 +48,6 @@ from .telemetry import (
     note,
     watch,
 )
-from .tracing import trace_calls
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
 UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token

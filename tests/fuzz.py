@@ -35,10 +35,10 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.processes import children, resident
-from cds_service.content_loader import load_content
+from cds_service.authoring.vignettes import vignettes
+from cds_service.content.loader import load_content
 from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
-from cds_service.vignettes import vignettes
 
 from .conftest import SCHEMAS
 from .processes import free_port, started

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from cds_service.content import Content
-from cds_service.database import Database
+from cds_service.content.schema import Content
+from cds_service.storage.database import Database
 
 CARDS = {
     "inhibited-letdown": (0.34, 0.55, 0.18),

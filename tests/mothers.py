@@ -8,11 +8,11 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cds_service.chart import Answer, Chart, decode, read_answer
-from cds_service.content import Content
-from cds_service.evaluation import Evaluation
-from cds_service.prefetch import make_chart
-from cds_service.rendering import Setting
+from cds_service.content.schema import Content
+from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.render import Setting
+from cds_service.fhir.chart import Answer, Chart, decode, read_answer
+from cds_service.hooks.prefetch import make_chart
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 HER = "mother-1"

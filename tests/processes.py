@@ -47,7 +47,7 @@ def started(
     own = {"CDS_DATABASE_URL": f"sqlite:///{aside.name}/service.sqlite3"}
     limited = () if files is None else ("sh", "-c", f'ulimit -Sn {files} && exec "$@"', "sh")
     process = subprocess.Popen(
-        [*limited, sys.executable, "-m", "cds_service.command", *arguments, "--port", str(port)],
+        [*limited, sys.executable, "-m", "cds_service.cli", *arguments, "--port", str(port)],
         env={**os.environ, **own, **environment},
         stdout=said,
         stderr=subprocess.STDOUT,

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from cds_service import protocol
 from cds_service.app import create_app
-from cds_service.content import Content
+from cds_service.content.schema import Content
+from cds_service.hooks import protocol
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle

@@ -20,13 +20,13 @@ import requests
 
 from benchmarks.attacks import Attack, attacks, probed, under
 from benchmarks.processes import children, resident
-from cds_service.connections import (
+from cds_service.content.schema import Content
+from cds_service.web.connections import (
     HEAD_SECONDS,
     MOST_TAKEN_IN,
     ClientSocket,
     WaitingConnections,
 )
-from cds_service.content import Content
 
 from .processes import Started, connected, free_port, started
 from .test_app import VIEW
@@ -253,7 +253,7 @@ class Connection:
 
 def test_one_that_hangs_up_as_it_is_refused_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end and what makes it too much may be heard in one turn: else the worker would end."""
-    monkeypatch.setattr("cds_service.connections.MOST_TAKEN_IN", 2000)
+    monkeypatch.setattr("cds_service.web.connections.MOST_TAKEN_IN", 2000)
     poller, closed, refused = selectors.DefaultSelector(), [], []
 
     def close(connection: Connection) -> None:

@@ -17,10 +17,10 @@ from flask.testing import FlaskClient
 
 from benchmarks.processes import children
 from cds_service.app import create_app
-from cds_service.bounds import MOST_HELD, SECONDS, Bounds, Memory, TooMuchError, weight_of
-from cds_service.content import Content
-from cds_service.prefetch import MOST_BY_WORDS
-from cds_service.room import TooBusyError
+from cds_service.content.schema import Content
+from cds_service.hooks.prefetch import MOST_BY_WORDS
+from cds_service.limits.bounds import MOST_HELD, SECONDS, Bounds, Memory, TooMuchError, weight_of
+from cds_service.limits.concurrency import TooBusyError
 from cds_service.settings import Settings
 
 from .mothers import NOW, hook_request, inhibited
@@ -242,6 +242,6 @@ def test_a_decision_past_its_deadline_is_503_and_no_thread(
 
 
 def test_a_decision_has_less_time_than_a_worker_has_to_end() -> None:
-    from cds_service.server import GRACE_SECONDS
+    from cds_service.web.server import GRACE_SECONDS
 
     assert SECONDS + Settings.model_fields["deadline_ms"].default / 1000 < GRACE_SECONDS

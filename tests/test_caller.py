@@ -22,9 +22,9 @@ from flask.testing import FlaskClient
 from joserfc.jwk import ECKey, RSAKey
 from werkzeug.wrappers import Request, Response
 
+from cds_service.access.caller import ClientsError
 from cds_service.app import create_app
-from cds_service.caller import ClientsError
-from cds_service.content import Content
+from cds_service.content.schema import Content
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from cds_service.cards import NothingEvaluated
-from cds_service.chart import Answer, State
-from cds_service.conditions import Condition, Truth
-from cds_service.content import Content
-from cds_service.evaluation import Evaluation
-from cds_service.rendering import Setting
+from cds_service.content.conditions import Condition, Truth
+from cds_service.content.schema import Content
+from cds_service.engine.decide import NothingEvaluated
+from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.render import Setting
+from cds_service.fhir.chart import Answer, State
 
 from .mothers import (
     HER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cds_service.circuit import AGAIN_AFTER, SLOW, Circuit, CircuitOpenError
+from cds_service.limits.circuit import AGAIN_AFTER, SLOW, Circuit, CircuitOpenError
 
 
 class Tried:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cds_service.code_warnings import code_warnings, is_loinc
-from cds_service.command import main
-from cds_service.content import Content
-from cds_service.content_loader import load_content
+from cds_service.authoring.code_warnings import code_warnings, is_loinc
+from cds_service.cli.__main__ import main
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content
 
 LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
 

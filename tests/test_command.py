@@ -19,9 +19,9 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from cds_service.command import main
-from cds_service.content import Content
-from cds_service.vignettes import SHIPPED
+from cds_service.authoring.vignettes import SHIPPED
+from cds_service.cli.__main__ import main
+from cds_service.content.schema import Content
 
 from .mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
 from .processes import connected, free_port, started
@@ -376,7 +376,7 @@ def test_a_port_that_is_in_use_is_said_in_a_line_and_another_named(
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = subprocess.run(
-            [sys.executable, "-m", "cds_service.command", command, "--port", str(port)],
+            [sys.executable, "-m", "cds_service.cli", command, "--port", str(port)],
             env={**os.environ, "CDS_AUTH": "open", "TMPDIR": str(tmp_path)},
             capture_output=True,
             text=True,
@@ -425,7 +425,7 @@ def test_nothing_stays_in_the_temporary_folder(
     aside.mkdir()
     own = {"CDS_AUTH": "open", "CDS_METRICS": "true", "TMPDIR": str(aside)}
     service = subprocess.Popen(
-        [sys.executable, "-m", "cds_service.command", command, "--port", str(port)],
+        [sys.executable, "-m", "cds_service.cli", command, "--port", str(port)],
         env={**os.environ, **own},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -584,7 +584,7 @@ def test_a_connection_can_be_used_again_after_a_refusal(served: str) -> None:
 )
 def test_serve_says_why_it_does_not_start(environment: dict[str, str], told: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "cds_service.command", "serve", "--port", str(free_port())],
+        [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(free_port())],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.conditions import All, AnyOf, Condition, Not, Truth, compile_condition
-from cds_service.content import Content
+from cds_service.content.conditions import All, AnyOf, Condition, Not, Truth, compile_condition
+from cds_service.content.schema import Content
 
 from .mothers import birth, chart_of, medicine, milk, observation
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_asked_is_refused_when_it_is_read(written: Any) -> None:
 
 
 def _case(content: Content, *resources: dict[str, Any]) -> Any:
-    from cds_service.evaluation import Evaluation
+    from cds_service.engine.evaluation import Evaluation
 
     from .mothers import NOW
 

@@ -15,11 +15,11 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from flask.testing import FlaskClient
 
-from cds_service.caller import ALGORITHMS
-from cds_service.content import Content
-from cds_service.protocol import HOOKS
+from cds_service.access.caller import ALGORITHMS
+from cds_service.authoring.vignettes import vignettes
+from cds_service.content.schema import Content
+from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
-from cds_service.vignettes import vignettes
 
 from . import conformance
 from .mothers import hook_request

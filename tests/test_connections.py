@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from benchmarks.processes import children
-from cds_service.connections import HANG_UP_SECONDS, MOST_HANGING_UP, SEND_SECONDS
-from cds_service.content import Content
+from cds_service.content.schema import Content
+from cds_service.web.connections import HANG_UP_SECONDS, MOST_HANGING_UP, SEND_SECONDS
 
 from .processes import Started, connected, free_port, started
 from .test_app import VIEW

@@ -20,8 +20,8 @@ import orjson
 import pytest
 import sqlalchemy
 
-from cds_service.caller import LEEWAY, LONGEST_LIFE
-from cds_service.database import HELD, IDLE, STATEMENT_MS, Database, DatabaseError, _shown
+from cds_service.access.caller import LEEWAY, LONGEST_LIFE
+from cds_service.storage.database import HELD, IDLE, STATEMENT_MS, Database, DatabaseError, _shown
 
 from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server

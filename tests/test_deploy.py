@@ -19,13 +19,13 @@ import yaml
 from werkzeug.wrappers import Request, Response
 
 from benchmarks.processes import children, resident
-from cds_service.bounds import MOST_HELD, SECONDS
-from cds_service.command import main
-from cds_service.content import Content
-from cds_service.database import CONNECTIONS, Database, DatabaseError
-from cds_service.server import GRACE_SECONDS
+from cds_service.authoring.vignettes import vignettes
+from cds_service.cli.__main__ import main
+from cds_service.content.schema import Content
+from cds_service.limits.bounds import MOST_HELD, SECONDS
 from cds_service.settings import Settings
-from cds_service.vignettes import vignettes
+from cds_service.storage.database import CONNECTIONS, Database, DatabaseError
+from cds_service.web.server import GRACE_SECONDS
 
 from .postgresql import postgresql_server
 from .processes import free_port, needed, running, started

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from cds_service.vignettes import SHIPPED
+from cds_service.authoring.vignettes import SHIPPED
 
 from .processes import free_port, lacking, needed
 from .test_app import VIEW

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cds_service.chart import Answer, State
-from cds_service.content import Content
-from cds_service.facts import collect_readings
+from cds_service.content.schema import Content
+from cds_service.engine.facts import collect_readings
+from cds_service.fhir.chart import Answer, State
 
 from .mothers import HER, NOW, cards_of, chart_of, inhibited
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.chart import Answer, State
-from cds_service.content import Content
-from cds_service.evaluation import Evaluation
-from cds_service.fact_types import FactValue
+from cds_service.content.fact_types import FactValue
+from cds_service.content.schema import Content
+from cds_service.engine.evaluation import Evaluation
+from cds_service.fhir.chart import Answer, State
 
 from .mothers import HER, INFANT, NOW, ago, birth, cards_of, chart_of, facts_of, milk, observation
 

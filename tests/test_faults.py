@@ -19,8 +19,8 @@ from flask.testing import FlaskClient
 from werkzeug.wrappers import Request, Response
 
 from cds_service.app import create_app
-from cds_service.content import Content
-from cds_service.prefetch import MOST_RESOURCES
+from cds_service.content.schema import Content
+from cds_service.hooks.prefetch import MOST_RESOURCES
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir

@@ -12,8 +12,8 @@ import sqlalchemy
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
-from cds_service.content import Content
-from cds_service.protocol import MEMBERS
+from cds_service.content.schema import Content
+from cds_service.hooks.protocol import MEMBERS
 from cds_service.settings import Settings
 
 from .mothers import NOW, hook_request, inhibited, observation

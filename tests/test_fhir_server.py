@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from cds_service.chart import Answer, State
-from cds_service.fhir_server import FhirReader
-from cds_service.outgoing import Outgoing, Reply
-from cds_service.room import TooBusyError
+from cds_service.access.outgoing import Outgoing, Reply
+from cds_service.fhir.chart import Answer, State
+from cds_service.hooks.fhir_server import FhirReader
+from cds_service.limits.concurrency import TooBusyError
 
 from .fhir_servers import FhirServer, bundle, fhir
 from .mothers import milk

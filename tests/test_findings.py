@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cds_service.content import Content
-from cds_service.content_files import ContentError
-from cds_service.content_loader import load_content
-from cds_service.evaluation import Evaluation
-from cds_service.findings import Conclusion, say_conclusions
+from cds_service.content.files import ContentError
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content
+from cds_service.engine.case import Conclusion, say_conclusions
+from cds_service.engine.evaluation import Evaluation
 
 from .mothers import NOW, average, birth, chart_of, inhibited, observation
 

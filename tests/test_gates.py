@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from cds_service.app import create_app
-from cds_service.content import Content
-from cds_service.content_loader import load_content
+from cds_service.authoring.vignettes import Vignette
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content
 from cds_service.demo.ehr import example_request
-from cds_service.protocol import HOOKS
+from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
-from cds_service.vignettes import Vignette
 
 from .fhir_servers import bundle
 from .mothers import NOW, Resource, birth, hook_request, observation, plan

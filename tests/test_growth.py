@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from cds_service.content import Content
+from cds_service.authoring.vignettes import vignettes
+from cds_service.content.schema import Content
 from cds_service.demo.ehr import example_request
-from cds_service.vignettes import vignettes
 
 from .growth import Place, count, grown, lists_in
 from .mothers import HER, allergy, birth, hook_request, medicine, milk, observation

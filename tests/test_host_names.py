@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cds_service import host_names
-from cds_service.host_names import MOST, MOST_OF_ONE, SAME, addresses_of
-from cds_service.outgoing import Outgoing, OutgoingError
+from cds_service.access import host_names
+from cds_service.access.host_names import MOST, MOST_OF_ONE, SAME, addresses_of
+from cds_service.access.outgoing import Outgoing, OutgoingError
 
 from .processes import free_port
 

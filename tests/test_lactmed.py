@@ -17,11 +17,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service import lactmed
-from cds_service.command import main
-from cds_service.content import Content
-from cds_service.content_loader import load_content
-from cds_service.lactmed import ATC, FILE, UNII, ArchiveError, first_sentence, read_archive
+from cds_service.authoring import lactmed
+from cds_service.authoring.lactmed import (
+    ATC,
+    FILE,
+    UNII,
+    ArchiveError,
+    first_sentence,
+    read_archive,
+)
+from cds_service.cli.__main__ import main
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content
 
 from .mothers import (
     birth,

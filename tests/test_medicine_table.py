@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cds_service.content import BANDS, Content
-from cds_service.medicine_table import COLUMNS, as_csv, rows
+from cds_service.authoring.medicine_table import COLUMNS, as_csv, rows
+from cds_service.content.schema import BANDS, Content
 from cds_service.settings import Settings
 
 from .mothers import medicine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.names import Names
+from cds_service.content.phrase_index import Names
 
 WORDS = st.lists(st.sampled_from(["acid", "milk", "fish", "oil", "b12"]), min_size=1, max_size=4)
 

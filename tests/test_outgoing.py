@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cds_service.outgoing import Outgoing, OutgoingError, is_loopback, may_go_to
+from cds_service.access.outgoing import Outgoing, OutgoingError, is_loopback, may_go_to
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -183,7 +183,7 @@ def test_a_name_of_this_machine_leads_to_this_machine(monkeypatch: pytest.Monkey
     resolved = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [resolved])
     monkeypatch.setattr(
-        "cds_service.outgoing.create_connection", lambda address, *_: asked.append(address)
+        "cds_service.access.outgoing.create_connection", lambda address, *_: asked.append(address)
     )
     with pytest.raises(OutgoingError, match="could not be reached"):
         get("http://localhost/")

@@ -18,9 +18,9 @@ import requests
 import sqlalchemy
 from pydantic import SecretStr
 
-from cds_service.content import Content
-from cds_service.database import Database
+from cds_service.content.schema import Content
 from cds_service.settings import Settings
+from cds_service.storage.database import Database
 
 from .processes import free_port, started
 from .test_caller import BASE, VIEW, clients_file, signed

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from cds_service.chart import Chart, State
-from cds_service.content import Content
+from cds_service.content.schema import Content
 from cds_service.errors import Refusal
-from cds_service.fhir_server import FhirReader
-from cds_service.prefetch import fill_template, gather
-from cds_service.protocol import PatientViewContext, read_request
+from cds_service.fhir.chart import Chart, State
+from cds_service.hooks.fhir_server import FhirReader
+from cds_service.hooks.prefetch import fill_template, gather
+from cds_service.hooks.protocol import PatientViewContext, read_request
 
 from .fhir_servers import FhirServer, bundle
 from .mothers import hook_request, milk
@@ -174,7 +174,7 @@ def test_the_templates_ask_only_what_every_client_can(content: Content) -> None:
 def test_a_new_code_in_a_value_set_is_in_the_template(tmp_path: Any) -> None:
     import json
 
-    from cds_service.content_loader import load_content
+    from cds_service.content.loader import load_content
 
     own = {
         "resourceType": "ValueSet",

@@ -14,12 +14,12 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from cds_service.app import create_app
-from cds_service.command import main
-from cds_service.content import Content
-from cds_service.database import Database
-from cds_service.ledger import BATCH, MOST_WAITING, Ledger
-from cds_service.quiet import Audience, Shown
+from cds_service.cli.__main__ import main
+from cds_service.content.schema import Content
+from cds_service.engine.suppression import Audience, Shown
 from cds_service.settings import Settings
+from cds_service.storage.card_log import BATCH, MOST_WAITING, Ledger
+from cds_service.storage.database import Database
 
 from .mothers import (
     HER,

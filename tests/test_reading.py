@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cds_service.content import Content
+from cds_service.content.schema import Content
 from cds_service.demo.ehr import example_request
-from cds_service.rendering import Printed
+from cds_service.engine.render import Printed
 from cds_service.settings import Settings
 
 from .test_vignettes import MOTHERS, client_of, fire

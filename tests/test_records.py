@@ -15,13 +15,13 @@ import yaml
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
-from cds_service.chart import Answer, State
-from cds_service.content import Content
-from cds_service.content_loader import load_content
-from cds_service.evaluation import Evaluation
-from cds_service.prefetch import gather
-from cds_service.protocol import HOOKS, read_request
-from cds_service.references import Target, normal_base, read_reference
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content
+from cds_service.engine.evaluation import Evaluation
+from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.references import Target, normal_base, read_reference
+from cds_service.hooks.prefetch import gather
+from cds_service.hooks.protocol import HOOKS, read_request
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir

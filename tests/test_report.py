@@ -20,11 +20,19 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from cds_service.app import create_app
-from cds_service.content import Content
-from cds_service.dashboard.plot import plot_cards, plot_weeks
-from cds_service.database import Database
-from cds_service.report import Line, Report, as_csv, as_measure_report, report_on, tell, tell_all
+from cds_service.content.schema import Content
 from cds_service.settings import Settings
+from cds_service.storage.database import Database
+from cds_service.storage.report import (
+    Line,
+    Report,
+    as_csv,
+    as_measure_report,
+    report_on,
+    tell,
+    tell_all,
+)
+from cds_service.web.dashboard.plot import plot_cards, plot_weeks
 
 from .ledgers import fill
 from .mothers import NOW, average, hook_request

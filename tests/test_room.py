@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from cds_service.room import Room, TooBusyError
+from cds_service.limits.concurrency import Room, TooBusyError
 
 
 def test_one_caller_leaves_room_for_the_others() -> None:

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from cds_service.app import create_app
-from cds_service.content import Content
+from cds_service.authoring.vignettes import Vignette
+from cds_service.content.schema import Content
 from cds_service.demo.ehr import example_request
 from cds_service.settings import Settings
-from cds_service.vignettes import Vignette
 
 from .mothers import NOW, birth, hook_request, observation
 from .test_vignettes import MOTHERS, client_of, fire

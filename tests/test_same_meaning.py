@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cds_service.chart import Chart
-from cds_service.content import OWN_ANSWER, OWN_FACT, VALUE_SET, Content
+from cds_service.authoring.vignettes import Vignette, vignettes
+from cds_service.content.schema import OWN_ANSWER, OWN_FACT, VALUE_SET, Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request
-from cds_service.evaluation import Evaluation
-from cds_service.protocol import read_request
-from cds_service.rendering import Setting
-from cds_service.vignettes import Vignette, vignettes
+from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.render import Setting
+from cds_service.fhir.chart import Chart
+from cds_service.hooks.protocol import read_request
 
 from .mothers import answer_of
 

@@ -16,9 +16,9 @@ import pytest
 import requests
 
 from benchmarks.processes import children, resident
-from cds_service.connections import HEAD_SECONDS
-from cds_service.content import Content
-from cds_service.server import GIVE_BACK_EVERY
+from cds_service.content.schema import Content
+from cds_service.web.connections import HEAD_SECONDS
+from cds_service.web.server import GIVE_BACK_EVERY
 
 from .processes import connected, free_port, started
 from .test_app import VIEW

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cds_service.authoring.vignettes import SHIPPED
 from cds_service.settings import Settings, SettingsError, read_settings, variable
-from cds_service.vignettes import SHIPPED
 
 from .processes import free_port
 
@@ -176,7 +176,7 @@ def ended_with(command: list[str], folder: Path, **environment: str) -> tuple[in
 
 
 def started_by(way: str) -> list[str]:
-    cds = [sys.executable, "-m", "cds_service.command"]
+    cds = [sys.executable, "-m", "cds_service.cli"]
     bind = ["--bind", f"127.0.0.1:{free_port()}"]
     gunicorn = [sys.executable, "-m", "gunicorn", *bind, "cds_service.app:create_app()"]
     return {

@@ -23,13 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_service.app import create_app
-from cds_service.content import Content
-from cds_service.database import READY_FOR
+from cds_service.authoring.vignettes import vignettes
+from cds_service.content.schema import Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, prefetch_from
 from cds_service.demo.ehr import hook_request as ehr_request
 from cds_service.demo.fhir_store import FhirStore
 from cds_service.settings import Settings
-from cds_service.vignettes import vignettes
+from cds_service.storage.database import READY_FOR
 
 from .mothers import NOW, hook_request
 from .processes import connected, free_port, started

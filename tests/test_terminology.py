@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from fhir.resources.R4B.codesystem import CodeSystem
 from fhir.resources.R4B.valueset import ValueSet
 
-from cds_service.command import main
-from cds_service.content import VALUE_SET, Content
-from cds_service.content_loader import load_content
-from cds_service.terminology import code_systems, value_sets
+from cds_service.authoring.terminology import code_systems, value_sets
+from cds_service.cli.__main__ import main
+from cds_service.content.loader import load_content
+from cds_service.content.schema import VALUE_SET, Content
 
 
 def codes(code_system: CodeSystem) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.times import DAY, duration, parse_moment, say_ago, say_duration, say_time
+from cds_service.fhir.times import DAY, duration, parse_moment, say_ago, say_duration, say_time
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

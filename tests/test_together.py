@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_service.app import create_app
-from cds_service.content import Content, Interaction, Medicine
-from cds_service.content_files import ContentError
-from cds_service.content_loader import load_content
+from cds_service.content.files import ContentError
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content, Interaction, Medicine
+from cds_service.engine.together import SAYS, TO_WARN_OF
 from cds_service.settings import Settings
-from cds_service.together import SAYS, TO_WARN_OF
 
 from .mothers import NOW, birth, cards_of, hook_request, medicine, plan, why
 from .test_orders import draft, fire, order_request

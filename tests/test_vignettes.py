@@ -12,14 +12,14 @@ from fhir.resources.R4B.bundle import Bundle
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
-from cds_service.chart import READ, Chart, read_answer
-from cds_service.content import Content
+from cds_service.authoring.vignettes import Vignette, differences, vignettes
+from cds_service.content.schema import Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
-from cds_service.evaluation import Evaluation
-from cds_service.rendering import Setting
+from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.render import Setting
+from cds_service.fhir.chart import READ, Chart, read_answer
 from cds_service.settings import Settings
-from cds_service.vignettes import Vignette, differences, vignettes
 
 from .mothers import answer_of
 

@@ -29,8 +29,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from werkzeug.wrappers import Request, Response
 
-from cds_service.content import Content
-from cds_service.vignettes import vignettes
+from cds_service.authoring.vignettes import vignettes
+from cds_service.content.schema import Content
 
 from .processes import free_port, running
 from .test_bulk import MOTHERS, resources_of, write_export

@@ -16,15 +16,15 @@ from flask.testing import FlaskClient
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from werkzeug.wrappers import Request, Response
 
+from cds_service.access.client_keys import NOT_BEFORE, RETRY_AFTER, RemoteKeys, key_set_of
+from cds_service.access.outgoing import Outgoing
 from cds_service.app import create_app
-from cds_service.chart import State
-from cds_service.client_keys import NOT_BEFORE, RETRY_AFTER, RemoteKeys, key_set_of
-from cds_service.content import Content
-from cds_service.content_loader import load_content
-from cds_service.fhir_server import FhirReader
-from cds_service.outgoing import Outgoing
-from cds_service.prefetch import gather
-from cds_service.protocol import read_request
+from cds_service.content.loader import load_content
+from cds_service.content.schema import Content
+from cds_service.fhir.chart import State
+from cds_service.hooks.fhir_server import FhirReader
+from cds_service.hooks.prefetch import gather
+from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer, bundle, fhir

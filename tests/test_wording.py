@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.content import Content
-from cds_service.wording import LONGEST_SUMMARY, Wording, with_unit
+from cds_service.content.schema import Content
+from cds_service.content.wording import LONGEST_SUMMARY, Wording, with_unit
 
 from .mothers import birth, cards_of, milk, observation
 

@@ -19,19 +19,19 @@ from markupsafe import Markup
 from pydantic import SecretStr
 
 from ..app import create_app
-from ..aside import folder_aside
-from ..chart import Chart, read_answer
-from ..content import Content
-from ..content_loader import load_content
-from ..evaluation import Evaluation
-from ..facts import collect_readings
-from ..findings import MotherCase, say_conclusions
-from ..pages import must_be_called, must_be_of_this_origin, protect
-from ..rendering import EXTENSION
+from ..authoring.vignettes import Vignette, vignettes
+from ..content.loader import load_content
+from ..content.schema import Content
+from ..content.wording import say_value
+from ..engine.case import MotherCase, say_conclusions
+from ..engine.evaluation import Evaluation
+from ..engine.facts import collect_readings
+from ..engine.render import EXTENSION
+from ..fhir.chart import Chart, read_answer
+from ..fhir.times import say_time
 from ..settings import read_settings
-from ..times import say_time
-from ..vignettes import Vignette, vignettes
-from ..wording import say_value
+from ..storage.files import folder_aside
+from ..web.pages import must_be_called, must_be_of_this_origin, protect
 from .ehr import (
     SERVICES,
     Answered,

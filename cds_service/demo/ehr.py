@@ -13,11 +13,11 @@ from typing import Any, Literal
 import orjson
 import requests
 
-from ..content import Content
-from ..content_loader import load_content
+from ..authoring.vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
+from ..content.loader import load_content
+from ..content.schema import Content
 from ..errors import operation_outcome
-from ..protocol import HOOKS
-from ..vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
+from ..hooks.protocol import HOOKS
 from .fhir_store import FhirStore, SearchFailedError
 
 EXAMPLE_SERVER = "https://example.org/fhir"

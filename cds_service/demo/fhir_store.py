@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from ..vignettes import Vignette
+from ..authoring.vignettes import Vignette
 
 Resource = dict[str, Any]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..content import Content
-from ..fact_types import Reading
-from ..times import DAY
+from ..content.fact_types import Reading
+from ..content.schema import Content
+from ..fhir.times import DAY
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 34

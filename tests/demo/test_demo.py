@@ -11,8 +11,8 @@ import pytest
 import requests
 from fhir.resources.R4B import get_fhir_model_class
 
+from cds_service.authoring.vignettes import vignettes
 from cds_service.demo.app import create_demo
-from cds_service.vignettes import vignettes
 
 from ..mothers import NOW
 from ..processes import free_port, running

@@ -1,0 +1,1 @@
+"""Who may call, and how the service calls others: keys, deadlines, concurrency."""

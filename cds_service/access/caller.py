@@ -1,0 +1,325 @@
+"""The caller: who asks, and where the service may read on their behalf.
+
+CDS Hooks 2.0.1, "Trusting CDS Clients": a JWT signed by the client, with the exact URL that is
+called as its audience. The audience is built from ``CDS_BASE_URL`` and never from headers. The
+caller learns nothing of why a token was refused; the log says it, without the token.
+
+Keys are given in the clients file or read from the client's ``jku`` there; a token that names
+another ``jku`` is refused. A ``jti`` is let in once, by all workers and machines on one database.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
+
+import orjson
+import yaml
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet, RSAKey
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from ..errors import CannotStart, Refusal, say_problem
+from ..fhir.references import normal_base, read_address
+from ..settings import Settings
+from ..storage.database import Database
+from .client_keys import RemoteKeys, has_private_keys, key_set_of, suitable
+from .outgoing import Outgoing, is_loopback
+
+Algorithm = Literal["ES384", "RS384", "ES256", "RS256", "ES512", "RS512"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+LEEWAY = 60
+LONGEST_LIFE = 3600
+LONGEST_TENANT = 255
+LONGEST_TOKEN = 8 * 1024  # as much as a header may hold
+FIRST_PATIENCE = 2.0  # seconds for the keys of a client, at start
+
+log = logging.getLogger("cds_service.caller")
+
+
+class ClientsError(CannotStart):
+    """The clients file cannot be used; the message says why."""
+
+
+class Client(BaseModel):
+    """An EHR that may call: its issuer, its keys, and the FHIR servers that it may name.
+
+    ``fhir_bases`` are other addresses of these servers, as they stand in references of its records.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: str
+    keys: dict[str, Any] | None = None
+    jku: str | None = None
+    fhir_servers: list[str] = Field(default_factory=list)
+    fhir_bases: list[str] = Field(default_factory=list)
+    tenants: list[str] = Field(default_factory=list)
+    origins: list[str] = Field(default_factory=list)
+    algorithms: list[Algorithm] = Field(default=list(ALGORITHMS), min_length=1)
+
+    _key_set: KeySet | None = PrivateAttr(default=None)
+    _remote: RemoteKeys | None = PrivateAttr(default=None)
+
+    def keys_holding(self, kid: str) -> KeySet | None:
+        """Its keys, if one of them is called ``kid``: those of the file, else those of its jku."""
+        own = self._key_set
+        if own is not None and any(key.kid == kid for key in own.keys):
+            return own
+        return self._remote.holding(kid) if self._remote is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made a call: a client, and the tenant that its token names.
+
+    ``client`` is ``None`` if the service is open, and then nobody is told from another.
+    """
+
+    client: Client | None = None
+    tenant: str = ""
+
+    @property
+    def issuer(self) -> str | None:
+        """By what name the client is known; ``None`` if anyone may call."""
+        return self.client.issuer if self.client is not None else None
+
+    @property
+    def fhir_bases(self) -> list[str]:
+        """Other addresses of its FHIR servers."""
+        return self.client.fhir_bases if self.client is not None else []
+
+
+class Token(NamedTuple):
+    """A token that holds: of which client it is, and what it says. Whether it is new is not known.
+
+    Only such a one is noted, so that nobody can use up another's.
+    """
+
+    client: Client
+    claims: dict[str, Any]
+
+
+class Callers:
+    """Everyone who may call. With ``CDS_AUTH=open``, that is anyone."""
+
+    def __init__(self, settings: Settings, outgoing: Outgoing, database: Database) -> None:
+        self._open = settings.auth == "open"
+        self._beyond_loopback = settings.open_beyond_loopback
+        self._base_url = settings.base_url
+        self._clients = _read_clients(settings.clients, outgoing) if settings.clients else {}
+        if not self._open and not self._clients:
+            raise ClientsError("CDS_AUTH=required needs CDS_CLIENTS, a file that lists the clients")
+        self._database = database
+        if self._open:
+            log.warning("CDS_AUTH=open: anyone who can reach this service may call it")
+
+    @property
+    def origins(self) -> set[str]:
+        """The browser origins of all clients."""
+        return {origin for client in self._clients.values() for origin in client.origins}
+
+    @property
+    def are_several(self) -> bool:
+        """Whether one of them can take what another needs."""
+        return len(self._clients) > 1
+
+    def identify(self, authorization: str | None, *paths: str) -> Caller:
+        """The caller whose token is for one of ``paths``. Raises as ``read`` and ``admit`` do."""
+        return self.admit(self.read(authorization, *paths))
+
+    def read(self, authorization: str | None, *paths: str) -> Token | None:
+        """The token of a caller, which holds and is for one of ``paths``.
+
+        Nobody waits for the database. ``None`` if the service is open. Raises ``Refusal`` (401) for
+        a token that is missing or does not hold.
+        """
+        if self._open:
+            return None
+        claimed: Client | None = None
+        try:
+            scheme, _, token = (authorization or "").partition(" ")
+            if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
+                raise _NotKnown("there is no bearer token")
+            signed = jws.extract_compact(token.encode())
+            header, claims = signed.headers(), orjson.loads(signed.payload)
+            if not isinstance(claims, dict):
+                raise _NotKnown("its claims are no object")
+            client = claimed = self._client_of(claims)
+            _must_be_plain(header, client)
+            if not any(
+                jws.validate_compact(signed, key, client.algorithms)
+                for key in _keys_for(header, client)
+            ):
+                raise _NotKnown("its signature is not right")
+            self._check(claims, {f"{self._base_url}{path}" for path in paths})
+        except _NotKnown as refused:
+            raise _refusal(str(refused), claimed) from None
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise _refusal(type(error).__name__, claimed) from None
+        return Token(client, claims)
+
+    def admit(self, token: Token | None) -> Caller:
+        """The caller whose token was read, and was not used before.
+
+        Raises ``Refusal``: 401 if it was, 403 for a tenant that is not on the client's list; and
+        ``DatabaseError`` if it cannot be known whether it was.
+        """
+        if token is None:
+            return Caller()
+        client, claims = token
+        if not self._database.sees_first(
+            client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
+        ):
+            raise _refusal("it was used before", client)
+        tenant = claims.get("tenant")
+        if client.tenants and tenant not in client.tenants:
+            raise Refusal(403, "This tenant may not call the service.", "forbidden")
+        return Caller(client, tenant if isinstance(tenant, str) else "")
+
+    def _client_of(self, claims: dict[str, Any]) -> Client:
+        issuer = claims.get("iss")
+        client = self._clients.get(issuer) if isinstance(issuer, str) else None
+        if client is None:
+            raise _NotKnown("its issuer is not a client")
+        return client
+
+    def _check(self, claims: dict[str, Any], urls: set[str]) -> None:
+        now = time.time()
+        expires, issued = claims.get("exp"), claims.get("iat")
+        if not (_is_number(expires) and _is_number(issued)):
+            raise _NotKnown("it has no exp or no iat")
+        if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now + LEEWAY):
+            raise _NotKnown("it is not valid yet")
+        if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
+            raise _NotKnown("it is expired, not valid yet, or lives too long")
+        audience = claims.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        if not any(isinstance(url, str) and url in urls for url in named):
+            raise _NotKnown("it is for another address")
+        if not isinstance(claims.get("jti"), str) or not claims["jti"]:
+            raise _NotKnown("it has no jti")
+        tenant = str(claims.get("tenant"))
+        if "\0" in tenant or len(tenant) > LONGEST_TENANT:  # it is kept with all that is told
+            raise _NotKnown("its tenant is no name")
+
+    def may_read(self, client: Client | None, server: str) -> None:
+        """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
+
+        A known client may name its own servers. An open service reads from https, and from this
+        machine as long as nobody else can call.
+        """
+        if client is not None:
+            if normal_base(server) not in map(normal_base, client.fhir_servers):
+                raise Refusal(403, "This FHIR server is not on the caller's list.", "forbidden")
+        elif not _is_private(server):
+            raise Refusal(403, "A FHIR server must be reached by https.", "forbidden")
+        elif self._beyond_loopback and is_loopback(_host_of(server)):
+            raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
+
+
+class _NotKnown(Exception):
+    """A token that is missing or does not hold; the message says why, for the log alone."""
+
+
+def _refusal(why: str, claimed: Client | None) -> Refusal:
+    """The refusal of a token, told in the log; ``claimed`` is the client that it says it is of."""
+    if claimed is None:
+        log.warning("a caller was refused: %s", why)
+    else:
+        log.warning("a caller was refused that says it is %s: %s", claimed.issuer, why)
+    return Refusal(401, "", "login", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _must_be_plain(header: dict[str, Any], client: Client) -> None:
+    """Raises ``_NotKnown`` if the header of a token asks for what is not done here."""
+    if str(header.get("typ", "JWT")).upper() != "JWT":
+        raise _NotKnown("it is a token of another type")
+    if "b64" in header:  # no JWT may say that (RFC 7797, section 7)
+        raise _NotKnown("its payload is not encoded as that of a JWT")
+    # No extension is known here, and what is no extension must not be listed, nor an empty list be
+    # there (RFC 7515, section 4.1.11).
+    if "crit" in header:
+        raise _NotKnown("it needs an extension to be understood")
+    if "jku" in header and (client.jku is None or header["jku"] != client.jku):
+        raise _NotKnown("its jku is not that of its issuer")
+
+
+def _keys_for(header: dict[str, Any], client: Client) -> list[ECKey | RSAKey]:
+    """The keys of a client that may have signed a token. Raises ``_NotKnown`` if there is none."""
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise _NotKnown("it names no key")
+    holding = client.keys_holding(kid)
+    if holding is None:
+        raise _NotKnown("its key is not among the client's")
+    keys = suitable(holding, kid, header.get("alg"))
+    if not keys:
+        raise _NotKnown("its key is for something else")
+    return keys
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody can listen in: https, or http on this machine."""
+    address = read_address(url)
+    return address is not None and (address.scheme == "https" or is_loopback(address.host))
+
+
+def _host_of(url: str) -> str | None:
+    address = read_address(url)
+    return address.host if address is not None else None
+
+
+def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
+    file = f"CDS_CLIENTS ({path})"
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        clients = [Client.model_validate(entry) for entry in document["clients"]]
+    except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
+        what = f"{file} cannot be read as a clients file: {_say_fault(error)}"
+        raise ClientsError(what) from None
+    for issuer, entries in Counter(client.issuer for client in clients).items():
+        if entries > 1:
+            raise ClientsError(f"{file}: {issuer} stands there {entries} times; list each once")
+    for client in clients:
+        if client.keys is None and client.jku is None:
+            raise ClientsError(f"{file}: {client.issuer} has neither 'keys' nor a 'jku'")
+        for url in (*client.fhir_servers, *([client.jku] if client.jku else [])):
+            if not _is_private(url):
+                raise ClientsError(f"{file}: {client.issuer}: {url} must be reached by https")
+        if client.keys is not None:
+            try:
+                if has_private_keys(client.keys):
+                    raise ValueError("one is not public, and only the client may have that")
+                client._key_set = key_set_of(client.keys)
+            except ValueError as error:
+                raise ClientsError(f"{file}: the keys of {client.issuer}: {error}") from None
+        if client.jku is not None:
+            client._remote = RemoteKeys(client.jku, outgoing)
+            client._remote.fetch(patience=FIRST_PATIENCE)
+    return {client.issuer: client for client in clients}
+
+
+def _say_fault(error: Exception) -> str:
+    """What is wrong with a clients file, and where, without what stands there: it may be a key."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else "?"
+        return f"line {line}: {error.problem}"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it needs 'clients:', a list"

@@ -1,0 +1,1 @@
+"""What authors and reviewers of the content use: vignettes, mutations, terminology, LactMed."""

@@ -1,0 +1,367 @@
+"""LactMed: the National Library's archive of it, laid beside the shipped medicines.
+
+``lactmed_NBK501922.tar.gz`` (NCBI Literature Archive, described at NBK547442) holds one NXML file
+(BITS) a substance: its own id, title, synonyms with ATC and UNII codes among them, the date of its
+revision, and the text. It is read as a stream: one file at a time is in memory, nothing is unpacked
+to the disk, and what is larger than any record, or plays tricks, is refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import RawIOBase
+from typing import IO, TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element, ParseError
+
+import yaml
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from ..engine.inert import one_line
+from ..engine.medicines import plain
+
+if TYPE_CHECKING:
+    from ..content.schema import Content, LactMed, Medicine
+
+# The archive of September 2026 has 209 MB in about 2,000 files; the largest record is below 1 MB.
+MOST_BYTES = 8 * 1024**3
+MOST_BYTES_OF_A_RECORD = 16 * 1024**2
+MOST_BYTES_OF_A_HEADER = 1024**2
+MOST_FILES = 50_000
+MOST_NAMES = 60
+LONGEST_NAME = 40
+LONGEST_SUMMARY = 160
+
+ATC, UNII = "http://www.whocc.no/atc", "http://fdasis.nlm.nih.gov"
+FILE = "0-lactmed.yaml"  # read before a hospital's own files, which win
+
+_ID = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
+_ATC = re.compile(r"^[A-Z]\d{2}[A-Z]{2}\d{2}$")
+_UNII = re.compile(r"^(?:UNII-)?((?=\w*\d)(?=\w*[A-Z])[A-Z0-9]{10})$")
+_REGISTRY = re.compile(
+    r"^(?:\d{2,7}-\d{2}-\d|(?:EINECS|HSDB|CCRIS|NSC|BRN|CAS|CHEBI|EC|RCRA)[ -].*)$"
+)
+_QUALIFIED = re.compile(r"\s*[\[(][^\[\]()]*[\])]\s*$")  # "Etopophos (phosphate salt)"
+# Words of orders that are synonyms of some record: as a name they would match what they should not.
+NO_NAMES = {
+    "acid",
+    "calcium",
+    "capsule",
+    "chloride",
+    "cream",
+    "daily",
+    "drops",
+    "drug",
+    "extract",
+    "gel",
+    "injection",
+    "lotion",
+    "oil",
+    "ointment",
+    "once",
+    "oral",
+    "patch",
+    "powder",
+    "salt",
+    "sodium",
+    "solution",
+    "spray",
+    "sugar",
+    "suspension",
+    "syrup",
+    "tablet",
+    "topical",
+    "twice",
+    "vaccine",
+    "vitamin",
+    "water",
+    "wine",
+}
+_SENTENCE_END = re.compile(r"[.!?]['\")]?\s+(?=[A-Z0-9\"'(])")
+_ABBREVIATED = re.compile(r"(?:\b(?:[A-Za-z]|e\.g|i\.e|vs|sq|no|al|approx|Dr|St|mg|mL))$")
+
+
+class ArchiveError(Exception):
+    """The archive cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of one LactMed record."""
+
+    id: str
+    title: str
+    revised: str
+    names: tuple[str, ...]
+    codes: tuple[tuple[str, str], ...]
+    summary: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file that is no record, or none that can be read."""
+
+    file: str
+    reason: str
+
+
+# --- the archive --------------------------------------------------------------------------------
+
+
+class _Bounded(RawIOBase):
+    """What is unpacked, up to ``MOST_BYTES``."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        super().__init__()
+        self._unpacked = gzip.GzipFile(fileobj=packed)
+        self._left = MOST_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._unpacked.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise ArchiveError("it unpacks to far more than LactMed")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is no larger than a header."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        ordinary = member.isreg() or member.isdir() or member.issym() or member.islnk()
+        if not ordinary and member.size > MOST_BYTES_OF_A_HEADER:
+            raise ArchiveError("a header of it is larger than any header")
+        return member
+
+
+def read_archive(packed: IO[bytes], unread: list[Unread]) -> Iterator[Record]:
+    """The records of an archive, one after another.
+
+    What is no record, or cannot be read, is noted in ``unread``. Raises ``ArchiveError`` if the
+    archive as a whole is none, ends too early, or is far larger than LactMed.
+    """
+    try:
+        with tarfile.open(fileobj=_Bounded(packed), mode="r|", tarinfo=_Member) as archive:
+            for number, member in enumerate(archive):
+                if number >= MOST_FILES:
+                    raise ArchiveError("it holds far more files than LactMed")
+                if not member.name.lower().endswith(".nxml"):
+                    continue
+                try:
+                    yield _read_record(_content_of(archive, member))
+                except ValueError as error:
+                    unread.append(Unread(one_line(member.name[:80]), str(error)))
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise ArchiveError(f"it is no whole tar.gz ({type(error).__name__})") from None
+
+
+def _content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if not member.isreg():
+        raise ValueError("it is no plain file")
+    if member.size > MOST_BYTES_OF_A_RECORD:
+        raise ValueError("it is larger than any record")
+    file = archive.extractfile(member)
+    return file.read() if file is not None else b""
+
+
+def _read_record(data: bytes) -> Record:
+    """Raises ``ValueError``, in words, if it is no record."""
+    try:
+        root = fromstring(data, forbid_dtd=False, forbid_entities=True, forbid_external=True)
+    except DefusedXmlException:
+        raise ValueError("its XML defines entities") from None
+    except (ParseError, ValueError, LookupError):
+        raise ValueError("it is not well-formed XML") from None
+    part = next(root.iter("book-part"), None)
+    meta = part.find("book-part-meta") if part is not None else None
+    if part is None or meta is None:
+        raise ValueError("it is no chapter")
+    ids = [_text(element) for element in meta.findall("book-part-id")]
+    record_id = next((each for each in ids if _ID.match(each)), None)
+    title = plain(_text(meta.find("title-group/title")), 80)
+    revised = _revised(meta)
+    if record_id is None or not title or revised is None:
+        lacking = "an id" if record_id is None else "a title" if not title else "a revision date"
+        raise ValueError(f"it lacks {lacking}")
+    keywords = [_text(keyword) for keyword in meta.iter("kwd")]
+    return Record(
+        record_id,
+        title,
+        revised,
+        tuple(_names(title, keywords)),
+        tuple(_codes(keywords)),
+        _summary(part),
+    )
+
+
+def _text(element: Element | None) -> str:
+    return " ".join("".join(element.itertext()).split()) if element is not None else ""
+
+
+def _revised(meta: Element) -> str | None:
+    """The newest date of revision, as YYYY-MM-DD."""
+    dates: list[str] = []
+    for date in meta.iterfind("pub-history/date[@date-type='revised']"):
+        try:
+            year, month, day = (int(_text(date.find(name))) for name in ("year", "month", "day"))
+        except ValueError:
+            continue
+        dates.append(f"{year:04}-{month:02}-{day:02}")
+    return max(dates, default=None)
+
+
+def _names(title: str, keywords: Iterable[str]) -> list[str]:
+    """The title and those synonyms that a person would write, without codes."""
+    names = {title.lower(): title}
+    for keyword in keywords:
+        name = keyword
+        while (shorter := _QUALIFIED.sub("", name)) != name:
+            name = shorter
+        code = _ATC.match(name) or _UNII.match(name) or _REGISTRY.match(name)
+        short = len(re.sub(r"[^A-Za-z]", "", name)) < 4
+        long = len(name) > LONGEST_NAME or any(mark in name for mark in "[]{}<>|")
+        if not (code or short or long or name.lower() in NO_NAMES):
+            names.setdefault(name.lower(), name)
+    return list(names.values())[:MOST_NAMES]
+
+
+def _codes(keywords: Iterable[str]) -> list[tuple[str, str]]:
+    codes: dict[tuple[str, str], None] = {}
+    for keyword in keywords:
+        if _ATC.match(keyword):
+            codes[ATC, keyword] = None
+        elif (unii := _UNII.match(keyword)) is not None:
+            codes[UNII, unii[1]] = None
+    return list(codes)
+
+
+def _summary(part: Element) -> str | None:
+    """The first sentence of the summary."""
+    for section in part.iter("sec"):
+        if _text(section.find("title")).lower() == "summary of use during lactation":
+            paragraph = next(section.iter("p"), None)
+            return plain(first_sentence(_text(paragraph)), LONGEST_SUMMARY) or None
+    return None
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a text; an abbreviation does not end one."""
+    for end in _SENTENCE_END.finditer(text):
+        if not _ABBREVIATED.search(text[: end.start()]):
+            return text[: end.end()].rstrip()
+    return text
+
+
+# --- beside the shipped medicines ---------------------------------------------------------------
+
+
+def overlay(records: Iterable[Record], content: Content, source: str) -> Iterator[dict[str, Any]]:
+    """The entries of ``medicines`` that lay the records over a content.
+
+    A shipped medicine keeps its id, its reading and all else, and gets the names, codes and
+    revision of its record; a record that is not shipped becomes a medicine. A code that means two
+    records is left to the shipped one, or out.
+    """
+    known = {own.id: medicine for own, medicine in _with_record(content)}
+    records = list(records)
+    holders: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        for code in record.codes:
+            holders.setdefault(code, set()).add(record.id)
+    for record in records:
+        medicine = known.get(record.id)
+        codes = [
+            {"system": system, "code": code, "kind": "ingredient", "verified": source}
+            for system, code in record.codes
+            if len(holders[system, code]) == 1
+        ]
+        entry: dict[str, Any] = {"id": medicine.id if medicine else medicine_id(record)}
+        if medicine is None:
+            entry |= {"name": record.title, "rows": ["R16"], "review": "draft", "verified": source}
+            names = list(record.names)
+        else:
+            had = {name.lower() for name in medicine.names}
+            names = [*medicine.names, *(n for n in record.names if n.lower() not in had)]
+            pairs = {(code.system, code.code) for code in medicine.codes}
+            new = [code for code in codes if (code["system"], code["code"]) not in pairs]
+            codes = [*(code.model_dump() for code in medicine.codes), *new]
+        entry |= {"names": names, "codes": codes}
+        entry["lactmed"] = {"id": record.id, "revised": record.revised}
+        if record.summary:
+            entry["summary"] = record.summary
+        yield entry
+
+
+def medicine_id(record: Record) -> str:
+    """The id of a medicine that is not shipped."""
+    return f"lactmed-{record.id.lower().replace('_', '-')}"
+
+
+def write_overlay(entries: list[dict[str, Any]], source: str) -> str:
+    """The overlay as a file of the content."""
+    head = f"# LactMed, from {source}. Written by 'cds-service lactmed import'; do not edit.\n"
+    return head + yaml.dump(
+        {"medicines": entries},
+        Dumper=yaml.CSafeDumper,
+        default_flow_style=None,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1000,
+    )
+
+
+# --- a new month --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an archive has otherwise than the content."""
+
+    kind: str  # new, gone, revised, renamed
+    record_id: str
+    title: str
+    was: str = ""
+    now: str = ""
+    note: str | None = None  # ours, that was written for the older revision
+
+
+def changes(records: Iterable[Record], content: Content) -> list[Change]:
+    """What an archive changes: kind by kind, in the order of the titles."""
+    known = {own.id: (own, medicine) for own, medicine in _with_record(content)}
+    found: list[Change] = []
+    for record in records:
+        shipped = known.pop(record.id, None)
+        if shipped is None:
+            found.append(Change("new", record.id, record.title, now=record.revised))
+        else:
+            found += _changes_of(record, *shipped)
+    for own, medicine in known.values():
+        found.append(Change("gone", own.id, medicine.name, was=own.revised))
+    kinds = ("gone", "revised", "renamed", "new")
+    return sorted(found, key=lambda change: (kinds.index(change.kind), change.title.lower()))
+
+
+def _with_record(content: Content) -> Iterator[tuple[LactMed, Medicine]]:
+    """The medicines that have a record of LactMed, each with it."""
+    for medicine in content.medicines.values():
+        if medicine.lactmed is not None:
+            yield medicine.lactmed, medicine
+
+
+def _changes_of(record: Record, own: LactMed, medicine: Medicine) -> Iterator[Change]:
+    was, now = own.revised, record.revised
+    if was != now:
+        yield Change("revised", record.id, record.title, was, now, medicine.reading.line)
+    if medicine.id == medicine_id(record) and medicine.name != record.title:
+        yield Change("renamed", record.id, record.title, medicine.name, record.title)

@@ -1,0 +1,366 @@
+"""Vignettes: mothers with the cards that each must and must not get.
+
+Each is a directory with ``expected.yaml`` and ``bundle.json``, a FHIR transaction Bundle that loads
+into any R4 server. The Bundle's ``timestamp`` is the "now" to which its times belong; ``at`` moves
+all of them together, so that the mothers never age. A Bundle may be written in a few lines, as
+``mother.yaml``, from which ``build_bundle`` makes it::
+
+    mother: {given: Mother D, born: 1995-03-02}
+    records:
+      - {fact: delivery-time, ago: 6 d}
+      - {fact: expressed-milk-volume, is: [18 mL, 14 mL], ago: [1.5 h, 6 h]}
+      - {fact: letdown-sensation, is: no, ago: 1.5 h}
+
+The shipped ones, in ``fhir_fixtures/``, are synthetic; the demo shows them too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..content.files import AuthoredYaml
+from ..content.wording import change_texts
+from ..fhir.times import duration
+from ..shipped import shipped_directory
+
+SHIPPED = shipped_directory("fhir_fixtures")
+CLINICIAN = "Practitioner/clinician"
+
+_DATE_TIME = re.compile(r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2}))?$")
+
+
+class VignetteError(Exception):
+    """A vignette that cannot be read; the message names the file and the reason."""
+
+
+class Expected(BaseModel):
+    """``expected.yaml``: what a vignette teaches, and what its cards must and must not be."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=lambda name: name.replace("_", "-"))
+
+    title: str
+    teaches: str
+    topic: str = "Your own"  # under which the demo shows her
+    place: int = 0
+    hook: str = "patient-view"
+    jurisdiction: str = "US"
+    orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
+    feeds: list[str] = []  # feeds that are being ordered for her infant
+    fails: list[str] = []  # resource types of hers that the record system fails to search
+    rows: list[str]  # that are at work on her cards
+    near_misses: list[str] = []  # rows that she just misses: what they bring is not on her cards
+    cards: list[str]  # exactly these, in this order
+    assessments: dict[str, str] = {}  # what each comes to, such as ``letdown: not assessable``
+    never: list[str] = []  # none of these
+    says: dict[str, list[str]] = {}  # texts of a card's summary or detail
+    never_says: dict[str, list[str]] = {}
+    offers: dict[str, list[str]] = {}  # interventions of a card
+    never_offers: dict[str, list[str]] = {}
+    indicator: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Vignette:
+    """One mother: her name in the directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of her directory."""
+        return self.path.name
+
+    @cached_property
+    def bundle(self) -> dict[str, Any]:
+        """Her transaction Bundle, as of its own ``timestamp``."""
+        written = self.path / "bundle.json"
+        bundle: dict[str, Any] | None = (
+            orjson.loads(written.read_bytes()) if written.exists() else self.rebuild()
+        )
+        if bundle is None:
+            raise FileNotFoundError(f"{self.path} has neither bundle.json nor mother.yaml")
+        return bundle
+
+    def rebuild(self) -> dict[str, Any] | None:
+        """Her Bundle made anew from ``mother.yaml``; ``None`` if it was not made from one."""
+        source = self.path / "mother.yaml"
+        if not source.exists():
+            return None
+        return build_bundle(self.name, yaml.load(source.read_text("utf-8"), AuthoredYaml))
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What she teaches, and the cards that must and must not appear."""
+        path = self.path / "expected.yaml"
+        try:
+            return Expected.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        except (yaml.YAMLError, ValidationError) as error:
+            raise VignetteError(f"{path}: {error}") from None
+
+    @property
+    def now(self) -> datetime:
+        """The time that her record is written for."""
+        return datetime.fromisoformat(self.bundle["timestamp"])
+
+    @property
+    def patient_id(self) -> str:
+        """Her own id, not her infant's."""
+        return str(self._first("Encounter")["subject"]["reference"]).partition("/")[2]
+
+    @property
+    def encounter_id(self) -> str:
+        """The encounter that is opened."""
+        return str(self._first("Encounter")["id"])
+
+    @property
+    def hooks(self) -> list[str]:
+        """The hooks that can be fired for her: those of orders only if some are being made."""
+        chart = ["patient-view", "encounter-start", "encounter-discharge"]
+        return [*chart, "order-select", "order-sign"] if self.draft_orders else chart
+
+    @property
+    def draft_orders(self) -> list[dict[str, Any]]:
+        """The medicines that are being ordered for her, and the feeds for her infant, as drafts."""
+        draft = {"meta": TEST_DATA, "status": "draft", "intent": "order"}
+        medicines = [
+            {
+                "resourceType": "MedicationRequest",
+                "id": f"draft-{number}",
+                **draft,
+                "subject": {"reference": f"Patient/{self.patient_id}"},
+                "medicationCodeableConcept": {"text": name},
+            }
+            for number, name in enumerate(self.expected.orders, 1)
+        ]
+        infant = f"Patient/infant-{self.name}"  # as ``build_bundle`` names it
+        feeds = [
+            {
+                "resourceType": "NutritionOrder",
+                "id": f"draft-feed-{number}",
+                **draft,
+                "patient": {"reference": infant},
+                "dateTime": _write(self.now),
+                "enteralFormula": {"baseFormulaType": {"text": name}},
+            }
+            for number, name in enumerate(self.expected.feeds, 1)
+        ]
+        return [*medicines, *feeds]
+
+    def _first(self, kind: str) -> dict[str, Any]:
+        for entry in self.bundle["entry"]:
+            if entry["resource"]["resourceType"] == kind:
+                resource: dict[str, Any] = entry["resource"]
+                return resource
+        raise LookupError(f"{self.name} has no {kind}")
+
+    def at(self, now: datetime) -> dict[str, Any]:
+        """Her Bundle with every time moved so that its "now" is ``now``."""
+        by = now - self.now
+        moved: dict[str, Any] = change_texts(self.bundle, lambda text: _move(text, by))
+        return moved
+
+
+def _move(text: str, by: timedelta) -> str:
+    """A FHIR time moved; any other text as it is."""
+    if not _DATE_TIME.match(text):
+        return text
+    if len(text) == 10:
+        return (datetime.fromisoformat(text) + by).date().isoformat()
+    moved = (datetime.fromisoformat(text) + by).isoformat(timespec="seconds")
+    return moved.replace("+00:00", "Z") if text.endswith("Z") else moved
+
+
+def vignettes(directory: Path = SHIPPED) -> list[Vignette]:
+    """All vignettes below a directory, in the order of their ``place``, then by name."""
+    found = [Vignette(path.parent) for path in sorted(directory.glob("*/expected.yaml"))]
+    return sorted(found, key=lambda vignette: vignette.expected.place)
+
+
+def differences(
+    expected: Expected, cards: list[dict[str, Any]], assessed: dict[str, str]
+) -> list[str]:
+    """What is not as expected, in words; empty if all is.
+
+    ``assessed`` is what each assessment came to.
+    """
+    shown = {card["source"]["topic"]["code"]: card for card in cards}
+    told = [
+        f"{name}: expected {wanted}, got {assessed.get(name, 'no such assessment')}"
+        for name, wanted in expected.assessments.items()
+        if assessed.get(name) != wanted
+    ]
+    if list(shown) != expected.cards:
+        told.append(f"cards: expected {_list(expected.cards)}, got {_list(shown)}")
+    told += [f"{name}: must not be shown" for name in expected.never if name in shown]
+    for say, texts_of, wanted in (
+        ("says", expected.says, True),
+        ("never says", expected.never_says, False),
+    ):
+        for name, texts in texts_of.items():
+            card = shown.get(name, {"summary": "", "detail": ""})
+            said = f"{card['summary']}\n{card['detail']}"
+            told += [f"{name}: {say} {text!r}" for text in texts if (text in said) is not wanted]
+    for offer, interventions_of, wanted in (
+        ("offers", expected.offers, True),
+        ("never offers", expected.never_offers, False),
+    ):
+        for name, interventions in interventions_of.items():
+            offered = _why(shown[name]).get("interventions", []) if name in shown else []
+            told += [f"{name}: {offer} {i}" for i in interventions if (i in offered) is not wanted]
+    for name, indicator in expected.indicator.items():
+        got = shown[name]["indicator"] if name in shown else "no card"
+        if got != indicator:
+            told.append(f"{name}: expected {indicator}, got {got}")
+    rows = {row for card in cards for row in _why(card)["rows"]}
+    missing = set(expected.rows) - rows
+    if missing:
+        told.append(f"rows not on the cards: {_list(sorted(missing))}")
+    return told
+
+
+def _why(card: dict[str, Any]) -> dict[str, Any]:
+    carried: dict[str, Any] = card["extension"]["org.lactation-cds"]
+    return carried
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+# --- a Bundle from a few lines ------------------------------------------------------------------
+
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+SERVER = "https://example.org/fhir"
+TEST_DATA = {
+    "security": [
+        {
+            "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+            "code": "HTEST",
+            "display": "test health data",
+        }
+    ]
+}
+_QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
+
+
+def build_bundle(name: str, written: dict[str, Any]) -> dict[str, Any]:
+    """The transaction Bundle of a ``mother.yaml`` that was read as ``AuthoredYaml``.
+
+    ``records`` become Observations by the project's own codes; ``resources`` are taken as they
+    are, with ``{her}`` in a string standing for her reference and a time written as ``3 h ago``.
+    """
+    her, infant = f"Patient/mother-{name}", f"Patient/infant-{name}"
+    mother = written["mother"]
+    births = [r["ago"] for r in written.get("records", ()) if r["fact"] == "delivery-time"]
+    resources: list[dict[str, Any]] = [
+        _person(f"mother-{name}", mother["given"], mother["born"], gender="female"),
+        _person(f"infant-{name}", "Infant", _ago(births[0])[:10] if births else None),
+        _person("clinician", "Clinician", None, kind="Practitioner"),
+        {
+            "resourceType": "Encounter",
+            "id": f"encounter-{name}",
+            "status": "in-progress",
+            "class": {
+                "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+                "code": "IMP",
+                "display": "inpatient encounter",
+            },
+            "subject": {"reference": her},
+            "period": {"start": _ago("2 h")},
+        },
+    ]
+    for record in written.get("records", ()):
+        values = record.get("is")
+        times = record["ago"] if isinstance(record["ago"], list) else [record["ago"]]
+        values = values if isinstance(values, list) else [values] * len(times)
+        for value, time in zip(values, times, strict=True):
+            number = sum(r["resourceType"] == "Observation" for r in resources) + 1
+            resources.append(_observation(f"{name}-{number:03}", her, infant, record, value, time))
+    for number, resource in enumerate(written.get("resources", ()), 1):
+        filled = change_texts(resource, lambda text: _fill(text, {"her": her, "infant": infant}))
+        resources.append({"id": f"{name}-{filled['resourceType'].lower()}-{number}", **filled})
+    return {
+        "resourceType": "Bundle",
+        "id": name,
+        "meta": TEST_DATA,
+        "type": "transaction",
+        "timestamp": _write(NOW),
+        "entry": [_entry(resource) for resource in resources],
+    }
+
+
+def _entry(resource: dict[str, Any]) -> dict[str, Any]:
+    url = f"{resource['resourceType']}/{resource['id']}"
+    marked = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": TEST_DATA}
+    return {
+        "fullUrl": f"{SERVER}/{url}",
+        "resource": {**marked, **resource},
+        "request": {"method": "PUT", "url": url},
+    }
+
+
+def _person(
+    identifier: str, given: str, born: str | None, kind: str = "Patient", gender: str | None = None
+) -> dict[str, Any]:
+    person: dict[str, Any] = {
+        "resourceType": kind,
+        "id": identifier,
+        "active": True,
+        "name": [{"family": "Synthetic", "given": [given]}],
+    }
+    if gender:
+        person["gender"] = gender
+    if born:
+        person["birthDate"] = born
+    return person
+
+
+def _observation(
+    identifier: str, her: str, infant: str, record: dict[str, Any], value: Any, time: str
+) -> dict[str, Any]:
+    fact = record["fact"]
+    made: dict[str, Any] = {
+        "resourceType": "Observation",
+        "id": identifier,
+        "status": record.get("status", "final"),
+        "code": {"coding": [{"system": "urn:lactation-cds:fact", "code": fact}]},
+        "subject": {"reference": her},
+        "effectiveDateTime": _ago(time),
+    }
+    if record.get("about") == "infant":
+        made["focus"] = [{"reference": infant}]
+    if fact == "delivery-time":
+        made["valueDateTime"] = _ago(time)
+    elif value in ("yes", "no"):
+        made["valueBoolean"] = value == "yes"
+    elif (quantity := _QUANTITY.match(str(value))) is not None:
+        made["valueQuantity"] = {"value": float(quantity[1])}
+        if quantity[2]:
+            unit = {"unit": quantity[2], "system": "http://unitsofmeasure.org", "code": quantity[2]}
+            made["valueQuantity"] |= unit
+    else:
+        answer = {"system": "urn:lactation-cds:answer", "code": value}
+        made["valueCodeableConcept"] = {"coding": [answer]}
+    return made
+
+
+def _ago(text: str) -> str:
+    return _write(NOW - timedelta(seconds=duration(text)))
+
+
+def _write(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _fill(text: str, names: dict[str, str]) -> str:
+    return _ago(text.removesuffix(" ago")) if text.endswith(" ago") else text.format(**names)

@@ -1,0 +1,271 @@
+"""The files of the content: YAML sections and FHIR ValueSets, with the line of each entry.
+
+Any YAML file below a directory may hold any section (``facts:``, ``findings:``, ``cards:`` ...);
+the codes are FHIR ValueSets beside them. A hospital's own directory is laid over the shipped one:
+an entry with the same ``id`` replaces the fields that it gives, ``off: true`` switches it off, and
+a ValueSet with the same ``url`` adds its codes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fhir.resources.R4B import get_fhir_model_class
+from pydantic import ValidationError
+
+from ..errors import CannotStart, say_problem
+from .schema import NOTHING_ASKED, SECTIONS, VALUE_SET
+
+_PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with the content."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+class ContentError(CannotStart):
+    """The content cannot be used. ``faults`` says why, with file and line."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+
+class _Mapping(dict[str, Any]):
+    """A YAML mapping that remembers where it stands."""
+
+    file: str = "?"
+    line: int = 0
+
+
+class AuthoredYaml(yaml.CSafeLoader):
+    """YAML as an author means it: dates stay text, and ``yes`` and ``no`` are answers.
+
+    Numbers are numbers, and only ``true`` and ``false`` are booleans.
+    """
+
+
+AuthoredYaml.yaml_implicit_resolvers = {
+    letter: [pair for pair in resolvers if not pair[0].endswith((":timestamp", ":bool"))]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+AuthoredYaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), ["t", "f"]
+)
+
+
+def _loader_for(file: str) -> type[AuthoredYaml]:
+    class Loader(AuthoredYaml):
+        pass
+
+    def construct(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> Iterator[_Mapping]:
+        mapping = _Mapping()
+        mapping.file, mapping.line = file, node.start_mark.line + 1
+        yield mapping
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        mapping.update({str(k): v for k, v in loader.construct_mapping(node).items()})
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct)
+    return Loader
+
+
+class ContentFiles:
+    """Collects raw entries and value sets from the directories, and what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.raw: dict[str, dict[str, _Mapping]] = {section: {} for section in SECTIONS}
+        self.value_sets: list[tuple[str, dict[str, Any]]] = []  # with the file of each
+        self.digest = hashlib.sha256()
+
+    def read_directory(self, directory: Path, overlay: bool) -> None:
+        if not directory.is_dir():
+            self.faults.append(Fault(str(directory), 0, "there is no such directory"))
+            return
+        paths = sorted([*directory.rglob("*.yaml"), *directory.rglob("*.json")])
+        for path in paths:
+            data = path.read_bytes()
+            name = str(path.relative_to(directory.parent))
+            # The version is of what is said, wherever the directory lies.
+            inside = f"{overlay} {path.relative_to(directory)}"
+            self.digest.update(inside.encode() + b"\0" + data + b"\0")
+            if path.suffix == ".yaml":
+                self._read_yaml(name, data, overlay)
+            else:
+                self._read_value_sets(name, data)
+
+    def _read_yaml(self, name: str, data: bytes, overlay: bool) -> None:
+        try:
+            document = yaml.load(data, _loader_for(name))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line + 1 if mark else 0
+            self.faults.append(Fault(name, line, str(getattr(error, "problem", error))))
+            return
+        if not isinstance(document, dict):
+            self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
+            return
+        for section, entries in document.items():
+            if section not in SECTIONS:
+                self.faults.append(Fault(name, 1, f"'{section}' is not a section"))
+                continue
+            for entry in entries if isinstance(entries, list) else [entries]:
+                self._take(section, entry, name, overlay)
+
+    def _take(self, section: str, entry: Any, name: str, overlay: bool) -> None:
+        if not isinstance(entry, _Mapping) or not isinstance(entry.get("id"), str):
+            self.faults.append(Fault(name, 1, f"each of '{section}' is a mapping with an 'id'"))
+            return
+        known = self.raw[section].get(entry["id"])
+        if entry.get("off") is True and overlay and known is not None:
+            del self.raw[section][entry["id"]]
+        elif known is None:
+            self.raw[section][entry["id"]] = entry
+        elif overlay:
+            known.update(entry)
+            known.file, known.line = entry.file, entry.line
+        else:
+            reason = f"'{entry['id']}' stands already in {known.file}:{known.line}"
+            self.faults.append(Fault(entry.file, entry.line, reason))
+
+    def _read_value_sets(self, name: str, data: bytes) -> None:
+        """One ValueSet, or a Bundle of them."""
+        try:
+            read = json.loads(data)
+        except ValueError as error:
+            self.faults.append(Fault(name, 1, f"this is not a FHIR ValueSet: {brief(error)}"))
+            return
+        entries = [read]
+        if isinstance(read, dict) and read.get("resourceType") == "Bundle":
+            written = read.get("entry")
+            written = written if isinstance(written, list) else []
+            entries = [each.get("resource") if isinstance(each, dict) else None for each in written]
+        for value_set in entries:
+            self._take_value_set(name, value_set)
+
+    def _take_value_set(self, name: str, value_set: Any) -> None:
+        try:
+            model = get_fhir_model_class("ValueSet")
+            model.model_validate(value_set)
+        except (ValueError, ValidationError) as error:
+            self.faults.append(Fault(name, 1, f"this is not a FHIR ValueSet: {brief(error)}"))
+            return
+        url = str(value_set.get("url", ""))
+        if not url.startswith(VALUE_SET):
+            self.faults.append(Fault(name, 1, f"its url must start with {VALUE_SET}"))
+            return
+        self.value_sets.append((name, value_set))
+
+    def fill_parameters(self, said: Mapping[str, str]) -> None:
+        """Put each parameter, as it is ``said`` by its id, into the texts that name it."""
+        for section, entries in self.raw.items():
+            for key, entry in entries.items():
+                for name in sorted(_put_in(entry, said)):
+                    self.fault(section, key, f"there is no parameter '{name}'")
+
+    def fill_assessments(self) -> None:
+        """Give each finding of an assessment its ``when``: all the words of its line."""
+        for assessment in self.raw["assessments"].values():
+            columns, table = assessment.get("columns"), assessment.get("table")
+            if not isinstance(columns, dict) or not isinstance(table, dict):
+                continue  # told when it is validated
+            unused = {(column, word) for column, words in columns.items() for word in words or ()}
+            for name, line in table.items():
+                reason = self._fill_finding(name, line, columns)
+                if reason is not None:
+                    self.fault("assessments", assessment["id"], f"{name}: {reason}")
+                else:
+                    unused -= set(zip(columns, line, strict=True))
+            for column, word in sorted(unused):
+                self.fault("assessments", assessment["id"], f"no line says '{word}' of {column}")
+
+    def _fill_finding(self, name: str, line: Any, columns: dict[str, Any]) -> str | None:
+        """Put a line into its finding; what is wrong with it, in words, if anything."""
+        finding = self.raw["findings"].get(name)
+        if finding is None:
+            return "there is no such finding"
+        if "when" in finding:
+            return "its line is its 'when': it cannot have another"
+        if not isinstance(line, list) or len(line) != len(columns):
+            return f"it needs a word, or a dot, for each of {', '.join(columns)}"
+        asked = [
+            (column, word)
+            for column, word in zip(columns, line, strict=True)
+            if word != NOTHING_ASKED
+        ]
+        for column, word in asked:
+            if word not in columns[column]:
+                return f"'{word}' is no word of {column}"
+        finding["when"] = {"all": [columns[column][word] for column, word in asked]}
+        return None
+
+    def build(self, section: str) -> dict[str, Any]:
+        """Validate the entries of one section; what is wrong is noted and left out."""
+        built: dict[str, Any] = {}
+        for key, entry in self.raw[section].items():
+            try:
+                built[key] = SECTIONS[section].model_validate(dict(entry))
+            except ValidationError as error:
+                for problem in error.errors():
+                    self._note(key, entry, problem)
+        return built
+
+    def _note(self, key: str, entry: _Mapping, problem: Any) -> None:
+        line = entry.line
+        inner: Any = entry
+        for step in problem["loc"]:
+            try:
+                inner = inner[step]
+            except (KeyError, IndexError, TypeError):
+                break
+            line = inner.line if isinstance(inner, _Mapping) else line
+        where = ".".join(str(step) for step in problem["loc"])
+        reason = say_problem(problem)
+        self.faults.append(Fault(entry.file, line, f"{key}: {where}: {reason}"))
+
+    def fault(self, section: str, key: str, reason: str) -> None:
+        entry = self.raw[section].get(key)
+        file, line = (entry.file, entry.line) if entry is not None else ("?", 0)
+        self.faults.append(Fault(file, line, f"{key}: {reason}"))
+
+
+def _put_in(holder: Any, said: Mapping[str, str]) -> set[str]:
+    """Fill the texts of an entry in place; the names that are no parameters."""
+    unknown: set[str] = set()
+    places = holder.items() if isinstance(holder, dict) else enumerate(holder)
+    for place, value in places:
+        if isinstance(value, dict | list):
+            unknown |= _put_in(value, said)
+        elif isinstance(value, str) and "{parameter:" in value:
+            unknown |= set(_PARAMETER.findall(value)) - said.keys()
+            holder[place] = _PARAMETER.sub(lambda match: said.get(match[1], ""), value)
+    return unknown
+
+
+def brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(step) for step in first['loc'])}: {say_problem(first)}"
+    return str(error)

@@ -1,0 +1,223 @@
+"""Wording: sentences of ``cards/`` with her own numbers put in.
+
+A placeholder names a fact, a measure of a fact, or a curve::
+
+    {letdown-sensation}  {expressed-milk-volume.sum}  {delivery-time.days}  {curve:expected-volume}
+
+``{parameter:fever}`` is the same for every mother: any text of the content can have it, and it is
+put in when the content is loaded. No UCUM code stands in a sentence: units have labels for people
+(``cards/units.yaml``).
+
+Placeholders are checked when the content is loaded, with the longest text that each can become, so
+that a summary can never grow past what CDS Hooks allows (139 characters).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..fhir.times import say_duration
+from .fact_types import MEASURES, FactValue
+
+if TYPE_CHECKING:
+    from .fact_types import FactSpec
+
+LONGEST_SUMMARY = 139
+LONGEST_NUMBER = 6
+LONGEST_DURATION = len("99 h 59 min")
+NOT_RECORDED = "not recorded"
+ALSO_MISSING = " Also missing or unclear"  # behind the headline of a question, before other names
+
+CURVE = "curve:"
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9:.-]*)\}")
+
+
+def change_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each text in it changed; its keys and all else stay."""
+    if isinstance(value, dict):
+        return {key: change_texts(inner, change) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [change_texts(inner, change) for inner in value]
+    return change(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenUnit:
+    """A unit as people write it, with the other one in which it is said too, if there is one."""
+
+    label: str
+    decimals: int | None = None  # where they are always the same
+    beside: SpokenUnit | None = None
+    factor: float = 1.0  # to the unit beside
+    offset: float = 0.0
+
+    def say(self, number: float, decimals: int) -> str:
+        """A number with this unit, such as "38.0 °C (100.4 °F)"."""
+        if self.decimals is None:
+            text = with_unit(number, self.label, decimals)
+        else:
+            text = f"{number:.{self.decimals}f} {self.label}"
+        if self.beside is None:
+            return text
+        return f"{text} ({self.beside.say(number * self.factor + self.offset, decimals)})"
+
+
+class Curve(Protocol):
+    """A curve by the day after birth, as far as a sentence can name it."""
+
+    id: str
+    unit: str
+
+
+class Vocabulary(Protocol):
+    """What the names in placeholders stand for."""
+
+    @property
+    def facts(self) -> Mapping[str, FactSpec]: ...
+    @property
+    def curves(self) -> Mapping[str, Curve]: ...
+    @property
+    def spoken_units(self) -> Mapping[str, SpokenUnit]: ...
+
+
+class Figures(Protocol):
+    """Where the numbers come from."""
+
+    @property
+    def content(self) -> Vocabulary: ...
+    @property
+    def facts(self) -> Mapping[str, FactValue]: ...
+    def curve(self, curve_id: str, line: str) -> float | None: ...
+
+
+SO_FAR = "sum-so-far"  # the measure that is more if what could not be read is
+AT_LEAST = "at least "
+
+Say = Callable[[Figures], str]
+
+
+class Wording:
+    """A sentence with placeholders, taken apart once."""
+
+    __slots__ = ("_form", "_sayers", "fact", "parts", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # Even parts are plain text, odd ones the names of placeholders.
+        self.parts = _PLACEHOLDER.split(text)
+        # The fact of the first placeholder; nothing if there is none.
+        self.fact = self.parts[1].partition(".")[0] if self.placeholders else ""
+        self._form = "%s".join([part.replace("%", "%%") for part in self.parts[::2]])
+        self._sayers: list[Say] | None = None  # of the placeholders, once they are needed
+
+    @property
+    def placeholders(self) -> list[str]:
+        """The names in braces, in order."""
+        return self.parts[1::2]
+
+    def say(self, figures: Figures) -> str:
+        """The sentence for one mother."""
+        if not self.fact:
+            return self.text
+        if self._sayers is None:
+            self._sayers = [_sayer(name, figures.content) for name in self.placeholders]
+        return self._form % tuple([say(figures) for say in self._sayers])
+
+    def longest(self, content: Vocabulary) -> int:
+        """The most characters that the sentence can have. ``ValueError`` on a wrong placeholder."""
+        plain = sum(len(part) for part in self.parts[::2])
+        return plain + sum(_longest(name, content) for name in self.placeholders)
+
+
+def _sayer(name: str, content: Vocabulary) -> Say:
+    """What says one placeholder."""
+    if name.startswith(CURVE):
+        curve = content.curves[name.removeprefix(CURVE)]
+        return lambda figures: _say_curve(figures, curve.id, curve.unit)
+    fact_id, _, measure = name.partition(".")
+    if not measure:
+        return lambda figures: say_value(figures.facts[fact_id], content)
+    spec = content.facts[fact_id]
+    kind = MEASURES[spec.measures_like][measure]
+
+    def say_measure(figures: Figures) -> str:
+        fact = figures.facts[fact_id]
+        number = fact.measure(measure)
+        if number is None:
+            return NOT_RECORDED
+        if kind == "duration":
+            return say_duration(number)
+        if kind == "number":
+            return str(int(number))
+        said = say_quantity(number, spec.unit, spec.decimals, content.spoken_units)
+        is_more = measure == SO_FAR and (fact.unread or fact.partly_read)
+        return AT_LEAST + said if is_more else said
+
+    return say_measure
+
+
+def _say_curve(figures: Figures, curve_id: str, unit: str) -> str:
+    low, high = figures.curve(curve_id, "low"), figures.curve(curve_id, "high")
+    if low is None or high is None:
+        return NOT_RECORDED
+    return f"{_about(low)}–{_about(high)} {unit}"
+
+
+def say_value(fact: FactValue, content: Vocabulary) -> str:
+    """A fact's value with its unit, or the label of its answer."""
+    if fact.value is None:
+        return NOT_RECORDED
+    if isinstance(fact.value, str):
+        return fact.spec.label_of(fact.value)
+    return say_quantity(fact.value, fact.spec.unit, fact.spec.decimals, content.spoken_units)
+
+
+def say_quantity(
+    number: float, unit: str | None, decimals: int, units: Mapping[str, SpokenUnit]
+) -> str:
+    """A number with its unit (UCUM) as people write it; ``units`` are those with a label."""
+    spoken = units.get(unit) if unit else None
+    return spoken.say(number, decimals) if spoken else with_unit(number, unit, decimals)
+
+
+def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
+    """A number as a clinician writes it: with ``decimals`` (below ten at least one), or whole."""
+    if abs(number) < 10:
+        decimals = max(decimals, 1)
+    rounded = round(number, decimals)
+    text = f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:.{decimals}f}"
+    return f"{text} {unit}" if unit else text
+
+
+def _about(number: float) -> int:
+    """A number of a curve, no more exact than it deserves: to the next ten from a hundred on."""
+    return int(round(number, -1)) if number >= 100 else round(number)
+
+
+def _longest(name: str, content: Vocabulary) -> int:
+    if name.startswith(CURVE):
+        curve = content.curves.get(name.removeprefix(CURVE))
+        if curve is None:
+            raise ValueError(f"there is no curve for the placeholder {{{name}}}")
+        return max(len(NOT_RECORDED), 2 * LONGEST_NUMBER + 2 + len(curve.unit))
+    fact_id, _, measure = name.partition(".")
+    spec = content.facts.get(fact_id)
+    if spec is None:
+        raise ValueError(f"there is no fact for the placeholder {{{name}}}")
+    spoken = content.spoken_units.get(spec.unit or "")
+    unit = len(spoken.say(1.0, 1)) if spoken else len(spec.unit or "") + 1
+    if spoken and spoken.beside:
+        unit += LONGEST_NUMBER
+    if measure:
+        kind = MEASURES[spec.measures_like].get(measure)
+        if kind is None:
+            raise ValueError(f"the fact {fact_id} has no measure '{measure}'")
+        longest = {"duration": LONGEST_DURATION, "number": LONGEST_NUMBER}
+        if measure == SO_FAR:
+            unit += len(AT_LEAST)
+        return max(len(NOT_RECORDED), longest.get(kind, LONGEST_NUMBER + unit))
+    labels = [len(answer.label) for answer in spec.answers.values()]
+    return max(len(NOT_RECORDED), LONGEST_NUMBER + unit, *labels)

@@ -1,0 +1,1 @@
+"""From a chart to cards: facts, the case, rendering. No network and no clock."""

@@ -1,0 +1,1044 @@
+"""Cards: which ones come, and what the clinician reads (CDS Hooks 2.0.1, "Card Attributes").
+
+One bottom line, her own numbers, what to do, why, and the evidence: in lines that read well also
+where Markdown is not rendered. The words are data; here they are put together, the most urgent
+first and at most four. A card without something new to do is not shown. Only the patient, the
+encounter, the time and the author are filled into a suggestion; the rest is built beforehand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..content.conditions import Because, Truth
+from ..content.schema import BANDS, INTERACTING, NOT_READ
+from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
+from ..fhir.times import HOUR, MINUTE, say_ago
+from .decision import CardDecision, TakenBack, Told
+from .facts import MOST_REFERENCES, RECORDED_WHEN
+from .interventions import Choice, check_guards, choose
+from .medicines import TakenMedicine
+from .render import MOST_CITED, Printed, links_of
+from .suppression import INDICATORS
+from .together import SAYS, TO_WARN_OF, Pair
+
+if TYPE_CHECKING:
+    from ..content.fact_types import FactValue
+    from ..content.schema import Band, Card, Content, Evidence, Guard, Reading
+    from .case import MotherCase
+    from .feeds import OrderedFeed
+    from .render import Backing
+    from .suppression import Overridden, Quiet
+
+MOST_CARDS = 4
+# What is written out on one card, less for each reason why something is not for now; the rest is
+# named in a line. So a card has 120 words at most.
+MOST_WRITTEN_OUT = 3
+# Of a fact: it is known, or the card that asks for data asks for it again.
+UNCLEAR = ("conflicting", "unusable")
+TOLD_ELSEWHERE = ("known", *UNCLEAR)
+MOST_UNKNOWN = 3  # of what could not be checked, on a card that tells of pairs
+MOST_WORDS = 120
+MOST_MEDICINES = 5  # that are named, the first with their lines
+MOST_PAIRS = 3  # of what is said of medicines together
+MOST_IN_A_SUMMARY = 2  # that are named there as not for beside one
+_WORD = re.compile(r"[^\W_]+")
+_OF_AN_ORDER = re.compile(r"\*\*[^*\n]+\*\*: ")  # a paragraph with what was read of an order
+# What medicines without a line are, by band, and how many of the others are so.
+REST_IS: dict[Band, str] = {
+    "avoid": "To avoid",
+    "ask-first": "Ask first about",
+    "not-read": "Not read",
+    "watch": "Watch the infant with",
+    "compatible": "Compatible",
+}
+COUNTED_AS: dict[Band, str] = {
+    "avoid": "to avoid",
+    "ask-first": "to ask about",
+    "not-read": "not read",
+    "watch": "to watch the infant with",
+    "compatible": "compatible",
+}
+
+# The unit in which a measure stands in ``because``, and what to divide it by.
+MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
+    "longest-gap": ("min", MINUTE),
+    "covered": ("h", HOUR),
+    "held": ("h", HOUR),
+    "hours": ("h", 1.0),
+    "days": ("d", 1.0),
+    "days-about": ("d", 1.0),
+    "count": (None, 1.0),
+}
+
+
+class NothingEvaluated(Exception):
+    """No card could be judged. An empty answer would be read as "no concern"."""
+
+
+@dataclass(slots=True)
+class Decided:
+    """The cards of one mother, of whatever urgency, and what is withheld though it would be one.
+
+    ``asks`` is the card that asks for data, if it is judged on this hook or something went wrong.
+    """
+
+    cards: list[CardDecision]
+    withheld: list[str]  # in words
+    asks: Card | None = None
+
+
+def decide(case: MotherCase, hook: str, printed: Printed) -> Decided:
+    """Judge every card of a hook, but for the one that asks for data.
+
+    Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
+    the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
+    """
+    judged = False
+    decided = Decided([], [])
+    asks: Card | None = None
+    for card in case.content.cards.values():
+        case.chart.go_on()
+        if not case.gates_let_through(card.under):
+            judged = True
+            continue
+        if card.body == "data-needed":  # last: it tells what went wrong with the others
+            if asks is None or hook in card.hooks:
+                asks = card
+            continue
+        if hook not in card.hooks:
+            continue
+        holds = case.holds("card", card.title, card.when, card.unless)
+        judged = judged or holds is False
+        if holds is not True:
+            continue
+        stronger = next((name for name in card.withheld_by if case.finding(name) is True), None)
+        if stronger is not None:
+            judged = True
+            decided.withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
+            continue
+        try:
+            decided.cards += _decide(case.worded(card), case, printed)
+        except Exception as error:
+            case.faults[f"card {card.title}"] = type(error).__name__
+            continue
+        judged = True
+    if case.faults and not judged:
+        raise NothingEvaluated(", ".join(sorted(case.faults)))
+    if asks is not None and (hook in asks.hooks or case.faults):
+        decided.asks = case.worded(asks)
+    return decided
+
+
+def suppress(
+    cards: Iterable[CardDecision], quiet: Quiet, day_of_birth: str
+) -> tuple[list[CardDecision], dict[str, Overridden]]:
+    """The cards that are shown, and by id those that a clinician's override holds back."""
+    kept: list[CardDecision] = []
+    held_back: dict[str, Overridden] = {}
+    for decision in cards:
+        said = quiet.holds_back(decision.shown(day_of_birth))
+        if said is None:
+            kept.append(decision)
+        else:
+            held_back[decision.card.id] = said
+    return kept, held_back
+
+
+def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
+    """The most urgent first, at most ``MOST_CARDS``; the last tells of those that are left out."""
+    ranked = sorted(cards, key=lambda made: (INDICATORS.index(made.indicator), made.card.urgency))
+    first = ranked[:MOST_CARDS]
+    _say_once(first)
+    if first and withheld:
+        first[0].paragraphs.append(f"Withheld: {', '.join(withheld)}.")
+    if len(ranked) > MOST_CARDS:
+        left_out = ", ".join(_title_of(made) for made in ranked[MOST_CARDS:])
+        first[-1].paragraphs.append(f"Not shown, as less urgent: {left_out}.")
+    return first
+
+
+def _say_once(cards: list[CardDecision]) -> None:
+    """What one card says of an order is not said again of the same one on a less urgent card."""
+    said: set[str] = set()
+    for made in cards:
+        if made.card.body != "order":
+            continue
+        made.paragraphs = [paragraph for paragraph in made.paragraphs if paragraph not in said]
+        said.update(paragraph for paragraph in made.paragraphs if _OF_AN_ORDER.match(paragraph))
+
+
+def _title_of(made: CardDecision) -> str:
+    """What a card is called where it is not shown; one about orders with their names."""
+    title = made.card.title
+    return f"{title} ({_name_some(made.orders)})" if made.card.body == "order" else title
+
+
+def _decide(card: Card, case: MotherCase, printed: Printed) -> list[CardDecision]:
+    """What a card comes to for her: nothing, one, or one for each order that it is about."""
+    made: list[CardDecision | None]
+    if card.body == "order":
+        orders: list[TakenMedicine | OrderedFeed]
+        orders = [*case.ordered_medicines, *case.ordered_feeds]
+        if card.as_one:
+            made = [_decide_unchecked(card, case, printed)]
+        else:
+            made = [_decide_order(card, order, case, printed) for order in orders]
+    elif card.body == "medicines":
+        made = [_decide_medicines(card, case, printed)]
+    elif card.body == "against":
+        made = [_decide_against(card, case, printed)]
+    elif card.body == "together":
+        made = [_decide_together(card, case, printed)]
+    else:
+        made = [_decide_interventions(card, case, printed)]
+    return [each for each in made if each is not None]
+
+
+def _decide_interventions(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+    choices = choose(card, case)
+    todo = [choice for choice in choices if choice.standing == "open"]
+    guarded = [choice for choice in choices if choice.guards]
+    if not (todo or guarded):
+        return None
+    because: Because = {}
+    card.when.support(case, because)
+    for choice in todo:
+        choice.support(case, because)
+    shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
+    backing = printed.backing(card, *[choice.intervention.id for choice in shown])
+    plain = [choice for choice in todo if not choice.guards]
+    not_now = _not_now(choices)
+    room = max(1, MOST_WRITTEN_OUT - len(not_now))
+    graded = [] if guarded else plain[:room]  # a guarded one tells its own grade
+    grades = {choice.intervention.grade for choice in graded}
+    is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
+    paragraphs = [
+        _numbers(card, case),
+        card.opening.say(case) if card.opening else "",
+        _todo_list(plain, room, is_told_once, case),
+        *(_guards_of(choice, case) for choice in guarded),
+        _what_else(card, choices, not_now, case),
+        _could_not_be_read(case.unread),
+        _evidence(backing, grades if is_told_once else set(), case),
+    ]
+    summary = card.summary.say(case)
+    if card.summary_names:
+        summary = _with_names(summary, [choice.intervention.short for choice in todo])
+    made = _start(card, case, summary, paragraphs)
+    made.interventions = [choice.intervention.id for choice in todo]
+    offer = printed.offer(card, *made.interventions)
+    made.offered = {case.new_uuid(): each.interventions for each in offer.suggestions}
+    made.links = offer.handout | backing.links
+    made.rows.update(backing.rows)
+    for finding in because.values():
+        if finding is not None:
+            made.rows.update(case.content.findings[finding].rows)
+    for choice in choices:
+        if choice.held_back_by is not None:
+            made.rows.update(choice.held_back_by.rows)
+    made.because = _because(because, case)
+    made.evidence = backing.evidence
+    made.guards = {choice.intervention.id: choice.guards for choice in guarded}
+    if card.critical_when is not None and card.critical_when.test(case) is True:
+        made.indicator = "critical"
+    return made
+
+
+def _start(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]) -> CardDecision:
+    """A card with its words, and the rows that it always has."""
+    texts = [text for text in paragraphs if text]
+    summary = summary[:LONGEST_SUMMARY]
+    return CardDecision(card, case.new_uuid(), summary, card.indicator, texts, rows=set(card.rows))
+
+
+def _with_names(
+    summary: str, names: list[str], most: int = LONGEST_SUMMARY // len(", "), end: str = ""
+) -> str:
+    """The summary with as many names behind it as it can hold, ``most`` at the most, and its end.
+
+    The others are counted.
+    """
+    for shown in range(min(len(names), most), 0, -1):
+        rest = len(names) - shown
+        text = f"{summary}: {', '.join(names[:shown])}{f' and {rest} more' if rest else ''}{end}"
+        if len(text) <= LONGEST_SUMMARY:
+            return text
+    return f"{summary}{end}"
+
+
+# --- the detail ---------------------------------------------------------------------------------
+
+
+def _numbers(card: Card, case: MotherCase) -> str:
+    """Her numbers, a line each: what is usual, and how long ago it was recorded.
+
+    If that is the same for all of them, it is said once; and not where her number is a time.
+    """
+    lines: list[str] = []
+    ages: list[str] = []
+    now = case.now.timestamp()
+    for line in card.table:
+        if line.when is not None and line.when.test(case) is not True:
+            continue
+        hers = line.hers.say(case)
+        fact = case.facts[line.hers.fact]
+        if hers == NOT_RECORDED:
+            if case.closed_gates and fact.status == "unusable":  # else another card asks for it
+                lines.append(f"- {line.label}: {_why_unused(fact)}")
+                ages.append("")
+            continue
+        usual = line.usual.say(case) if line.usual else ""
+        is_time = fact.spec.type == "time" or ".held}" in line.hers.text
+        ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
+        lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
+    if len(ages) > 1 and len(set(ages)) == 1 and ages[0]:
+        ages = [*[""] * (len(ages) - 1), f"all {ages[0]}"]
+    return "\n".join(f"{line}{age and ', '}{age}" for line, age in zip(lines, ages, strict=True))
+
+
+def _beside(usual: str, hers: str) -> str:
+    """What is usual, in brackets; nothing where hers says it already."""
+    if usual in ("", NOT_RECORDED, hers):
+        return ""
+    usual = usual.replace(" (", ", ").replace(")", "")
+    return f" ({usual})" if usual.endswith("?") else f" (usual {usual})"
+
+
+def _todo_list(todo: list[Choice], room: int, grade_is_told: bool, case: MotherCase) -> str:
+    """What to do, as many as there is ``room`` for in full, the others by name.
+
+    Where it is not recorded whether she does it already, it is to be checked, and not claimed.
+    """
+    lines = [_todo(choice, grade_is_told, case) for choice in todo[:room]]
+    if any(choice.unrecorded for choice in todo):
+        lines.insert(0, "Check, and start what is missing:\n")
+    others = [choice.intervention.short for choice in todo[room:]]
+    return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
+
+
+def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
+    intervention = choice.intervention
+    grade = "" if grade_is_told else f" ({case.content.grades[intervention.grade].word})"
+    return f"* **{intervention.label}**{grade}. {choice.do(case)}"
+
+
+def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
+    """The sources in a line, with the grade where all that is to be done has the same."""
+    told = [case.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
+    if len(told) != 1:
+        return f"Evidence: {backing.cited}." if backing.cited else ""
+    return f"Evidence: {told[0]}{backing.cited and f' ({backing.cited})'}."
+
+
+def _guards_of(choice: Choice, case: MotherCase) -> str:
+    """What was checked before an intervention could be offered, and what came of it."""
+    intervention = choice.intervention
+    verdict = "" if choice.standing == "open" else " Not recommended."
+    grade = case.content.grades[intervention.grade].word
+    medicine = case.content.medicines.get(intervention.medicine or "")
+    limits = medicine.say_limits(case.jurisdiction) if medicine is not None else ""
+    head = f"**{intervention.label}** ({grade}).{verdict} {choice.do(case)}"
+    return f"{head}{limits and f' {limits}'}\n{_list_guards(choice.guards, case)}"
+
+
+GUARD_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: "Clear"}
+
+
+def _list_guards(
+    guards: dict[Truth, list[Guard]], case: MotherCase, most_unknown: int = LONGEST_SUMMARY
+) -> str:
+    """What came of each guard; those that are clear are counted where others are not."""
+    lines: list[str] = []
+    for truth, title in GUARD_TITLES.items():
+        found = guards[truth]
+        most = most_unknown if truth is None else len(found)
+        names = _name_some([guard.short.say(case) for guard in found], most)
+        if truth is False and lines:
+            names = f"{len(found)} other{'s' if len(found) > 1 else ''}"
+        if found:
+            lines.append(f"- {title}: {names}.")
+    return "\n".join(lines)
+
+
+def _not_now(choices: list[Choice]) -> dict[str, list[str]]:
+    """What is not for now, by the reason; each has a line, in the place of one of what to do."""
+    held: dict[str, list[str]] = {}
+    for choice in choices:
+        if choice.held_back_by is not None:
+            held.setdefault(choice.held_back_by.label, []).append(choice.intervention.short)
+    return held
+
+
+def _what_else(
+    card: Card, choices: list[Choice], not_now: dict[str, list[str]], case: MotherCase
+) -> str:
+    """What is not for now and why, what is asked for already, and the one thing to ask her."""
+    lines = [f"Not now, for {reason}: {', '.join(names)}." for reason, names in not_now.items()]
+    ordered = [c.intervention.short for c in choices if c.standing == "ordered"]
+    if ordered:
+        lines.append(f"Already asked for: {', '.join(ordered)}.")
+    wanted = [fact for fact in card.asks_first if case.facts[fact].status not in TOLD_ELSEWHERE]
+    wanted += [fact for choice in choices for fact in choice.missing]
+    if wanted:
+        lines.append(f"Ask about: {case.content.facts[wanted[0]].label}.")
+    return "\n\n".join(lines)
+
+
+def _could_not_be_read(unread: list[str]) -> str:
+    return f"Could not be read: {', '.join(unread)}." if unread else ""
+
+
+# --- why ----------------------------------------------------------------------------------------
+
+
+def _because(because: Because, case: MotherCase) -> list[Told]:
+    """The facts behind a card, and of these what did not count."""
+    entries: list[Told] = []
+    with_problems: dict[str, FactValue] = {}
+    for (fact_id, measure), finding in because.items():
+        fact = case.facts[fact_id]
+        entry: Told = {"fact": fact_id}
+        if finding is not None:
+            entry["finding"] = finding
+        if measure == "value":
+            value, unit, scale = fact.value, fact.spec.unit, 1.0
+        else:
+            entry["measure"] = measure
+            value = fact.measures.get(measure)
+            unit, scale = MEASURE_UNITS.get(measure, (fact.spec.unit, 1.0))
+        if value is not None:
+            entry["value"] = value if isinstance(value, str) else round(value / scale, 1)
+            if unit:
+                entry["unit"] = unit
+        if fact.time:
+            entry["time"] = fact.time
+        if fact.references:
+            entry["references"] = fact.references
+        entries.append(entry)
+        if fact.problems:
+            with_problems[fact_id] = fact
+    return entries + _problems_of(with_problems.values())
+
+
+def _problems_of(facts: Iterable[FactValue]) -> list[Told]:
+    """What did not count, and why."""
+    return [
+        {
+            "fact": fact.spec.id,
+            "problem": problem.reason,
+            "references": [problem.reference],
+        }
+        for fact in facts
+        for problem in fact.problems[:MOST_REFERENCES]
+    ]
+
+
+# --- a card about an order ----------------------------------------------------------------------
+
+
+def _decide_order(
+    card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
+) -> CardDecision | None:
+    """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
+    if not _is_about(card, order, case):
+        return None
+    reading = case.read(order)[1] if isinstance(order, TakenMedicine) else NOT_READ
+    medicine = order if isinstance(order, TakenMedicine) and card.cites else None
+    guards: dict[Truth, list[Guard]] = {}
+    beyond: list[str] = []  # of its dose, what is more than is allowed
+    if medicine is not None and medicine.medicine is not None:
+        beyond = medicine.medicine.beyond_limits(case.jurisdiction, medicine.dose)
+    guarded = case.content.guarded.get(order.key)
+    if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
+        guards = check_guards(guarded, case.with_orders_beside(order))
+        against = guards[True] or beyond
+        if not against and (card.if_guarded == "open" or not guards[None]):
+            return None
+    backing = printed.backing(card)
+    line = reading.ordered or reading.line
+    limits = ""
+    if isinstance(order, TakenMedicine) and order.medicine is not None:
+        limits = order.medicine.say_limits(case.jurisdiction)
+        limits += f" This order is for more: {', '.join(beyond)}." if beyond else ""
+    pairs: list[Pair] = []
+    if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
+        pairs = _unsaid(case.pairs_with(order), case)
+        case.said_together.update(pair.key for pair in pairs)
+    paragraphs = [
+        _numbers(card, case),
+        card.opening.say(case) if card.opening else "",
+        f"**{order.name}**: {' '.join(filter(None, (line, limits)))}"
+        if medicine is not None and line
+        else "",
+        f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
+        if medicine is not None and reading.instead
+        else "",
+        _list_guards(guards, case, MOST_UNKNOWN if pairs else LONGEST_SUMMARY) if guards else "",
+        "The order was matched by its name." if order.matched == "name" else "",
+        _could_not_be_read(case.unread_for_orders),
+        _evidence(backing, set(), case),
+    ]
+    said = card.summary.say(case)
+    name = order.name
+    if INTERACTING in card.about:
+        name = _names_of(pairs, order)
+    summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
+    if card.summary_names and guards:
+        # What could not be checked is on the card, and not in its headline: it is no finding.
+        found = [*beyond, *(guard.short.say(case) for guard in guards[True])]
+        summary = _with_names(summary, found)
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    sources = printed.cited(_evidence_of(pairs))
+    named_sources = sources if card.cites else []
+    paragraphs[5:5] = _say_together(pairs, room, named_sources, order)
+    made = _start(card, case, summary, paragraphs)
+    if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
+        made.indicator = "info"
+    _offer_to_take_back(made, [order], case)
+    if medicine is not None and medicine.medicine is not None:
+        made.links |= printed.sources_of(medicine, reading)
+    made.links |= backing.links | links_of(named_sources)
+    if guards:
+        made.guards[order.key] = guards
+    made.evidence = list(dict.fromkeys([*backing.evidence, *(source.id for source in sources)]))
+    made.because = [_told_of(order), *(_told_together(pair, "orders") for pair in pairs)]
+    made.rows.update(row for pair in pairs for row in pair.interaction.rows)
+    return made
+
+
+# --- medicines that she takes, and what speaks against them -------------------------------------
+
+
+def _decide_against(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+    """Medicines that she takes although her record speaks against them, each with what does.
+
+    What she takes beside them has a card of its own (``_decide_together``).
+    """
+    against = [
+        (taken, guards)
+        for taken in case.medicines
+        if (guarded := case.content.guarded.get(taken.key)) is not None
+        and (guards := [g for g in check_guards(guarded, case)[True] if g.of_her_record])
+    ]
+    if not against:
+        return None
+    (first, its_guards), *others = against
+    shorts = [guard.short.say(case) for guard in its_guards]
+    names = [*shorts, *(taken.name for taken, _ in others)]
+    said = f"{first.name}, which she takes"
+    summary = _with_names(said, names, len(shorts), card.summary.say(case))
+    lines = [
+        f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}."
+        for taken, guards in against
+    ]
+    paragraphs = [
+        "\n".join(lines),
+        card.opening.say(case) if card.opening else "",
+        _could_not_be_read(case.unread),
+    ]
+    sources = list(dict.fromkeys(e for _, guards in against for g in guards for e in g.evidence))
+    cited = printed.cited(sources)
+    if card.cites and cited:
+        paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
+    made = _start(card, case, summary, paragraphs)
+    made.links = links_of(cited) if card.cites else {}
+    made.because = [
+        {
+            "fact": "active-medicines",
+            "value": taken.key,
+            "finding": guard.id,
+            "matched": taken.matched,
+            "references": taken.references[:MOST_REFERENCES],
+        }
+        for taken, guards in against
+        for guard in guards
+    ]
+    made.rows.update(row for _, guards in against for guard in guards for row in guard.rows)
+    made.evidence = sources
+    return made
+
+
+# --- medicines together -------------------------------------------------------------------------
+
+
+def _decide_together(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+    """What she takes together and should not, or with care only; a warning if any is worse."""
+    pairs = _unsaid(case.pairs, case)
+    if not pairs:
+        return None
+    case.said_together.update(pair.key for pair in pairs)
+    summary = f"{_names_of(pairs)}{card.summary.say(case)}"
+    paragraphs = [card.opening.say(case) if card.opening else "", _could_not_be_read(case.unread)]
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    sources = printed.cited(_evidence_of(pairs))
+    lines = _say_together(pairs, room, sources if card.cites else [])
+    made = _start(card, case, summary, [*lines, *paragraphs])
+    if any(pair.severity in TO_WARN_OF for pair in pairs):
+        made.indicator = "warning"
+    made.links = links_of(sources) if card.cites else {}
+    made.because = [_told_together(pair, "active-medicines") for pair in pairs]
+    made.rows.update(row for pair in pairs for row in pair.interaction.rows)
+    made.evidence = [source.id for source in sources]
+    return made
+
+
+def _unsaid(pairs: list[Pair], case: MotherCase) -> list[Pair]:
+    """Those of which no card of this answer speaks yet: no pair is told twice."""
+    return [pair for pair in pairs if pair.key not in case.said_together]
+
+
+def _names_of(pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None) -> str:
+    """The names of the worst pairs, that of an order first, how many more, and how bad it is."""
+    alike = _alike(pairs, first)
+    name, others = alike[0][0], alike[0][1][:MOST_IN_A_SUMMARY]
+    rest = len(pairs) - len(others)
+    more = f" and {rest} more" if rest else ""
+    return f"{name} with {', '.join(others)}{more}: {SAYS[pairs[0].severity]}"
+
+
+def _alike(
+    pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None
+) -> list[tuple[str, list[str], str]]:
+    """Pairs of one medicine of which the same is said: its name, the others, and what is said."""
+    alike: dict[tuple[str, str], tuple[str, list[str], str]] = {}
+    for pair in pairs:
+        one = first if isinstance(first, TakenMedicine) else pair.one
+        key = one.key, pair.interaction.id
+        said = alike.setdefault(key, (one.name, [], pair.interaction.line))
+        said[1].append(pair.across_from(one).name)
+    return list(alike.values())
+
+
+def _say_together(
+    pairs: list[Pair],
+    room: int,
+    sources: list[Evidence],
+    first: TakenMedicine | OrderedFeed | None = None,
+) -> list[str]:
+    """Lines for some pairs, as many as have room and one at least, the others by name.
+
+    And the ``sources`` of what is said, if they are to be named.
+    """
+    alike = _alike(pairs, first)
+    for count in range(min(len(alike), MOST_PAIRS), 0, -1):
+        lines = [
+            f"- **{name} with {_name_some(others)}**: {line}"
+            for name, others, line in alike[:count]
+        ]
+        rest = [f"{name} with {_name_some(others)}" for name, others, _ in alike[count:]]
+        more = len(rest) - MOST_PAIRS
+        also = "; ".join([*rest[:MOST_PAIRS], *([f"{more} more"] if more > 0 else [])])
+        said = ["\n".join(lines), f"Also: {also}." if also else ""]
+        cited = list(dict.fromkeys(source.shortest for source in sources))
+        said.append(f"Of these together: {_name_some(cited, MOST_CITED)}." if cited else "")
+        if _words(" ".join(said)) <= room:
+            return said
+        if count == 1:  # its sources are links still
+            shorter = said[:2] if sources else said
+            if rest and _words(" ".join(shorter)) > room:
+                shorter = [said[0], f"Also {len(rest)} more."]
+            return shorter
+    return []
+
+
+def _evidence_of(pairs: list[Pair]) -> list[str]:
+    """What stands behind pairs, by id."""
+    return [name for pair in pairs for name in pair.interaction.evidence]
+
+
+def _told_together(pair: Pair, fact: str) -> Told:
+    """A pair, for machines."""
+    references = [*pair.one.references, *pair.other.references]
+    return {
+        "fact": fact,
+        "value": "+".join(sorted(pair.key)),
+        "interaction": pair.interaction.id,
+        "severity": pair.severity,
+        "references": list(dict.fromkeys(references))[:MOST_REFERENCES],
+    }
+
+
+def _decide_unchecked(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+    """One card about all orders of which nothing is known for milk, each by its name."""
+    orders = [
+        order
+        for order in case.ordered_medicines
+        if _is_about(card, order, case) and not order.part_of  # else the whole of it is here
+    ]
+    if not orders:
+        return None
+    in_part = [f"{order.name} ({order.read_in_part})" for order in orders if order.left]
+    unknown = [order.name for order in orders if order.medicine is None and not order.left]
+    unread = [f"{order.name}{_how_matched(order)}" for order in orders if order.medicine]
+    summary = _with_names(card.summary.say(case), [order.name for order in orders])
+
+    def say(most: int) -> list[str]:
+        return [
+            f"Look up by name: {_name_some(in_part, most)}." if in_part else "",
+            f"Neither a code nor a name in our list: {_name_some(unknown, most)}."
+            if unknown
+            else "",
+            f"In our list, but not read for milk: {_name_some(unread, most)}." if unread else "",
+            card.opening.say(case) if card.opening else "",
+            _could_not_be_read(case.unread_for_orders),
+        ]
+
+    made = _start(card, case, summary, _as_fits(say, MOST_WORDS - _words(summary)))
+    _offer_to_take_back(made, orders, case)
+    for order in orders:
+        made.links |= printed.sources_of(order)
+    made.because = [_told_of(order) for order in orders]
+    return made
+
+
+def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase) -> bool:
+    """Whether a card is about an order: by what it is, its effects, or its band."""
+    kinds = order.kinds
+    if isinstance(order, TakenMedicine) and order.medicine is not None:
+        kinds = kinds | {case.read(order)[0]}
+        if INTERACTING in card.about and _unsaid(case.pairs_with(order), case):
+            kinds.add(INTERACTING)
+    return not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
+
+
+def _told_of(order: TakenMedicine | OrderedFeed) -> Told:
+    """An order, for machines."""
+    return {
+        "fact": "orders",
+        "value": order.key,
+        "matched": order.matched,
+        "references": order.references,
+    }
+
+
+def _offer_to_take_back(
+    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], case: MotherCase
+) -> None:
+    made.orders = [order.name for order in orders]
+    made.to_take_back = [
+        TakenBack(case.new_uuid(), order.name, draft)
+        for order in orders
+        for draft in dict.fromkeys(order.references)
+        if not draft.endswith("/?")  # one without an id cannot be pointed at
+    ]
+
+
+# --- the two cards that list --------------------------------------------------------------------
+
+
+def _decide_medicines(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+    """What was read of her medicines, the worst first; what was not read is said to be so.
+
+    At most ``MOST_MEDICINES`` that were read are named, the first with their lines; of the others
+    it is said how many are in which band. What is not read is named as such, and never among those.
+    """
+    medicines = [(taken, *case.read(taken)) for taken in case.medicines]
+    if not medicines:
+        return None
+    medicines.sort(key=lambda read: _rank_of_warning(card, read[0], read[1]))
+    said: list[tuple[str, str, Band]] = []
+    unread: list[str] = []
+    for taken, band, reading in medicines:
+        line = _say_of(taken, reading, case)
+        if line is not None:
+            said.append((f"{taken.name}{_how_matched(taken)}", line, band))
+        elif taken.medicine is not None and not taken.part_of:
+            unread.append(f"{taken.name}{_how_matched(taken)}")
+    unknown = [taken for taken, *_ in medicines if taken.medicine is None]
+    in_part = [f"{taken.name} ({taken.read_in_part})" for taken in unknown if taken.left]
+    searched = [taken.name for taken in unknown if taken.named and not taken.left]
+    nameless = [taken.name for taken in unknown if not taken.named]
+    named = [each for each in medicines if not each[0].part_of or each[1] != "not-read"]
+    names = [taken.name for taken, *_ in named]
+    summary = _warn(card, named) or _with_names(card.summary.say(case), names)
+    opening = card.opening.say(case) if card.opening else ""
+
+    def also(most: int) -> list[str]:
+        """What was not read or not identified, as many as that by name."""
+        lists = {
+            "Not read, look up": unread,
+            "Look up by name": in_part,
+            "Not in our list, look up by name": searched,
+            "No name was sent, ask what it is": nameless,
+        }
+        named = [
+            f"{what}: {_name_some(found, most)}." if found else "" for what, found in lists.items()
+        ]
+        return [*named, opening, _could_not_be_read(case.unread)]
+
+    least = _words(" ".join((summary, *_lines_of(said, 1))))
+    paragraphs = _as_fits(also, MOST_WORDS - least)
+    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    made = _start(card, case, summary, [*_say_read(said, room), *paragraphs])
+    if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
+        made.indicator = "warning"
+    for taken, _, reading in medicines:
+        made.links |= printed.sources_of(taken, reading)
+    made.because = [
+        {
+            "fact": "active-medicines",
+            "value": taken.medicine.id if taken.medicine else taken.name,
+            "band": band,
+            "matched": taken.matched,
+            "references": taken.references[:MOST_REFERENCES],
+        }
+        for taken, band, _ in medicines
+    ]
+    made.rows.update(row for m, *_ in medicines if m.medicine for row in m.medicine.rows)
+    made.evidence = printed.backing(card).evidence
+    return made
+
+
+def _rank_of_warning(card: Card, taken: TakenMedicine, band: Band) -> tuple[int, int, bool, str]:
+    """Where a medicine stands on the card: by the first warning that is its, then by its band."""
+    own = (n for n, kind in enumerate(card.warnings) if kind == band or taken.has(kind))
+    rank = next(own, len(card.warnings))
+    return rank, BANDS.index(band), taken.medicine is None, taken.key
+
+
+def _how_matched(taken: TakenMedicine) -> str:
+    """How surely a medicine was recognised, if that needs saying."""
+    how = ["by name"] if taken.matched == "name" else []
+    if taken.among > 1:
+        how.append(f"one of {taken.among} records that match")
+    return f" ({', '.join(how)})" if how else ""
+
+
+def _as_fits(say: Callable[[int], list[str]], room: int) -> list[str]:
+    """What is said with as many names as there is room for, in words; with one at least."""
+    for most in range(MOST_MEDICINES, 1, -1):
+        said = say(most)
+        if _words(" ".join(said)) <= room:
+            return said
+    return say(1)
+
+
+def _words(text: str) -> int:
+    return len(_WORD.findall(text))
+
+
+def _say_of(taken: TakenMedicine, reading: Reading, case: MotherCase) -> str | None:
+    """What was read of a medicine, and where; of one that was not, what its record begins with."""
+    medicine, content = taken.medicine, case.content
+    if medicine is None:
+        return None
+    record = medicine.lactmed.id if medicine.lactmed is not None else ""
+    if reading.line is None:
+        summary = medicine.summary
+        return f"not read by us. LactMed: {summary} {record}" if summary else None
+    instead = f" {_who_says(reading, content)} names {reading.instead} instead."
+    where = record
+    if reading.source in content.evidence:
+        where = content.evidence[reading.source].shortest
+    limits = medicine.say_limits(case.jurisdiction)
+    return f"{reading.line}{instead if reading.instead else ''} {where}{limits and f'. {limits}'}"
+
+
+def _who_says(reading: Reading, content: Content) -> str:
+    source = content.evidence.get(reading.source or "")
+    return (source.known_as or source.shortest) if source is not None else "LactMed"
+
+
+def _say_read(said: list[tuple[str, str, Band]], room: int) -> list[str]:
+    """What was read: a line each for as many as have room, one at least; and of the others."""
+    for count in range(min(len(said), MOST_MEDICINES), 1, -1):
+        lines, rest = _lines_of(said, count)
+        if _words(f"{lines} {rest}") <= room:
+            return [lines, rest]
+    lines, rest = _lines_of(said, 1)
+    if _words(f"{lines} {rest}") > room:
+        lines, rest = _lines_of(said, 1, named=1)
+    return [lines, rest]
+
+
+def _lines_of(
+    said: list[tuple[str, str, Band]], count: int, named: int = MOST_MEDICINES
+) -> tuple[str, str]:
+    """Lines for some; the others by band: a few by name, and how many the rest are."""
+    lines = "\n".join(f"- {name}: {line}" for name, line, _ in said[:count])
+    rest: list[str] = []
+    for band in BANDS:
+        names = [name for name, _, of in said[count:named] if of == band]
+        if names:
+            rest.append(f"{REST_IS[band]}: {', '.join(names)}.")
+    others = [band for *_, band in said[named:]]
+    counts = [f"{others.count(band)} {COUNTED_AS[band]}" for band in BANDS if band in others]
+    if counts:
+        rest.append(f"Others: {', '.join(counts)}.")
+    return lines, " ".join(rest)
+
+
+def _name_some(names: list[str], most: int = MOST_MEDICINES) -> str:
+    """A few names, and how many more there are."""
+    more = len(names) - most
+    return f"{', '.join(names[:most])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> str:
+    """What the summary says, as far as it has room: the first medicine of each warning.
+
+    Each medicine is named once. That some are compatible is said only if all are.
+    """
+    warning = ""
+    left = [(taken, band) for taken, band, _ in medicines]
+    for kind, says in card.warnings.items():
+        own = [(taken, band) for taken, band in left if kind == band or taken.has(kind)]
+        if not own or (kind == "compatible" and len(own) < len(medicines)):
+            continue
+        left = [(taken, band) for taken, band in left if kind != band and not taken.has(kind)]
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        joined = "" if says.startswith(":") else " "
+        longer = f"{warning}{'; ' if warning else ''}{own[0][0].name}{more}{joined}{says}"
+        if warning and len(longer) > LONGEST_SUMMARY:
+            break
+        warning = longer
+    return warning
+
+
+def ask_for_data(card: Card, case: MotherCase, told: bool) -> CardDecision | None:
+    """What is missing, what contradicts, what could not be read, and what could not be judged.
+
+    While a gate is closed, what could not be read needs no card of its own where others have
+    ``told`` it.
+    """
+    concerns = case.holds("card", card.title, card.when, card.unless)
+    missing: dict[str, list[str]] = {}
+    headline: tuple[str, list[str]] | None = None  # the first question that has one, and its facts
+    rows: list[str] = []
+    unclear: list[FactValue] = []
+    unread: list[str] = []
+    if concerns is True:
+        for ask in case.content.asks.values():
+            wanted = _wanted_by(ask, case)
+            if wanted:
+                rows += ask.rows
+            # What another line of the card asks for already is not asked for again.
+            asked = {name for names in missing.values() for name in names}
+            if new := [name for name in wanted if name not in asked]:
+                missing[ask.why] = new
+                if headline is None and ask.summary is not None:
+                    headline = ask.summary.say(case), new
+        if not case.closed_gates:
+            asked_facts = (case.facts[name] for name in case.content.asked_facts)
+            unclear = [fact for fact in asked_facts if fact.status in UNCLEAR and _is_unclear(fact)]
+        unread = [] if told and case.closed_gates else case.unread
+    if not (missing or unclear or unread or case.faults):
+        return None
+    names = [
+        *(case.content.facts[name].label for wanted in missing.values() for name in wanted),
+        *(fact.spec.label for fact in unclear),
+    ]
+    questions = [
+        (case.facts[name], f"{why}: {_ask_for(case.content.facts[name].ask)}")
+        for why, wanted in missing.items()
+        for name in wanted
+    ]
+    questions += [
+        (fact, f"{fact.spec.label[:1].upper()}{fact.spec.label[1:]}: {_ask_for(fact.spec.ask)}")
+        for fact in unclear
+    ]
+    lines = _one_question(questions)
+    faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
+    if faults:
+        lines.append(f"- Could not be evaluated: {', '.join(faults)}. Judge these yourself.")
+    summary = card.summary.say(case)
+    unique = list(dict.fromkeys(names))
+    if headline is not None:
+        summary, asked_in_it = headline
+        told_in_it = {case.content.facts[name].label for name in asked_in_it}
+        unique = [name for name in unique if name not in told_in_it]
+        summary += ALSO_MISSING if unique else ""
+    if faults:
+        summary = "Part of the lactation check could not be evaluated"
+    elif not names:
+        check = "Check" if case.closed_gates else "Lactation check"
+        summary, unique = f"{check} incomplete, could not be read", unread
+    if unique:
+        summary = _with_names(summary, unique)
+    opening = card.opening.say(case) if card.opening else ""
+    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case.unread)]
+    made = _start(card, case, summary, paragraphs)
+    if faults:
+        made.indicator = "warning"
+    made.because = [
+        {"fact": name, "problem": case.facts[name].status}
+        for wanted in missing.values()
+        for name in wanted
+    ]
+    made.because += _problems_of(
+        [*unclear, *(case.facts[name] for wanted in missing.values() for name in wanted)]
+    )
+    made.because += [
+        {
+            "fact": fact.spec.id,
+            "problem": "conflicting",
+            "references": fact.references,
+        }
+        for fact in unclear
+        if fact.status == "conflicting"
+    ]
+    made.because += [{"finding": name, "problem": kind} for name, kind in case.faults.items()]
+    made.rows.update(rows)
+    return made
+
+
+def _one_question(questions: list[tuple[FactValue, str]]) -> list[str]:
+    """The first question, with why its records were not used; of the others only what it is.
+
+    More than one question on a card is not answered: the others belong on the form (S10).
+    """
+    if not questions:
+        return []
+    (first, asked), *others = questions
+    lines = [f"- {asked}{_in_brackets(_why_unused(first))}."]
+    rest = [f"{fact.spec.label}{_in_brackets(_why_unused(fact))}" for fact, _ in others]
+    return [*lines, f"- Also for the form: {', '.join(rest)}."] if rest else lines
+
+
+def _why_unused(fact: FactValue) -> str:
+    """Why what is recorded of a fact was not used; nothing if nothing is recorded."""
+    if fact.status == "conflicting":
+        return "recorded with values that contradict each other"
+    unused = [p.reason for p in fact.problems if not p.withdrawn or p.has_value]
+    return f"recorded, but {' and '.join(dict.fromkeys(unused))}" if unused else ""
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
+    """The facts that one ask wants and that are not known."""
+    if not case.gates_let_through(ask.under):
+        return []
+    if case.holds("ask", ask.why, ask.when, ask.unless) is not True:
+        return []
+    if ask.finding is not None and case.finding(ask.finding) is not None:
+        return []
+    wanted = [name for name in ask.facts if _is_wanting(case.facts[name])]
+    if ask.finding is not None:  # not known for want of these, such as the day of a birth
+        missing = ((name, case.facts[name]) for name in case.missing(ask.finding))
+        wanted += [
+            name
+            for name, fact in missing
+            if _is_wanting(fact) or (fact.spec.type == "time" and fact.measure("days") is None)
+        ]
+    return list(dict.fromkeys(wanted))
+
+
+def _is_wanting(fact: FactValue) -> bool:
+    """Whether there is no value, or that of a birth of which only the recording is dated."""
+    return fact.value is None or any(each.reason == RECORDED_WHEN for each in fact.problems)
+
+
+def _ask_for(asked: str) -> str:
+    return f"ask {asked}" if asked.startswith(("whether", "how")) else f"ask for {asked}"
+
+
+def _is_unclear(fact: FactValue) -> bool:
+    """Whether to ask for an unclear fact again; not for a code of a birth that has no date."""
+    return fact.status == "conflicting" or not fact.spec.before_birth

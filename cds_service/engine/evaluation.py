@@ -1,0 +1,172 @@
+"""From the chart to the cards: the stages, in order.
+
+    chart -> facts -> case -> decide -> suppress -> rank -> render
+
+Each is one call with typed data on both sides; only the last one makes JSON. None of them knows
+Flask, the network or the clock: the time of evaluation is an argument, so that a vignette is a
+plain function test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import orjson
+
+from ..content.schema import Content
+from ..fhir.chart import Chart, Resource
+from .case import MotherCase, say_conclusions
+from .decide import ask_for_data, decide, rank, suppress
+from .decision import CardDecision
+from .facts import Facts, read_facts
+from .feeds import FeedIndex
+from .medicines import MedicineIndex
+from .patient import gets_no_card
+from .render import EXTENSION, Printed, Rendering, Setting
+from .suppression import NOTHING_SAID, Overridden, Quiet, Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was decided for one mother: the cards to show, the most urgent first.
+
+    ``held_back`` are those that a clinician's override holds back, by the id of the card;
+    ``faults`` is how many rules could not be evaluated.
+    """
+
+    cards: list[CardDecision]
+    held_back: dict[str, Overridden]
+    faults: int
+    facts: Facts
+    day_of_birth: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A response as JSON, its cards, and how many rules could not be evaluated."""
+
+    body: bytes
+    shown: list[Shown]
+    faults: int
+    facts: Facts
+
+    @property
+    def cards(self) -> list[str]:
+        """The ids of its cards."""
+        return [shown.card for shown in self.shown]
+
+
+class Evaluation:
+    """The content, made ready to evaluate one mother after another, in one jurisdiction.
+
+    ``handout_of`` gives the address of a handout: see ``cards.Printed``.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        jurisdiction: str = "US",
+        time_zone: tzinfo | None = None,
+        handout_of: Callable[[Sequence[str]], str] | None = None,
+    ) -> None:
+        self.content = content
+        self.jurisdiction = jurisdiction
+        self.time_zone = time_zone  # of times without an offset, and of dates
+        self._medicines = MedicineIndex(content)
+        self._feeds = FeedIndex(content)
+        self._printed = Printed(content, handout_of, jurisdiction)
+
+    def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
+        """The facts of a chart, and the orders that are being made, ready to be judged."""
+        facts = read_facts(self.content, chart, now, self.time_zone)
+        taken = self._medicines.taken(chart)
+        return MotherCase(
+            self.content,
+            chart,
+            facts,
+            taken,
+            now,
+            self._medicines.ordered(chart, orders),
+            self._feeds.ordered(chart, orders),
+            self._medicines.allergies(chart),
+            self.jurisdiction,
+            self._medicines.ordered(chart, chart.drafts or orders) if orders else [],
+        )
+
+    def assessed(self, chart: Chart, now: datetime) -> dict[str, str]:
+        """What each assessment comes to, in words, by its id."""
+        case = self.case(chart, now)
+        return {
+            name: say_conclusions(case.assess(assessment))
+            for name, assessment in self.content.assessments.items()
+        }
+
+    def judge(
+        self,
+        chart: Chart,
+        hook: str,
+        now: datetime,
+        orders: Sequence[Resource] = (),
+        quiet: Quiet = NOTHING_SAID,
+    ) -> Judged:
+        """The cards for a chart as of ``now``, which must carry an offset.
+
+        ``orders`` are those that the hook is about, if it is one of orders. What ``quiet`` holds
+        back is not shown. Raises ``NothingEvaluated`` if no card could be judged.
+        """
+        if gets_no_card(chart.patient, self.content, now):
+            return Judged([], {}, 0, {})
+        case = self.case(chart, now, orders)
+        born = case.day_of_birth
+        decided = decide(case, hook, self._printed)
+        kept, held_back = suppress(decided.cards, quiet, born)
+        if decided.asks is not None:
+            asked = ask_for_data(decided.asks, case, told=bool(kept))
+            more, held_too = suppress([asked] if asked is not None else [], quiet, born)
+            kept, held_back = [*kept, *more], held_back | held_too
+        cards = rank(kept, decided.withheld)
+        return Judged(cards, held_back, len(case.faults), case.facts, born)
+
+    def answer(
+        self,
+        chart: Chart,
+        setting: Setting,
+        now: datetime,
+        orders: Sequence[Resource] = (),
+        quiet: Quiet = NOTHING_SAID,
+        explain: bool = False,
+    ) -> Answered:
+        """The response for a chart: what was judged (``judge``) as JSON.
+
+        If the response is to ``explain`` itself, it says which cards are held back, and why.
+        """
+        judged = self.judge(chart, setting.hook, now, orders, quiet)
+        rendering = Rendering(self.content, self._printed, setting, now.isoformat())
+        response: dict[str, Any] = {"cards": [rendering.card(each) for each in judged.cards]}
+        if explain and judged.held_back:
+            response["extension"] = {EXTENSION: {"quiet": _explain(judged.held_back)}}
+        shown = [each.shown(judged.day_of_birth) for each in judged.cards]
+        return Answered(orjson.dumps(response), shown, judged.faults, judged.facts)
+
+    def cards(
+        self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
+    ) -> list[dict[str, Any]]:
+        """The cards of the same response, to look at."""
+        answer = orjson.loads(self.answer(chart, setting, now, orders).body)
+        cards: list[dict[str, Any]] = answer["cards"]
+        return cards
+
+
+def _explain(held_back: dict[str, Overridden]) -> list[dict[str, Any]]:
+    """Which cards are held back, until when, and by what reason of a clinician."""
+    return [
+        {
+            "card": card,
+            "until": datetime.fromtimestamp(said.until, UTC).isoformat(),
+            **({"reason": said.why} if said.why else {}),
+        }
+        for card, said in held_back.items()
+    ]

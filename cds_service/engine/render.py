@@ -1,0 +1,381 @@
+"""Rendering: from the decision on a card to the JSON that a client gets (CDS Hooks 2.0.1, "Card").
+
+What is the same on a card for all mothers is written once (``Printed``). Only the patient, the
+encounter, the time and the author are filled into a suggestion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from ..content.schema import NOT_READ
+
+if TYPE_CHECKING:
+    from ..content.conditions import Truth
+    from ..content.schema import Card, Content, Evidence, Reading
+    from .decision import CardDecision, TakenBack
+    from .medicines import TakenMedicine
+
+MOST_CITED = 2
+MOST_LINKS = 12
+MOST_BACKINGS = 500  # that are kept ready
+TOPIC_SYSTEM = "urn:lactation-cds:card"
+TAUGHT = "teaching"  # the template of what has a handout
+EXTENSION = "org.lactation-cds"
+SOURCE_LABEL = "lactation-cds"
+# What came of a guard, in the extension; and the older word for it (for one release).
+GUARD_CODES: dict[Truth, tuple[str, str]] = {
+    True: ("present", "open"),
+    None: ("unknown", "unchecked"),
+    False: ("absent", "clear"),
+}
+
+# The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
+REQUESTERS = {
+    "ServiceRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
+    "DeviceRequest": {"Practitioner", "PractitionerRole"},
+    "CommunicationRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
+}
+
+
+class Context(Protocol):
+    """Whom a hook is about, and where (``protocol.Context``)."""
+
+    @property
+    def patient_id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def encounter_id(self) -> str | None: ...
+
+
+class Setting:
+    """Where a suggestion belongs: the patient, user and encounter of the hook's context."""
+
+    def __init__(
+        self,
+        patient_id: str,
+        user_id: str,
+        encounter_id: str | None = None,
+        hook: str = "patient-view",
+    ) -> None:
+        self.hook = hook
+        self._patient = orjson.dumps({"reference": f"Patient/{patient_id}"})
+        self._user = orjson.dumps({"reference": user_id})
+        self._user_kind = user_id.partition("/")[0]
+        self._encounter = orjson.dumps({"reference": f"Encounter/{encounter_id}"})
+        self._in_encounter = encounter_id is not None
+
+    @classmethod
+    def of(cls, hook: str, context: Context) -> Setting:
+        """That of a call of ``hook``."""
+        return cls(context.patient_id, context.user_id, context.encounter_id, hook)
+
+    def members_of(self, resource_type: str, now: str) -> bytes:
+        """What makes a suggested resource hers, as JSON: patient, time, encounter and author."""
+        members = [b',"subject":', self._patient, b',"authoredOn":"', now.encode(), b'"']
+        if resource_type == "CommunicationRequest":
+            members += [b',"recipient":[', self._patient, b"]"]
+        if self._in_encounter:
+            members += [b',"encounter":', self._encounter]
+        if self._user_kind in REQUESTERS.get(resource_type, ()):
+            members += [b',"requester":', self._user]
+        return b"".join(members)
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What stands behind a card that offers some interventions, whoever the mother is."""
+
+    evidence: list[str]  # ids
+    cited: str  # as it is written on the card
+    links: dict[str, orjson.Fragment]  # by address
+    rows: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """A suggestion but for what is hers, as JSON, and the interventions that it is for."""
+
+    interventions: str  # ids, with a plus sign between two
+    before_uuid: bytes
+    before_hers: bytes
+    resource_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a card that has some interventions to offer lets one do with a click."""
+
+    suggestions: list[Suggested]
+    handout: dict[str, orjson.Fragment]  # the link to it, by address
+
+
+class Printed:
+    """What is the same on a card for all mothers, written once.
+
+    Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
+    when that first comes. ``handout_of`` gives the address of a handout for interventions that are
+    taught, by their ids; without it no card links to one. Sources are named as the ``country``
+    allows.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        handout_of: Callable[[Sequence[str]], str] | None = None,
+        country: str = "US",
+    ) -> None:
+        self.sources = {
+            card.id: orjson.Fragment(
+                orjson.dumps(
+                    {
+                        "label": SOURCE_LABEL,
+                        "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
+                    }
+                )
+            )
+            for card in content.cards.values()
+        }
+        reasons = [
+            {"code": reason.id, "system": reason.system, "display": reason.display}
+            for reason in content.override_reasons.values()
+        ]
+        self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
+        self._content = content
+        self.own_links = {
+            card.id: {link.url: _link(link.label, link.url) for link in card.links}
+            for card in content.cards.values()
+        }
+        self.lactmed = {
+            medicine.lactmed.url: _link(
+                f"LactMed: {medicine.name}, revised {medicine.lactmed.revised}",
+                medicine.lactmed.url,
+            )
+            for medicine in content.medicines.values()
+            if medicine.lactmed is not None
+        }
+        self._handout_of = handout_of
+        self._country = country
+        self._backing_of = lru_cache(MOST_BACKINGS)(self._make_backing)
+        self._offer_of = lru_cache(MOST_BACKINGS)(self._make_offer)
+
+    def backing(self, card: Card, *interventions: str) -> Backing:
+        """What stands behind a card that offers these interventions, by id.
+
+        Of one that does not cite, nothing of it is on its face.
+        """
+        backing = self._backing_of(card.id, *interventions)
+        return backing if card.cites else replace(backing, cited="", links={})
+
+    def sources_of(
+        self, taken: TakenMedicine, reading: Reading = NOT_READ
+    ) -> dict[str, orjson.Fragment]:
+        """Links by address: where a medicine was read, and its record, or the search for it."""
+        limits = taken.medicine.limits_in(self._country) if taken.medicine is not None else None
+        names = (reading.source or "", limits.source if limits is not None else "")
+        links = links_of(self._content.evidence[n] for n in names if n in self._content.evidence)
+        if taken.url is not None:
+            known = self.lactmed.get(taken.url)
+            links[taken.url] = known or _link(f"LactMed: {taken.name}", taken.url)
+        return links
+
+    def cited(self, names: Iterable[str]) -> list[Evidence]:
+        """Of sources, by id, those that a card may name where the service works, each once."""
+        sources = (self._content.evidence[name] for name in dict.fromkeys(names))
+        return [source for source in sources if source.is_cited_in(self._country)]
+
+    def _make_backing(self, card_id: str, *interventions: str) -> Backing:
+        card = self._content.cards[card_id]
+        offered = [self._content.interventions[name] for name in interventions]
+        names = [*(name for each in offered for name in each.evidence), *card.evidence]
+        for each in offered:
+            medicine = self._content.medicines.get(each.medicine or "")
+            limits = medicine.limits_in(self._country) if medicine is not None else None
+            names += [limits.source] if limits is not None else []
+        evidence = self.cited(names)
+        cited = list(dict.fromkeys(source.shortest for source in evidence))
+        more = len(cited) - MOST_CITED
+        links = links_of(evidence)
+        for each in offered:
+            record = self._content.medicines[each.medicine].lactmed if each.medicine else None
+            if record is not None:
+                links[record.url] = self.lactmed[record.url]
+        return Backing(
+            [source.id for source in evidence],
+            f"{', '.join(cited[:MOST_CITED])}{f' and {more} more' if more > 0 else ''}",
+            links,
+            [*card.rows, *(row for each in offered for row in each.rows)],
+        )
+
+    def offer(self, card: Card, *interventions: str) -> Offer:
+        """What a card with these interventions to offer, by id, lets one do with a click."""
+        return self._offer_of(card.id, *interventions)
+
+    def _make_offer(self, card_id: str, *interventions: str) -> Offer:
+        """The suggestions, those of one kind together first, and the link to the handout.
+
+        What is suggested together is recommended if a part of it is, and the parts no more.
+        """
+        content = self._content
+        offered = [
+            intervention
+            for intervention in (content.interventions[name] for name in interventions)
+            if intervention.suggestion is not None and intervention.id in content.suggested
+        ]
+        first: list[Suggested] = []
+        within: set[str] = set()
+        for template in content.templates.values():
+            parts = [each for each in offered if each.template == template.id]
+            label = content.cards[card_id].together or template.together
+            if label is None or template.together is None or len(parts) < 2:
+                continue
+            within |= {each.id for each in parts}
+            recommended = any(each.suggestion and each.suggestion.recommended for each in parts)
+            whole = _together([content.suggested[each.id] for each in parts])
+            label = label.replace("{count}", str(len(parts)))
+            names = "+".join(each.id for each in parts)
+            first.append(_print_suggestion(names, label, recommended, whole))
+        single = [
+            _print_suggestion(
+                each.id,
+                each.suggestion.label,
+                each.suggestion.recommended and each.id not in within,
+                content.suggested[each.id],
+            )
+            for each in offered
+            if each.suggestion is not None
+        ]
+        handout: dict[str, orjson.Fragment] = {}
+        taught = [each.id for each in offered if each.template == TAUGHT]
+        if taught and self._handout_of is not None:
+            url = self._handout_of(taught)
+            handout[url] = _link("Handout for her", url)
+        return Offer([*first, *single], handout)
+
+
+def _link(label: str, url: str) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
+
+
+def links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
+    """Links to sources, by address."""
+    return {
+        source.link: _link(f"{source.short}: {source.source}", source.link)
+        for source in sources
+        if source.link
+    }
+
+
+def _together(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    """One resource for several of one template: all that each of them lists, each once."""
+    whole = dict(resources[0])
+    for name, value in whole.items():
+        if isinstance(value, list):
+            listed = [item for resource in resources for item in resource[name]]
+            whole[name] = [item for n, item in enumerate(listed) if item not in listed[:n]]
+    return whole
+
+
+def _print_suggestion(
+    interventions: str, label: str, recommended: bool, resource: dict[str, Any]
+) -> Suggested:
+    written = orjson.dumps(label)
+    same_for_all = {k: v for k, v in resource.items() if k not in ("subject", "recipient")}
+    return Suggested(
+        interventions,
+        b'{"label":' + written + b',"uuid":"',
+        b'"'
+        + (b',"isRecommended":true' if recommended else b"")
+        + b',"actions":[{"type":"create","description":'
+        + written
+        + b',"resource":'
+        + orjson.dumps(same_for_all)[:-1],
+        resource["resourceType"],
+    )
+
+
+class Rendering:
+    """The cards of one answer as JSON: for whom, and as of which time (as FHIR writes it)."""
+
+    def __init__(self, content: Content, printed: Printed, setting: Setting, now: str) -> None:
+        self._content, self._printed, self._setting, self._now = content, printed, setting, now
+        self._hers: dict[str, bytes] = {}  # by resource type
+
+    def card(self, decision: CardDecision) -> dict[str, Any]:
+        """A card, ready for ``orjson``; parts of it are JSON already (``orjson.Fragment``)."""
+        card, printed = decision.card, self._printed
+        made: dict[str, Any] = {
+            "uuid": decision.uuid,
+            "summary": decision.summary,
+            "indicator": decision.indicator,
+            "detail": decision.detail,
+            "source": printed.sources[card.id],
+        }
+        if printed.override_reasons is not None:
+            made["overrideReasons"] = printed.override_reasons
+        suggestions: list[Any] = [_take_back(each) for each in decision.to_take_back]
+        if decision.offered:
+            offer = printed.offer(card, *decision.interventions)
+            suggestions += map(self._suggestion, offer.suggestions, decision.offered)
+        if suggestions:
+            made["suggestions"] = suggestions
+            made["selectionBehavior"] = "any"
+        links = printed.own_links[card.id] | decision.links
+        if links:
+            made["links"] = list(links.values())[:MOST_LINKS]
+        made["extension"] = {EXTENSION: self._why(decision)}
+        return made
+
+    def _suggestion(self, suggested: Suggested, uuid: str) -> orjson.Fragment:
+        kind = suggested.resource_type
+        hers = self._hers.get(kind)
+        if hers is None:
+            hers = self._hers[kind] = self._setting.members_of(kind, self._now)
+        parts = (suggested.before_uuid, uuid.encode(), suggested.before_hers, hers, b"}}]}")
+        return orjson.Fragment(b"".join(parts))
+
+    def _why(self, decision: CardDecision) -> dict[str, Any]:
+        """What a card carries for machines."""
+        content, guards = self._content, decision.guards
+        why: dict[str, Any] = {"rows": rows_of(decision, content)}
+        if decision.interventions:
+            why["interventions"] = decision.interventions
+        if decision.because:
+            why["because"] = decision.because
+        if decision.evidence:
+            why["evidence"] = decision.evidence
+        if decision.interventions:
+            grades = {name: content.interventions[name].grade for name in decision.interventions}
+            why["grades"] = grades
+        why["content"] = content.version
+        if guards:
+            why["guards"] = {
+                name: {
+                    code: [guard.id for guard in checked[truth]]
+                    for truth, codes in GUARD_CODES.items()
+                    for code in codes
+                }
+                for name, checked in guards.items()
+            }
+        return why
+
+
+def rows_of(decision: CardDecision, content: Content) -> list[str]:
+    """The rows behind a card, those of the guards that were checked among them, in order."""
+    used = set(decision.rows)
+    for checked in decision.guards.values():
+        used.update(row for found in checked.values() for guard in found for row in guard.rows)
+    return [row for row in content.rows if row in used]
+
+
+def _take_back(taken_back: TakenBack) -> dict[str, Any]:
+    """A suggestion that deletes a draft order."""
+    label = f"Take back {taken_back.name}"
+    action = {"type": "delete", "description": label, "resourceId": taken_back.reference}
+    return {"label": label, "uuid": taken_back.uuid, "actions": [action]}

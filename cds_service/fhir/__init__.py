@@ -1,0 +1,1 @@
+"""FHIR: a chart as it was sent, its times and its references."""

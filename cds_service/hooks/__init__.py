@@ -1,0 +1,1 @@
+"""CDS Hooks: the protocol, prefetch, reading a FHIR server, feedback."""

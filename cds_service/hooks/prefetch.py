@@ -1,0 +1,179 @@
+"""Prefetch: from what the EHR sent, and what it lets us read, to a chart.
+
+Key by key (CDS Hooks 2.0.1, "Prefetch Template"): what was sent counts, whatever its state; what is
+absent is read from the FHIR server; a page with a ``next`` link is read on from there. Then the
+Medications are read to which medicines and orders refer, if they were not sent. What is needed and
+cannot be had is 412; what is optional and cannot be had stays known as missing, so that the cards
+can say so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from ..content.schema import MEDICATIONS, Content
+from ..engine.facts import is_read
+from ..engine.patient import is_excluded
+from ..engine.unmapped import Unmapped
+from ..errors import Refusal
+from ..fhir.chart import Answer, Chart, State, must_be_all, read_answer
+from ..limits.bounds import NONE, Bounds
+from .fhir_server import FhirReader
+from .protocol import Context, HookRequest
+
+MOST_RESOURCES = 50_000
+MOST_BY_WORDS = 5000  # of a type whose records are known by their words, which takes long
+BY_WORDS = ("Condition", "MedicationRequest", "MedicationStatement", "AllergyIntolerance")
+MOST_MEDICATIONS = 100  # that are read by id
+
+
+def gather(
+    content: Content,
+    request: HookRequest,
+    context: Context,
+    reader: FhirReader | None,
+    seconds: float,
+    caller: str | None = None,
+    other_bases: Iterable[str] = (),
+    now: datetime | None = None,
+    bounds: Bounds = NONE,
+) -> Chart:
+    """The chart for one request, within ``seconds`` of reading, and within ``bounds``.
+
+    ``reader`` is ``None`` if nothing may be fetched. ``other_bases`` are other names of the FHIR
+    server. ``now`` is when the age of the patient is reckoned; without it nobody is excluded.
+    Raises ``Refusal``: 412 that names what is needed and could not be had, unless the patient is
+    one who cannot lactate, 413 if there is too much; and ``TooBusyError`` if no more can be read at
+    once, for this ``caller`` or for all.
+    """
+    until = time.monotonic() + seconds
+    answers: dict[str, Answer] = {}
+    wanted: dict[str, str] = {}
+    for key in content.prefetch.values():
+        if key.id in request.prefetch:
+            answers[key.id] = answer = read_answer(request.prefetch[key.id])
+            if answer.state is State.PARTIAL and answer.next_url:
+                wanted[key.id] = answer.next_url
+        elif key.asked:
+            answers[key.id] = Answer(State.ABSENT, reason="it was not sent")
+            filled = fill_template(content.prefetch_templates[key.id], context)
+            if filled is not None:
+                wanted[key.id] = filled
+
+    def read(searches: dict[str, str]) -> dict[str, Answer]:
+        if not searches or reader is None or request.fhir_server is None:
+            return {}
+        authorization = request.fhir_authorization
+        token = authorization.access_token if authorization is not None else None
+        left = max(0.0, until - time.monotonic())
+        return reader.read(request.fhir_server, token, searches, left, caller, bounds)
+
+    def make() -> Chart:
+        if len(context.draft_entries) > MOST_BY_WORDS:
+            raise Refusal(413, f"There are more than {MOST_BY_WORDS} draft orders.", "too-costly")
+        if sum(len(answer.resources) for answer in answers.values()) > MOST_RESOURCES:
+            raise Refusal(413, f"There are more than {MOST_RESOURCES} resources.", "too-costly")
+        chart = make_chart(
+            content,
+            context.patient_id,
+            answers,
+            request.fhir_server,
+            other_bases,
+            context.encounter_id,
+            context.draft_entries,
+            go_on=bounds.must_be_in_time,
+        )
+        for kind in BY_WORDS:
+            if len(chart.hers(kind)) + len(chart.infants(kind)) > MOST_BY_WORDS:
+                reason = f"There are more than {MOST_BY_WORDS} resources of type {kind}."
+                raise Refusal(413, reason, "too-costly")
+        return chart
+
+    for name, answer in read(wanted).items():
+        if answer.state is State.FAILED and content.prefetch[name].new:
+            continue  # the client does not know it yet, and may not allow it either
+        answers[name] = _join(answers[name], answer)
+    chart = make()
+    _must_have_what_is_needed(content, chart, now)
+    medications = chart.unread_medications(context.judged_orders)[:MOST_MEDICATIONS]
+    if medications:
+        ids = ",".join(quote(each, safe="") for each in medications)
+        found = read({MEDICATIONS: f"Medication?_id={ids}"})
+        if found:
+            sent = answers.get(MEDICATIONS, Answer(State.EMPTY)).resources
+            answer = found[MEDICATIONS]
+            answer.resources[:0] = sent
+            answers[MEDICATIONS] = answer
+            chart = make()
+    return chart
+
+
+def make_chart(
+    content: Content,
+    patient_id: str,
+    answers: dict[str, Answer],
+    fhir_server: str | None = None,
+    other_bases: Iterable[str] = (),
+    encounter_id: str | None = None,
+    drafts: Iterable[Any] = (),
+    asked_by_code: bool = True,
+    go_on: Callable[[], None] = lambda: None,
+) -> Chart:
+    """A ``Chart`` of which ``content`` says what matters in it.
+
+    ``asked_by_code`` is false if nobody was asked for the codes of a key, and all is in it.
+    ``go_on`` raises once there is no time to judge it.
+    """
+    needed = [key.id for key in content.prefetch.values() if key.needed]
+    matters = partial(is_read, content)
+    beside = (other_bases, encounter_id, drafts)
+    unmapped = Unmapped(content, asked_by_code)
+    return Chart(patient_id, answers, fhir_server, *beside, matters, needed, unmapped, go_on)
+
+
+def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:
+    """Raises ``Refusal`` (412) if a needed key could not be had, of a patient whom it concerns."""
+    for key in content.prefetch.values():
+        answer = chart.answers.get(key.id)
+        if key.needed and answer is not None and answer.state in (State.ABSENT, State.FAILED):
+            if now is not None and is_excluded(chart.patient, content, now):
+                continue
+            raise Refusal(
+                412,
+                f"Her {key.label} ({key.id}) is needed and could not be had: {answer.reason}.",
+                "not-found",
+                [f"prefetch.{key.id}"],
+            )
+
+
+def _join(sent: Answer, fetched: Answer) -> Answer:
+    """What was fetched, behind the page that was sent if there was one."""
+    if sent.state is State.PARTIAL:
+        fetched.resources[:0] = sent.resources
+        fetched.by_url |= sent.by_url
+        fetched.matches += sent.matches
+        fetched.total = max(sent.total, fetched.total)
+        failed = fetched.state in (State.FAILED, State.PARTIAL)
+        fetched.state = State.PARTIAL if failed else State.COMPLETE
+    must_be_all(fetched)
+    return fetched
+
+
+def fill_template(template: str, context: Context) -> str | None:
+    """A prefetch template with its tokens filled in; ``None`` if one of them has no value."""
+    tokens = {
+        "{{context.patientId}}": context.patient_id,
+        "{{context.encounterId}}": context.encounter_id,
+        "{{context.userId}}": context.user_id,
+    }
+    for token, value in tokens.items():
+        if token in template:
+            if value is None:
+                return None
+            template = template.replace(token, quote(value, safe=""))
+    return template

@@ -1,0 +1,1 @@
+"""What is kept: the database, the log of cards that were shown, reports and files."""

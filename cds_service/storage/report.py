@@ -1,0 +1,194 @@
+"""What the cards achieve: shown, accepted, overridden and why, for those who answer for quality.
+
+The figures of the ledger, by card, intervention, week, version of the content and client. Counts
+below ``FEWEST`` are not told, so that nobody can be recognised in them; where one could be reckoned
+from the others, another is not told either.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from ..content.schema import Content
+from .database import Database
+
+FEWEST = 5
+UNTOLD = "not told"
+NO_REASON = "no reason given"
+ANOTHER_REASON = "another reason"  # one that is not in the content
+OUTCOMES = "urn:lactation-cds:outcome"
+MEASURE = "urn:lactation-cds:measure:what-the-cards-achieve"
+
+
+@dataclass
+class Line:
+    """What came of one card, or of all of a week, a version or a client."""
+
+    name: str
+    label: str
+    shown: int = 0
+    accepted: int = 0
+    overridden: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def share(self, count: int) -> float | None:
+        """A count as a part of what was shown; ``None`` if either is not to be told."""
+        if tell(self.shown) is None or tell(count) is None or not self.shown:
+            return None
+        return count / self.shown
+
+
+@dataclass(frozen=True)
+class Report:
+    """All figures since a moment."""
+
+    since: datetime
+    until: datetime
+    lines: dict[str, list[Line]]  # by what: card, intervention, week, content, client
+
+    @property
+    def total(self) -> Line:
+        """All cards together."""
+        whole = Line("all", "All cards")
+        for line in self.lines["card"]:
+            whole.shown += line.shown
+            whole.accepted += line.accepted
+            whole.overridden += line.overridden
+            whole.reasons += line.reasons
+        return whole
+
+
+def tell(count: int) -> int | None:
+    """A count, if it may be told."""
+    return count if count == 0 or count >= FEWEST else None
+
+
+def tell_all(counts: Mapping[str, int]) -> dict[str, int | None]:
+    """Counts that add up to one that is told: if one of them is not told, then two are not."""
+    told = {name: tell(count) for name, count in counts.items()}
+    if sum(count is None for count in told.values()) == 1:
+        rest = [name for name, count in told.items() if count]
+        if rest:
+            told[min(rest, key=lambda name: counts[name])] = None
+    return told
+
+
+def say(count: int) -> str:
+    """A count, or that it is a small one."""
+    told = tell(count)
+    return f"<{FEWEST}" if told is None else f"{told:,}"
+
+
+def say_reasons(line: Line) -> str:
+    """Why a card was overridden, the most frequent reason first."""
+    counts = tell_all(dict(line.reasons.most_common()))
+    told = [f"{name} {count:,}" for name, count in counts.items() if count is not None]
+    return ", ".join([*told, *(["others not told"] if len(told) < len(counts) else [])])
+
+
+def report_on(database: Database, content: Content, now: datetime, days: int) -> Report:
+    """The figures of the last ``days``. Raises ``DatabaseError``."""
+    since = now - timedelta(days=days)
+    lines: dict[str, dict[str, Line]] = {
+        kind: {} for kind in ("card", "intervention", "week", "content", "client")
+    }
+    titles = {card.id: card.title for card in content.cards.values()}
+    displays = {reason.id: reason.display for reason in content.override_reasons.values()}
+
+    def line(kind: str, name: str, label: str) -> Line:
+        return lines[kind].setdefault(name, Line(name, label))
+
+    for row in database.what_came_of_cards(since.timestamp()):
+        week = (date(1970, 1, 1) + timedelta(weeks=row.week)).isoformat()
+        for each in (
+            line("card", row.card, titles.get(row.card, row.card)),
+            line("week", week, week),
+            line("content", row.content, row.content),
+            line("client", row.client, row.client or "anyone"),
+        ):
+            each.shown += row.cards
+            if row.outcome == "accepted":
+                each.accepted += row.cards
+            elif row.outcome == "overridden":
+                each.overridden += row.cards
+                told = row.reason_code is not None
+                reason = displays.get(row.reason_code, ANOTHER_REASON) if told else NO_REASON
+                each.reasons[reason] += row.cards
+    for row in database.what_came_of_interventions(since.timestamp()):
+        taken = set((row.suggestions or "").split())
+        offered = dict(each.split("=", 1) for each in row.offered.split())
+        accepted = {name for uuid in taken & offered.keys() for name in offered[uuid].split("+")}
+        for name in row.interventions.split():
+            intervention = content.interventions.get(name)
+            each = line("intervention", name, intervention.label if intervention else name)
+            each.shown += row.cards
+            each.accepted += row.cards * (name in accepted)
+    ordered = {
+        kind: sorted(
+            found.values(), key=lambda each: (each.name if kind == "week" else "", -each.shown)
+        )
+        for kind, found in lines.items()
+    }
+    return Report(since, now, ordered)
+
+
+def _cells(report: Report) -> Iterator[tuple[str, str, str, int | None]]:
+    for kind, lines in report.lines.items():
+        for line in lines:
+            yield kind, line.name, "shown", tell(line.shown)
+            yield kind, line.name, "accepted", tell(line.accepted)
+            if kind != "intervention":
+                yield kind, line.name, "overridden", tell(line.overridden)
+                for reason, count in tell_all(line.reasons).items():
+                    yield kind, line.name, f"overridden: {reason}", count
+
+
+def as_csv(report: Report) -> str:
+    """One line for each figure: what it is of, its name, what is counted, and the count."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(("of", "name", "what", "count"))
+    for kind, name, what, count in _cells(report):
+        writer.writerow((kind, plain(name), plain(what), UNTOLD if count is None else count))
+    return written.getvalue()
+
+
+def plain(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def as_measure_report(report: Report) -> dict[str, Any]:
+    """The figures by card as a FHIR R4 MeasureReport; a count that is not told is left out."""
+    groups = []
+    for line in report.lines["card"]:
+        counted = {"shown": line.shown, "accepted": line.accepted, "overridden": line.overridden}
+        population = []
+        for name, count in counted.items():
+            member: dict[str, Any] = {"code": {"coding": [{"system": OUTCOMES, "code": name}]}}
+            told = tell(count)
+            if told is not None:
+                member["count"] = told
+            population.append(member)
+        coding = {"system": "urn:lactation-cds:card", "code": line.name, "display": line.label}
+        groups.append({"code": {"coding": [coding]}, "population": population})
+    made: dict[str, Any] = {
+        "resourceType": "MeasureReport",
+        "status": "complete",
+        "type": "summary",
+        "measure": MEASURE,
+        "date": report.until.astimezone(UTC).isoformat(timespec="seconds"),
+        "period": {
+            "start": report.since.astimezone(UTC).isoformat(timespec="seconds"),
+            "end": report.until.astimezone(UTC).isoformat(timespec="seconds"),
+        },
+    }
+    if groups:
+        made["group"] = groups
+    return made

@@ -1,0 +1,1 @@
+"""The server, its telemetry and its pages."""

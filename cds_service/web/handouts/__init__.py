@@ -1,0 +1,98 @@
+"""Handouts: what the cards teach, as pages to be printed for the mother.
+
+They hold words of the content and nothing of anyone, so no token is asked for and every browser may
+keep them; like any page that is not of a hook, one is neither logged nor counted unless it is
+refused. Nothing is read but the path: a query is ignored, no cookie is set, and no script runs. The
+style is within the page, so that a copy that was saved looks the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import Blueprint, Response, render_template
+from markupsafe import Markup
+
+from ...content.schema import Content, Intervention
+from ...errors import Refusal
+from ..pages import protect
+
+MOST = 20  # interventions on one handout
+_STYLE = Path(__file__).with_name("handouts.css").read_text(encoding="utf-8")
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+HEADERS = {
+    "Cache-Control": "public, max-age=3600",
+    "Content-Language": "en",
+}
+_STEP = re.compile(r"(?:^|(?<=[.!?])\s+)\d+\.\s+")  # "1. " at the start of a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one intervention says to the mother: a text, or steps where the text numbers them."""
+
+    id: str
+    title: str
+    text: str
+    steps: list[str]
+
+
+def has_handout(intervention: Intervention) -> bool:
+    """Whether it is taught, so that its ``how`` is said to the mother."""
+    suggestion = intervention.suggestion
+    return suggestion is not None and suggestion.template == "teaching" and bool(intervention.how)
+
+
+def handout_path(interventions: Sequence[str]) -> str:
+    """The path of one page with these interventions, each once; each must have a handout.
+
+    Raises ``ValueError`` if there are none, or more than ``MOST``.
+    """
+    if not 0 < len(interventions) <= MOST:
+        raise ValueError(f"a handout has 1 to {MOST} interventions, not {len(interventions)}")
+    return f"/handouts/{'+'.join(dict.fromkeys(interventions))}"
+
+
+def handouts(content: Content) -> Blueprint:
+    """The pages under ``/handouts``, for anyone."""
+    pages = Blueprint("handouts", __name__, url_prefix="/handouts", template_folder="templates")
+    sections = {
+        each.id: _section(each) for each in content.interventions.values() if has_handout(each)
+    }
+    common = {"style": Markup(_STYLE), "version": content.version}
+
+    protect(pages, f"style-src 'sha256-{_STYLE_HASH}'", "img-src data:", "form-action 'none'")
+
+    @pages.after_request
+    def let_it_be_kept(response: Response) -> Response:
+        if response.status_code == 200:  # a refusal has its own
+            response.headers.update(HEADERS)
+        return response
+
+    @pages.get("/", strict_slashes=False)
+    def show_all() -> str:
+        links = {handout_path([name]): section for name, section in sections.items()}
+        return render_template("handouts.html", links=links, most=MOST, **common)
+
+    @pages.get("/<names>")
+    def show(names: str) -> str:
+        wanted = names.split("+")
+        if len(wanted) > MOST or not sections.keys() >= set(wanted):
+            raise Refusal(404, "There is no such handout.", "not-found")
+        return render_template(
+            "handout.html", sections=[sections[name] for name in dict.fromkeys(wanted)], **common
+        )
+
+    return pages
+
+
+def _section(intervention: Intervention) -> Section:
+    text = " ".join(intervention.how.split())
+    before, *steps = _STEP.split(text)
+    title = intervention.title_for_mother or intervention.label
+    return Section(intervention.id, title, text, [] if before else steps)
