@@ -13,8 +13,8 @@ import orjson
 
 from cds_service.content.loader import load_content
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
-from cds_service.hooks.prefetch import gather
+from cds_service.engine.render import SuggestionContext
+from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 
 from .requests import build_request
@@ -40,8 +40,8 @@ def answering(now: datetime) -> Callable[[bytes], bytes]:
 
     def answer(body: bytes) -> bytes:
         hook, context = read_request(body, "patient-view")
-        chart = gather(content, hook, context, None, 1.0)
-        return evaluation.answer(chart, Setting.of(hook.hook, context), now).body
+        chart = resolve_prefetch(content, hook, context, None, 1.0)
+        return evaluation.answer(chart, SuggestionContext.of(hook.hook, context), now).body
 
     return answer
 

@@ -1,7 +1,7 @@
 """``make profile``: where the time of one request goes, stage by stage, as a picture.
 
 The application is called in this process, without a network, as often as it takes; the time of a
-stage is its median. What is left of the whole is Flask, the log and the ledger.
+stage is its median. What is left of the whole is Flask, the log and the card log.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from cds_service.app import create_app
 from cds_service.content.loader import load_content
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
-from cds_service.hooks.prefetch import gather
+from cds_service.engine.render import SuggestionContext
+from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
 from cds_service.web.server import set_aside
@@ -89,12 +89,12 @@ def measure_stages(times: int) -> dict[str, float]:
         answers: list[float] = []
         for number in range(times):  # in turns: what comes second finds all of it at hand
             hook, context = read_request(body, "patient-view")
-            chart = gather(content, hook, context, None, 1.0)
+            chart = resolve_prefetch(content, hook, context, None, 1.0)
             began = time.perf_counter()
             if number % 2:
                 evaluation.case(chart, now)
             else:
-                evaluation.answer(chart, Setting.of(hook.hook, context), now)
+                evaluation.answer(chart, SuggestionContext.of(hook.hook, context), now)
             (cases if number % 2 else answers).append(time.perf_counter() - began)
     late = seen[times // 5 :]
     stage = {name: statistics.median(each[name] for each in late) * 1e6 for name in late[0]}

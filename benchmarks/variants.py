@@ -16,7 +16,7 @@ from flask import Flask
 
 from cds_service import app
 from cds_service.engine.evaluation import Answered, Evaluation
-from cds_service.storage.card_log import Ledger
+from cds_service.storage.card_log import CardLog
 from cds_service.web.server import Options, run_under_gunicorn
 from cds_service.web.telemetry import write_logs_as_json
 
@@ -44,7 +44,7 @@ def unrecorded() -> Flask:
     def forget(*_: Any) -> None:
         return
 
-    Ledger.keep = forget  # type: ignore[method-assign]
+    CardLog.keep = forget  # type: ignore[method-assign]
     return app.create_app()
 
 

@@ -23,18 +23,18 @@ from .content.schema import Content
 from .engine.decide import NothingEvaluated
 from .engine.evaluation import Evaluation
 from .engine.facts import values_left_out
-from .engine.render import Setting
+from .engine.render import SuggestionContext
 from .errors import Refusal, operation_outcome
 from .hooks.feedback import must_be_stored, read_feedback
 from .hooks.fhir_server import FhirReader
 from .hooks.openapi import describe
-from .hooks.prefetch import gather
+from .hooks.prefetch import resolve_prefetch
 from .hooks.protocol import HOOKS, discovery, read_request
 from .hooks.request_body import came_too_late, discard_body, read_body, too_slow
 from .limits.bounds import SECONDS, Bounds, Memory, TooLateError, TooMuchError, weight_of
-from .limits.concurrency import Room, TooBusyError
+from .limits.concurrency import ConcurrencyLimit, TooBusyError
 from .settings import Settings, read_settings
-from .storage.card_log import Ledger
+from .storage.card_log import CardLog
 from .storage.database import Database, DatabaseError
 from .web.dashboard import dashboard
 from .web.handouts import MOST, handout_path, handouts
@@ -73,27 +73,27 @@ def create_app(
     database = Database(settings.database_url)
     database.upgrade()
     keys, counts_for = settings.patient_keys, settings.overrides_count_for
-    ledger = Ledger(database, content, clock, keys, settings.quiet, counts_for)
+    card_log = CardLog(database, content, clock, keys, settings.quiet, counts_for)
     callers = Callers(settings, outgoing, database)
     evaluation = Evaluation(
         content, settings.jurisdiction, settings.time_zone, _handout_of(settings)
     )
     reader = FhirReader(outgoing, settings.reading_at_once, callers.are_several)
     memory = Memory()
-    for_all = Room(settings.at_once)
-    for_each = Room(settings.at_once, callers.are_several)
+    for_all = ConcurrencyLimit(settings.at_once)
+    for_each = ConcurrencyLimit(settings.at_once, callers.are_several)
     services = orjson.dumps(discovery(content))
     description = describe(settings.base_url, content.version, settings.auth == "required")
 
     app = Flask("cds_service", static_folder=None)
-    app.extensions[AT_WORKER_START] = ledger.start
+    app.extensions[AT_WORKER_START] = card_log.start
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     watch(app, settings.metrics)
     if settings.traces:
         trace_calls(app)
     add_health(
         app,
-        lambda: {"database": database.is_ready(), "ledger": ledger.is_well},
+        lambda: {"database": database.is_ready(), "ledger": card_log.is_well},
         needed=() if settings.auth == "open" else ("database",),
         version=content.version,
     )
@@ -114,7 +114,7 @@ def create_app(
     @app.get("/cds-services")
     def list_services() -> Response:
         _must_accept_json()
-        callers.identify(request.headers.get("Authorization"), request.path)
+        callers.authenticate(request.headers.get("Authorization"), request.path)
         return _json(services)
 
     @contextmanager
@@ -127,13 +127,13 @@ def create_app(
             _must_be_json()
             raise too_slow()
         token = callers.read(request.headers.get("Authorization"), *paths)
-        with for_all.taken_by(None):  # those who are no callers take no room from them
+        with for_all.slot_for(None):  # those who are no callers take no room from them
             caller = callers.admit(token)
             note(client=caller.issuer)
             _must_accept_json()
             _must_be_json()
             _must_be_as_written()
-            with for_each.taken_by(caller.issuer):
+            with for_each.slot_for(caller.issuer):
                 yield caller
 
     def take_in(bounds: Bounds) -> bytes:
@@ -152,26 +152,28 @@ def create_app(
             hook, context = read_request(take_in(bounds), HOOKS[service_id])
             mark("request")
             if hook.fhir_server is not None:
-                callers.may_read(caller.client, hook.fhir_server)
+                callers.authorize_fhir_server(caller.client, hook.fhir_server)
             seconds = settings.deadline_ms / 1000
             now, bases, issuer = clock(), caller.fhir_bases, caller.issuer
             bounds.deadline = time.monotonic() + seconds + SECONDS
-            chart = gather(content, hook, context, reader, seconds, issuer, bases, now, bounds)
+            chart = resolve_prefetch(
+                content, hook, context, reader, seconds, issuer, bases, now, bounds
+            )
             mark("gather")
-            setting = Setting.of(hook.hook, context)
-            audience = ledger.audience(
+            suggestion_context = SuggestionContext.of(hook.hook, context)
+            audience = card_log.audience(
                 issuer,
                 caller.tenant,
                 hook.fhir_server,
                 context.patient_id,
                 context.user_id,
             )
-            quiet = ledger.quiet(audience, now.timestamp())
+            suppression = card_log.suppression(audience, now.timestamp())
             answered = evaluation.answer(
-                chart, setting, now, context.judged_orders, quiet, settings.explain
+                chart, suggestion_context, now, context.judged_orders, suppression, settings.explain
             )
             mark("evaluate")
-            ledger.keep(answered.shown, audience, service_id, content.version, now)
+            card_log.keep(answered.shown, audience, service_id, content.version, now)
             note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch.keys()))
             if left_out := chart.left_out + values_left_out(answered.facts):
                 note(left_out=dict(left_out))

@@ -21,9 +21,9 @@ from typing import Any
 
 from cds_service.content.loader import load_content
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
+from cds_service.engine.render import SuggestionContext
 from cds_service.errors import Refusal
-from cds_service.hooks.prefetch import gather
+from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 
 from .mothers import NOW
@@ -116,8 +116,8 @@ def _evaluate(bodies: Iterable[bytes]) -> list[int]:
             hook, context = read_request(body, json.loads(body)["hook"])
         except Refusal:
             return  # an answer too
-        chart = gather(content, hook, context, None, 0, now=NOW)
-        setting = Setting.of(hook.hook, context)
+        chart = resolve_prefetch(content, hook, context, None, 0, now=NOW)
+        setting = SuggestionContext.of(hook.hook, context)
         evaluation.answer(chart, setting, NOW, context.judged_orders)
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""A ledger with what some synthetic months would leave in it."""
+"""A card log with what some synthetic months would leave in it."""
 
 from __future__ import annotations
 

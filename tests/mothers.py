@@ -10,7 +10,7 @@ from typing import Any
 
 from cds_service.content.schema import Content
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
+from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Answer, Chart, decode, read_answer
 from cds_service.hooks.prefetch import make_chart
 
@@ -19,7 +19,7 @@ HER = "mother-1"
 INFANT = "infant-1"
 CLINICIAN = "Practitioner/clinician-1"
 ENCOUNTER = "encounter-1"
-SETTING = Setting(HER, CLINICIAN, ENCOUNTER)
+SETTING = SuggestionContext(HER, CLINICIAN, ENCOUNTER)
 SERVER = "https://fhir.example.org/r4"
 
 _numbers = itertools.count(1)

@@ -33,8 +33,8 @@ from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_connections import LISTENER, call_of, times_of
 from .test_database import at_once
-from .test_quiet import soon
 from .test_server import sockets_of
+from .test_suppression import soon
 from .test_telemetry import present
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from cds_service.content.conditions import Condition, Truth
 from cds_service.content.schema import Content
 from cds_service.engine.decide import NothingEvaluated
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
+from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Answer, State
 
 from .mothers import (
@@ -465,7 +465,7 @@ def test_every_suggestion_is_valid_fhir_for_this_patient_and_encounter(content: 
 
 @pytest.mark.rule("call-optional")
 def test_without_an_encounter_and_with_a_patient_as_user(content: Content) -> None:
-    setting = Setting(HER, f"Patient/{HER}")
+    setting = SuggestionContext(HER, f"Patient/{HER}")
     records = [*inhibited(), observation("pump-type", "manual")]
     cards = Evaluation(content).cards(chart_of(content, *records), setting, NOW)
     for card in cards:

@@ -175,7 +175,7 @@ def test_a_resource_under_several_keys_counts_once() -> None:
     one = milk(1, 1)
     sent = {"a": one, "b": one, "c": dict(one)}
     answers = {key: Answer(State.COMPLETE, [each]) for key, each in sent.items()}
-    assert Chart(HER, answers).hers("Observation") == [one]
+    assert Chart(HER, answers).of_patient("Observation") == [one]
 
 
 # --- what is decoded ----------------------------------------------------------------------------

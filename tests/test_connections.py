@@ -20,8 +20,8 @@ from cds_service.web.connections import HANG_UP_SECONDS, MOST_HANGING_UP, SEND_S
 
 from .processes import Started, connected, free_port, started
 from .test_app import VIEW
-from .test_quiet import soon
 from .test_server import sockets_of
+from .test_suppression import soon
 from .test_telemetry import present
 
 pytestmark = pytest.mark.slow

@@ -25,7 +25,7 @@ from cds_service.storage.database import HELD, IDLE, STATEMENT_MS, Database, Dat
 
 from .nothing_lost import lose_nothing
 from .postgresql import new_database, postgresql_server
-from .test_quiet import soon
+from .test_suppression import soon
 
 pytestmark = pytest.mark.slow
 

@@ -26,7 +26,7 @@ from .processes import free_port, lacking, needed
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_deploy import ROOT
-from .test_quiet import soon
+from .test_suppression import soon
 
 pytestmark = pytest.mark.slow
 

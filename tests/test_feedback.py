@@ -19,7 +19,7 @@ from cds_service.settings import Settings
 from .mothers import NOW, hook_request, inhibited, observation
 from .test_app import VIEW, outcome
 from .test_caller import BASE, clients_file, guarded, signed
-from .test_quiet import SMOKER, Ward, soon, stays, ward
+from .test_suppression import SMOKER, Ward, soon, stays, ward
 
 __all__ = ["guarded", "ward"]  # fixtures
 

@@ -14,7 +14,7 @@ from cds_service.settings import Settings
 
 from .mothers import medicine
 from .test_command import run
-from .test_quiet import Ward, soon, ward
+from .test_suppression import Ward, soon, ward
 
 __all__ = ["ward"]  # a fixture
 

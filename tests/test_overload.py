@@ -20,7 +20,7 @@ from .postgresql import new_database, postgresql_server
 from .processes import Started, connected, free_port, started
 from .test_caller import BASE, clients_file, signed
 from .test_database import locked
-from .test_quiet import soon
+from .test_suppression import soon
 from .test_telemetry import VIEW, present
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ from cds_service.storage.database import Database
 
 from .processes import free_port, started
 from .test_caller import BASE, VIEW, clients_file, signed
-from .test_quiet import SMOKER, Ward, soon, stays
+from .test_suppression import SMOKER, Ward, soon, stays
 from .test_telemetry import present
 
 RISK = "supply-risk-factors"

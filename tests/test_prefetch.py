@@ -10,7 +10,7 @@ from cds_service.content.schema import Content
 from cds_service.errors import Refusal
 from cds_service.fhir.chart import Chart, State
 from cds_service.hooks.fhir_server import FhirReader
-from cds_service.hooks.prefetch import fill_template, gather
+from cds_service.hooks.prefetch import fill_template, resolve_prefetch
 from cds_service.hooks.protocol import PatientViewContext, read_request
 
 from .fhir_servers import FhirServer, bundle
@@ -24,7 +24,7 @@ def gathered(content: Content, request: dict[str, Any], reader: FhirReader | Non
     import json
 
     hook, context = read_request(json.dumps(request).encode(), "patient-view")
-    return gather(content, hook, context, reader, 2.0)
+    return resolve_prefetch(content, hook, context, reader, 2.0)
 
 
 @pytest.mark.rule(

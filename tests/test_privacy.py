@@ -31,7 +31,7 @@ from cds_service.content.schema import Content
 
 from .processes import connected, free_port, running, started
 from .test_caller import BASE, VIEW, clients_file, signed
-from .test_quiet import soon
+from .test_suppression import soon
 from .test_telemetry import present
 from .test_tracing import PARENT, TRACE, Collector
 

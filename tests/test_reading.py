@@ -10,7 +10,7 @@ import pytest
 
 from cds_service.content.schema import Content
 from cds_service.demo.ehr import example_request
-from cds_service.engine.render import Printed
+from cds_service.engine.render import Prerendered
 from cds_service.settings import Settings
 
 from .test_vignettes import MOTHERS, client_of, fire
@@ -182,7 +182,7 @@ def test_the_founding_article_is_not_cited(content: Content, all_cards: Cards) -
 
 
 def test_what_rests_on_the_founding_article_alone_cites_nothing(content: Content) -> None:
-    printed = Printed(content)
+    printed = Prerendered(content)
     assert not content.evidence["founding-article"].primary
     for card in content.cards.values():
         for name in card.interventions:

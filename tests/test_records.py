@@ -20,7 +20,7 @@ from cds_service.content.schema import Content
 from cds_service.engine.evaluation import Evaluation
 from cds_service.fhir.chart import Answer, State
 from cds_service.fhir.references import Target, normal_base, read_reference
-from cds_service.hooks.prefetch import gather
+from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import HOOKS, read_request
 from cds_service.settings import Settings
 
@@ -490,7 +490,7 @@ def test_a_birth_is_known_by_the_newborns_own_record(content: Content) -> None:
         request = hook_request(content, milk(20, 1))
         request["prefetch"]["conditions"] = bundle(*linked, newborn)
         hook, context = read_request(json.dumps(request).encode(), "patient-view")
-        chart = gather(content, hook, context, None, 0)
+        chart = resolve_prefetch(content, hook, context, None, 0)
         facts = Evaluation(content).case(chart, NOW).facts
         assert facts["delivery-time"].measure("hours") == hours
 
@@ -504,7 +504,7 @@ def test_a_total_of_two_days_is_no_day(content: Content) -> None:
     hook, context = read_request(json.dumps(request).encode(), "patient-view")
     fact = (
         Evaluation(content)
-        .case(gather(content, hook, context, None, 0), NOW)
+        .case(resolve_prefetch(content, hook, context, None, 0), NOW)
         .facts["expressed-milk-volume"]
     )
     assert (fact.status, fact.measure("sum")) == ("unusable", None)
@@ -588,7 +588,7 @@ def test_what_was_left_out_is_counted_by_reason(content: Content) -> None:
     ]
     request = hook_request(content, *sent, fhirServer=BASE_OF_HERS)
     hook, context = read_request(json.dumps(request).encode(), "patient-view")
-    chart = gather(content, hook, context, None, 0)
+    chart = resolve_prefetch(content, hook, context, None, 0)
     assert chart.left_out == {
         "another-server": 2,
         "another-patient": 1,
@@ -604,8 +604,8 @@ def test_a_record_that_was_sent_for_a_key_twice_counts_once(content: Content) ->
     request = hook_request(content, one)
     request["prefetch"]["motherObservations"] = bundle(one)
     hook, context = read_request(json.dumps(request).encode(), "patient-view")
-    chart = gather(content, hook, context, None, 0)
-    assert len(chart.hers("Observation")) == 1
+    chart = resolve_prefetch(content, hook, context, None, 0)
+    assert len(chart.of_patient("Observation")) == 1
     assert chart.is_whole
     assert chart.answers["deliveries"] == Answer(State.NULL)
 

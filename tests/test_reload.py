@@ -18,7 +18,7 @@ from cds_service.content.schema import Content
 from .processes import free_port, loaded, started
 from .test_app import VIEW
 from .test_command import run
-from .test_quiet import soon
+from .test_suppression import soon
 from .test_telemetry import present
 
 pytestmark = pytest.mark.slow

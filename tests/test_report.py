@@ -39,7 +39,7 @@ from .mothers import NOW, average, hook_request
 from .postgresql import new_database, postgresql_server
 from .test_app import VIEW
 from .test_command import run
-from .test_quiet import SMOKER, soon
+from .test_suppression import SMOKER, soon
 
 PASSWORD = "a password of the tests"
 
@@ -52,7 +52,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def filled(request: pytest.FixtureRequest, content: Content, database: str) -> Database:
-    """The ledger of some synthetic months, on each kind of database."""
+    """The card log of some synthetic months, on each kind of database."""
     url = database
     if request.param == "postgresql":
         url = new_database(request.getfixturevalue("server"))

@@ -25,7 +25,7 @@ from .mothers import (
     observation,
     why,
 )
-from .test_quiet import soon
+from .test_suppression import soon
 
 VIEW = "/cds-services/lactation-patient-view"
 ACTIVITY = "urn:lactation-cds:activity"

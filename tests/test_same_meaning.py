@@ -20,7 +20,7 @@ from cds_service.authoring.vignettes import Vignette, vignettes
 from cds_service.content.schema import OWN_ANSWER, OWN_FACT, VALUE_SET, Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
+from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Chart
 from cds_service.hooks.protocol import read_request
 
@@ -54,7 +54,7 @@ def said(content: Content) -> Callable[[Vignette, Sent], list[Any]]:
         request, context = read_request(body, mother.expected.hook)
         answers = {key: answer_of(value) for key, value in sent.items()}
         chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
-        setting = Setting.of(request.hook, context)
+        setting = SuggestionContext.of(request.hook, context)
         cards = evaluation.cards(chart, setting, mother.now, context.judged_orders)
         return [
             (

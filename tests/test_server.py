@@ -23,7 +23,7 @@ from cds_service.web.server import GIVE_BACK_EVERY
 from .processes import connected, free_port, started
 from .test_app import VIEW
 from .test_database import at_once
-from .test_quiet import soon
+from .test_suppression import soon
 from .test_telemetry import present
 
 pytestmark = pytest.mark.slow

@@ -25,8 +25,8 @@ from .test_caller import BASE, clients_file, signed
 from .test_command import run
 from .test_database import at_once
 from .test_deploy import DEPLOY
-from .test_quiet import soon
 from .test_reload import change, version_of
+from .test_suppression import soon
 from .test_telemetry import present
 
 pytestmark = pytest.mark.slow

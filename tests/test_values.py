@@ -18,7 +18,7 @@ from cds_service.app import create_app
 from cds_service.content.fact_types import FactValue
 from cds_service.content.schema import Content
 from cds_service.engine.facts import AsOf, Facts, birth_of_newborn, read_facts
-from cds_service.hooks.prefetch import gather
+from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
 
@@ -142,7 +142,7 @@ READ_OF_REQUESTS: dict[str, list[tuple[str, str, float | str]]] = {
 def test_the_facts_of_a_request_are_what_it_says(content: Content, name: str) -> None:
     body = (REQUESTS / f"{name}.json").read_bytes()
     request, context = read_request(body, "patient-view")
-    chart = gather(content, request, context, None, 0)
+    chart = resolve_prefetch(content, request, context, None, 0)
     facts = read_facts(content, chart, datetime(2026, 3, 10, 12, tzinfo=UTC))
     for fact, measure, expected in READ_OF_REQUESTS[name]:
         read = facts[fact].value if measure == "value" else facts[fact].measure(measure)
@@ -169,7 +169,7 @@ def test_each_way_of_coding_a_birth_alone_is_the_birth(content: Content) -> None
         request, context = read_request(
             json.dumps({**body, "prefetch": alone}).encode(), "patient-view"
         )
-        chart = gather(content, request, context, None, 0)
+        chart = resolve_prefetch(content, request, context, None, 0)
         now = datetime(2026, 3, 10, 12, tzinfo=UTC)
         fact = read_facts(content, chart, now)["delivery-time"]
         assert fact.measure("hours") == pytest.approx(122, abs=1), birth["code"]
@@ -334,7 +334,7 @@ def test_births_in_every_two_ways(content: Content) -> None:
         chosen.shuffle(records)
         body = json.dumps(hook_request(content, *records)).encode()
         request, context = read_request(body, "patient-view")
-        chart = gather(content, request, context, None, 0)
+        chart = resolve_prefetch(content, request, context, None, 0)
         fact = read_facts(content, chart, NOW)["delivery-time"]
         assert fact.status == "known", ways
         hours = fact.measure("hours")

@@ -17,7 +17,7 @@ from cds_service.content.schema import Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
 from cds_service.engine.evaluation import Evaluation
-from cds_service.engine.render import Setting
+from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import READ, Chart, read_answer
 from cds_service.settings import Settings
 
@@ -229,6 +229,8 @@ def test_nothing_is_read_of_a_resource_that_is_not_decoded(content: Content) -> 
         for answer in answers.values():
             answer.resources = [Watched(resource) for resource in answer.resources]
         chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
-        Evaluation(content).cards(chart, Setting(mother.patient_id, "Practitioner/x"), mother.now)
+        Evaluation(content).cards(
+            chart, SuggestionContext(mother.patient_id, "Practitioner/x"), mother.now
+        )
     assert len(read) >= 25
     assert read <= set(READ)

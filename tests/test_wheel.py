@@ -35,7 +35,7 @@ from cds_service.content.schema import Content
 from .processes import free_port, running
 from .test_bulk import MOTHERS, resources_of, write_export
 from .test_documentation import blocks
-from .test_quiet import soon
+from .test_suppression import soon
 
 pytestmark = pytest.mark.slow
 

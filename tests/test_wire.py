@@ -23,7 +23,7 @@ from cds_service.content.loader import load_content
 from cds_service.content.schema import Content
 from cds_service.fhir.chart import State
 from cds_service.hooks.fhir_server import FhirReader
-from cds_service.hooks.prefetch import gather
+from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
 
@@ -127,8 +127,8 @@ def test_the_pages_of_a_search_are_counted_together(
             if sent is None:
                 del request["prefetch"]["milkExpression"]
             hook, context = read_request(json.dumps(request).encode(), "patient-view")
-            chart = gather(content, hook, context, FhirReader(), 2)
-            assert len(chart.hers("Observation")) == 3
+            chart = resolve_prefetch(content, hook, context, FhirReader(), 2)
+            assert len(chart.of_patient("Observation")) == 3
             assert chart.state("milkExpression") is (State.COMPLETE if whole else State.PARTIAL)
 
 
@@ -239,7 +239,7 @@ def test_a_draft_whose_subject_cannot_be_read_is_judged_and_one_of_another_count
     assert deleted >= {"MedicationRequest/draft-2"}
     assert ("MedicationRequest/draft-1" in deleted) is judged
     hook, context = read_request(json.dumps(request).encode(), "order-sign")
-    chart = gather(content, hook, context, None, 0)
+    chart = resolve_prefetch(content, hook, context, None, 0)
     assert chart.left_out == ({} if judged else {"another-patient": 1})
 
 
@@ -252,7 +252,7 @@ def test_an_entry_of_the_draft_orders_without_a_resource_is_counted(
     cards = post(client, request, "/cds-services/lactation-order-sign").get_json()["cards"]
     assert [card["summary"] for card in cards if "Cabergoline" in card["summary"]]
     hook, context = read_request(json.dumps(request).encode(), "order-sign")
-    assert gather(content, hook, context, None, 0).left_out == {"no-resource": 1}
+    assert resolve_prefetch(content, hook, context, None, 0).left_out == {"no-resource": 1}
 
 
 URN = "urn:uuid:6a1c4d1e-5a45-4f5e-9d53-9c0a3b8d8a01"

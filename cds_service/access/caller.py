@@ -130,7 +130,7 @@ class Callers:
         """Whether one of them can take what another needs."""
         return len(self._clients) > 1
 
-    def identify(self, authorization: str | None, *paths: str) -> Caller:
+    def authenticate(self, authorization: str | None, *paths: str) -> Caller:
         """The caller whose token is for one of ``paths``. Raises as ``read`` and ``admit`` do."""
         return self.admit(self.read(authorization, *paths))
 
@@ -209,7 +209,7 @@ class Callers:
         if "\0" in tenant or len(tenant) > LONGEST_TENANT:  # it is kept with all that is told
             raise _NotKnown("its tenant is no name")
 
-    def may_read(self, client: Client | None, server: str) -> None:
+    def authorize_fhir_server(self, client: Client | None, server: str) -> None:
         """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
 
         A known client may name its own servers. An open service reads from https, and from this

@@ -81,19 +81,19 @@ from ..content.loader import load_content
 from ..content.schema import BANDS, Assessment, Content
 from ..content.wording import say_value
 from ..demo.ehr import example_request, present_request
-from ..engine.case import Conclusion, MotherCase, say_conclusions
+from ..engine.case import Conclusion, PatientCase, say_conclusions
 from ..engine.decide import NothingEvaluated
 from ..engine.evaluation import Evaluation
 from ..engine.facts import all_too_old, records_too_old, values_left_out
 from ..engine.inert import one_line
 from ..engine.patient import gets_no_card
-from ..engine.render import EXTENSION, Setting
+from ..engine.render import EXTENSION, SuggestionContext
 from ..engine.suppression import Digests
 from ..errors import CannotStart, Refusal
 from ..fhir.chart import SAY_LEFT_OUT
 from ..fhir.times import DAY
 from ..hooks.fhir_server import FhirReader
-from ..hooks.prefetch import gather
+from ..hooks.prefetch import resolve_prefetch
 from ..hooks.protocol import HOOKS, HookRequest, read_request
 from ..settings import Settings, SettingsError, read_settings
 from ..storage.database import Database, DatabaseError
@@ -354,10 +354,10 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         request, context = read_request(body, _hook_of(body))
         at = now or datetime.now(UTC)
         seconds = settings.deadline_ms / 1000
-        chart = gather(content, request, context, FhirReader(), seconds, now=at)
-        setting = Setting.of(request.hook, context)
+        chart = resolve_prefetch(content, request, context, FhirReader(), seconds, now=at)
+        suggestion_context = SuggestionContext.of(request.hook, context)
         evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
-        cards = evaluation.cards(chart, setting, at, context.judged_orders)
+        cards = evaluation.cards(chart, suggestion_context, at, context.judged_orders)
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
     except NothingEvaluated as error:
@@ -414,7 +414,7 @@ def example(name: str, names: bool) -> None:
     )
 
 
-def _why_no_cards(case: MotherCase, all_used: bool) -> str:
+def _why_no_cards(case: PatientCase, all_used: bool) -> str:
     """Whether there is nothing to do, or nothing that counts."""
     if gets_no_card(case.chart.patient, case.content, case.now):
         return "By the Patient resource, a child or someone who has died: there is never a card."
@@ -432,7 +432,7 @@ def _why_no_cards(case: MotherCase, all_used: bool) -> str:
     return NOTHING_TO_DO if all_used else "Of what counts, nothing is to do."
 
 
-def _say_gates(case: MotherCase) -> Iterator[str]:
+def _say_gates(case: PatientCase) -> Iterator[str]:
     """Which gates keep cards about milk from her, and the facts for which they are closed."""
     for name in case.closed_gates:
         gate = case.content.gates[name]
@@ -459,7 +459,7 @@ def _say_old(records: int, newest: str) -> str:
     return f"{older}, the newest of {newest}. With --now they are judged as of another time."
 
 
-def _not_used(case: MotherCase, request: HookRequest) -> Iterator[str]:
+def _not_used(case: PatientCase, request: HookRequest) -> Iterator[str]:
     """What was sent and is not used, and what is silent for it, a line each."""
     unknown = sorted(request.prefetch.keys() - case.content.prefetch.keys())
     if unknown:
@@ -1094,13 +1094,13 @@ def _fire(
     """Her hook as a function that gives her cards, and what each assessment came to."""
     body = orjson.dumps(example_request(loaded, vignette))
     request, context = read_request(body, vignette.expected.hook)
-    chart = gather(loaded, request, context, None, 0)
-    setting = Setting.of(request.hook, context)
+    chart = resolve_prefetch(loaded, request, context, None, 0)
+    suggestion_context = SuggestionContext.of(request.hook, context)
     orders = context.judged_orders
     evaluation = evaluation_in(vignette.expected.jurisdiction)
     now = vignette.now
     return lambda: (
-        evaluation.cards(chart, setting, now, orders),
+        evaluation.cards(chart, suggestion_context, now, orders),
         evaluation.assessed(chart, now) if vignette.expected.assessments else {},
     )
 

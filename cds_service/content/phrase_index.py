@@ -1,4 +1,4 @@
-"""Names: what is meant by a text that a person wrote, such as "Tylenol 500 mg tablet"."""
+"""The phrase index: what a text that a person wrote means, such as "Tylenol 500 mg tablet"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _END_OF_CLAUSE = re.compile(r"[,;:()\[\]]")
 BETWEEN = 3  # words that may stand between what denies a phrase and the phrase
 
 
-class Names(Generic[Meant]):
+class PhraseIndex(Generic[Meant]):
     """What each name means. A name is found in a text as whole words; the longest wins.
 
     So "amoxicillin and clavulanic acid" is that one, and not amoxicillin too.

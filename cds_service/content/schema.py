@@ -21,7 +21,7 @@ from ..fhir.doses import Dose
 from .codes import CodeIndex, CodeSet, Comparison, Systems, said_by
 from .conditions import Condition, compile_condition
 from .fact_types import Entry, FactSpec, FactValue, Identifier, Seconds
-from .phrase_index import Names
+from .phrase_index import PhraseIndex
 from .wording import SpokenUnit, Wording
 
 OWN_FACT = "urn:lactation-cds:fact"
@@ -852,7 +852,9 @@ class Content:
     value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
     # What follows is derived from the above when it is loaded, so that a request only looks up.
     facts_by_code: dict[str, CodeIndex[FactSpec]] = field(default_factory=dict)  # by resource type
-    diagnoses: Names[str] = field(default_factory=Names)  # facts by what diagnoses are called
+    diagnoses: PhraseIndex[str] = field(
+        default_factory=PhraseIndex
+    )  # facts by what diagnoses are called
     answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact
     not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)

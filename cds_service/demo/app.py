@@ -23,7 +23,7 @@ from ..authoring.vignettes import Vignette, vignettes
 from ..content.loader import load_content
 from ..content.schema import Content
 from ..content.wording import say_value
-from ..engine.case import MotherCase, say_conclusions
+from ..engine.case import PatientCase, say_conclusions
 from ..engine.evaluation import Evaluation
 from ..engine.facts import collect_readings
 from ..engine.render import EXTENSION
@@ -135,7 +135,7 @@ def _pages(
         return hook, cast(DataWay, data), hooked
 
     @pages.get("/")
-    def choose() -> str:
+    def recommend() -> str:
         topics: dict[str, list[Vignette]] = {}
         for mother in mothers.values():
             topics.setdefault(mother.expected.topic, []).append(mother)
@@ -254,13 +254,13 @@ def _case(
     fhir: str,
     mother: Vignette,
     now: datetime,
-) -> MotherCase:
+) -> PatientCase:
     sent = prefetch_from(content, store, fhir, mother.patient_id)
     answers = {key: read_answer(value) for key, value in sent.items()}
     return evaluation.case(Chart(mother.patient_id, answers, fhir), now)
 
 
-def _known_facts(case: MotherCase) -> list[tuple[str, str, str]]:
+def _known_facts(case: PatientCase) -> list[tuple[str, str, str]]:
     return [
         (
             fact.spec.label,
@@ -272,7 +272,7 @@ def _known_facts(case: MotherCase) -> list[tuple[str, str, str]]:
     ]
 
 
-def _written(case: MotherCase) -> list[str]:
+def _written(case: PatientCase) -> list[str]:
     """The labels of what was asked for or done already."""
     return [
         intervention.label
@@ -281,7 +281,7 @@ def _written(case: MotherCase) -> list[str]:
     ]
 
 
-def _plot(content: Content, case: MotherCase, time_zone: tzinfo | None) -> Plot | None:
+def _plot(content: Content, case: PatientCase, time_zone: tzinfo | None) -> Plot | None:
     birth = case.facts["delivery-time"].moment
     if birth is None:
         return None

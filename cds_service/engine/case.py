@@ -1,6 +1,6 @@
 """Findings: the named judgements on one mother's facts, and the case that holds them.
 
-A ``MotherCase`` answers what conditions ask (``conditions.Case``). Each finding is judged at most
+A ``PatientCase`` answers what conditions ask (``conditions.Case``). Each finding is judged at most
 once. If a rule cannot be evaluated, that is kept as a fault and the finding is unknown: the others
 still come, and a card says which one could not be judged.
 """
@@ -57,7 +57,7 @@ def say_conclusions(conclusions: Iterable[Conclusion]) -> str:
     return "none of these"
 
 
-class MotherCase:
+class PatientCase:
     """One mother: her facts, what was judged of them, and what went wrong on the way."""
 
     def __init__(
@@ -240,7 +240,7 @@ class MotherCase:
         by_id = what in self.content.medicines
         return False if by_id or all(medicine.effects_known for medicine in known) else None
 
-    def with_orders_beside(self, order: TakenMedicine) -> MotherCase:
+    def with_orders_beside(self, order: TakenMedicine) -> PatientCase:
         """The same case, but she takes what is being ordered beside this one too."""
         others = [each for each in self.ordered_beside if each.key != order.key]
         if not others:
@@ -356,7 +356,7 @@ class MotherCase:
         assert zone is not None
         activities: set[str] = set()
         for kind in ORDER_TYPES:
-            for order in self.chart.hers(kind):
+            for order in self.chart.of_patient(kind):
                 if str(order.get("status")) in WITHDRAWN or order.get("doNotPerform") is True:
                     continue
                 written = order.get("authoredOn") or order.get("performedDateTime")

@@ -19,19 +19,19 @@ from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 from ..fhir.times import HOUR, MINUTE, say_ago
 from .decision import CardDecision, TakenBack, Told
 from .facts import MOST_REFERENCES, RECORDED_WHEN
-from .interventions import Choice, check_guards, choose
+from .interventions import Recommendation, check_guards, recommend
 from .medicines import TakenMedicine
-from .render import MOST_CITED, Printed, links_of
+from .render import MOST_CITED, Prerendered, links_of
 from .suppression import INDICATORS
 from .together import SAYS, TO_WARN_OF, Pair
 
 if TYPE_CHECKING:
     from ..content.fact_types import FactValue
     from ..content.schema import Band, Card, Content, Evidence, Guard, Reading
-    from .case import MotherCase
+    from .case import PatientCase
     from .feeds import OrderedFeed
     from .render import Backing
-    from .suppression import Overridden, Quiet
+    from .suppression import Overridden, Suppression
 
 MOST_CARDS = 4
 # What is written out on one card, less for each reason why something is not for now; the rest is
@@ -91,7 +91,7 @@ class Decided:
     asks: Card | None = None
 
 
-def decide(case: MotherCase, hook: str, printed: Printed) -> Decided:
+def decide(case: PatientCase, hook: str, prerendered: Prerendered) -> Decided:
     """Judge every card of a hook, but for the one that asks for data.
 
     Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
@@ -121,7 +121,7 @@ def decide(case: MotherCase, hook: str, printed: Printed) -> Decided:
             decided.withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
             continue
         try:
-            decided.cards += _decide(case.worded(card), case, printed)
+            decided.cards += _decide(case.worded(card), case, prerendered)
         except Exception as error:
             case.faults[f"card {card.title}"] = type(error).__name__
             continue
@@ -134,18 +134,18 @@ def decide(case: MotherCase, hook: str, printed: Printed) -> Decided:
 
 
 def suppress(
-    cards: Iterable[CardDecision], quiet: Quiet, day_of_birth: str
+    cards: Iterable[CardDecision], suppression: Suppression, day_of_birth: str
 ) -> tuple[list[CardDecision], dict[str, Overridden]]:
     """The cards that are shown, and by id those that a clinician's override holds back."""
     kept: list[CardDecision] = []
-    held_back: dict[str, Overridden] = {}
+    suppressed: dict[str, Overridden] = {}
     for decision in cards:
-        said = quiet.holds_back(decision.shown(day_of_birth))
+        said = suppression.override_of(decision.shown(day_of_birth))
         if said is None:
             kept.append(decision)
         else:
-            held_back[decision.card.id] = said
-    return kept, held_back
+            suppressed[decision.card.id] = said
+    return kept, suppressed
 
 
 def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
@@ -177,78 +177,89 @@ def _title_of(made: CardDecision) -> str:
     return f"{title} ({_name_some(made.orders)})" if made.card.body == "order" else title
 
 
-def _decide(card: Card, case: MotherCase, printed: Printed) -> list[CardDecision]:
+def _decide(card: Card, case: PatientCase, prerendered: Prerendered) -> list[CardDecision]:
     """What a card comes to for her: nothing, one, or one for each order that it is about."""
     made: list[CardDecision | None]
     if card.body == "order":
         orders: list[TakenMedicine | OrderedFeed]
         orders = [*case.ordered_medicines, *case.ordered_feeds]
         if card.as_one:
-            made = [_decide_unchecked(card, case, printed)]
+            made = [_decide_unchecked(card, case, prerendered)]
         else:
-            made = [_decide_order(card, order, case, printed) for order in orders]
+            made = [_decide_order(card, order, case, prerendered) for order in orders]
     elif card.body == "medicines":
-        made = [_decide_medicines(card, case, printed)]
+        made = [_decide_medicines(card, case, prerendered)]
     elif card.body == "against":
-        made = [_decide_against(card, case, printed)]
+        made = [_decide_against(card, case, prerendered)]
     elif card.body == "together":
-        made = [_decide_together(card, case, printed)]
+        made = [_decide_together(card, case, prerendered)]
     else:
-        made = [_decide_interventions(card, case, printed)]
+        made = [_decide_interventions(card, case, prerendered)]
     return [each for each in made if each is not None]
 
 
-def _decide_interventions(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
-    choices = choose(card, case)
-    todo = [choice for choice in choices if choice.standing == "open"]
-    guarded = [choice for choice in choices if choice.guards]
+def _decide_interventions(
+    card: Card, case: PatientCase, prerendered: Prerendered
+) -> CardDecision | None:
+    recommendations = recommend(card, case)
+    todo = [recommendation for recommendation in recommendations if recommendation.status == "open"]
+    guarded = [recommendation for recommendation in recommendations if recommendation.guards]
     if not (todo or guarded):
         return None
     because: Because = {}
     card.when.support(case, because)
-    for choice in todo:
-        choice.support(case, because)
-    shown = [*todo, *(choice for choice in guarded if choice.standing != "open")]
-    backing = printed.backing(card, *[choice.intervention.id for choice in shown])
-    plain = [choice for choice in todo if not choice.guards]
-    not_now = _not_now(choices)
+    for recommendation in todo:
+        recommendation.support(case, because)
+    shown = [
+        *todo,
+        *(recommendation for recommendation in guarded if recommendation.status != "open"),
+    ]
+    backing = prerendered.backing(
+        card, *[recommendation.intervention.id for recommendation in shown]
+    )
+    plain = [recommendation for recommendation in todo if not recommendation.guards]
+    not_now = _not_now(recommendations)
     room = max(1, MOST_WRITTEN_OUT - len(not_now))
     graded = [] if guarded else plain[:room]  # a guarded one tells its own grade
-    grades = {choice.intervention.grade for choice in graded}
+    grades = {recommendation.intervention.grade for recommendation in graded}
     is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
     paragraphs = [
         _numbers(card, case),
         card.opening.say(case) if card.opening else "",
         _todo_list(plain, room, is_told_once, case),
-        *(_guards_of(choice, case) for choice in guarded),
-        _what_else(card, choices, not_now, case),
+        *(_guards_of(recommendation, case) for recommendation in guarded),
+        _what_else(card, recommendations, not_now, case),
         _could_not_be_read(case.unread),
         _evidence(backing, grades if is_told_once else set(), case),
     ]
     summary = card.summary.say(case)
     if card.summary_names:
-        summary = _with_names(summary, [choice.intervention.short for choice in todo])
+        summary = _with_names(
+            summary, [recommendation.intervention.short for recommendation in todo]
+        )
     made = _start(card, case, summary, paragraphs)
-    made.interventions = [choice.intervention.id for choice in todo]
-    offer = printed.offer(card, *made.interventions)
+    made.interventions = [recommendation.intervention.id for recommendation in todo]
+    offer = prerendered.offer(card, *made.interventions)
     made.offered = {case.new_uuid(): each.interventions for each in offer.suggestions}
     made.links = offer.handout | backing.links
     made.rows.update(backing.rows)
     for finding in because.values():
         if finding is not None:
             made.rows.update(case.content.findings[finding].rows)
-    for choice in choices:
-        if choice.held_back_by is not None:
-            made.rows.update(choice.held_back_by.rows)
+    for recommendation in recommendations:
+        if recommendation.held_back_by is not None:
+            made.rows.update(recommendation.held_back_by.rows)
     made.because = _because(because, case)
     made.evidence = backing.evidence
-    made.guards = {choice.intervention.id: choice.guards for choice in guarded}
+    made.guards = {
+        recommendation.intervention.id: recommendation.guards for recommendation in guarded
+    }
     if card.critical_when is not None and card.critical_when.test(case) is True:
         made.indicator = "critical"
     return made
 
 
-def _start(card: Card, case: MotherCase, summary: str, paragraphs: Iterable[str]) -> CardDecision:
+def _start(card: Card, case: PatientCase, summary: str, paragraphs: Iterable[str]) -> CardDecision:
     """A card with its words, and the rows that it always has."""
     texts = [text for text in paragraphs if text]
     summary = summary[:LONGEST_SUMMARY]
@@ -273,7 +284,7 @@ def _with_names(
 # --- the detail ---------------------------------------------------------------------------------
 
 
-def _numbers(card: Card, case: MotherCase) -> str:
+def _numbers(card: Card, case: PatientCase) -> str:
     """Her numbers, a line each: what is usual, and how long ago it was recorded.
 
     If that is the same for all of them, it is said once; and not where her number is a time.
@@ -308,25 +319,27 @@ def _beside(usual: str, hers: str) -> str:
     return f" ({usual})" if usual.endswith("?") else f" (usual {usual})"
 
 
-def _todo_list(todo: list[Choice], room: int, grade_is_told: bool, case: MotherCase) -> str:
+def _todo_list(
+    todo: list[Recommendation], room: int, grade_is_told: bool, case: PatientCase
+) -> str:
     """What to do, as many as there is ``room`` for in full, the others by name.
 
     Where it is not recorded whether she does it already, it is to be checked, and not claimed.
     """
-    lines = [_todo(choice, grade_is_told, case) for choice in todo[:room]]
-    if any(choice.unrecorded for choice in todo):
+    lines = [_todo(recommendation, grade_is_told, case) for recommendation in todo[:room]]
+    if any(recommendation.unrecorded for recommendation in todo):
         lines.insert(0, "Check, and start what is missing:\n")
-    others = [choice.intervention.short for choice in todo[room:]]
+    others = [recommendation.intervention.short for recommendation in todo[room:]]
     return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
 
 
-def _todo(choice: Choice, grade_is_told: bool, case: MotherCase) -> str:
-    intervention = choice.intervention
+def _todo(recommendation: Recommendation, grade_is_told: bool, case: PatientCase) -> str:
+    intervention = recommendation.intervention
     grade = "" if grade_is_told else f" ({case.content.grades[intervention.grade].word})"
-    return f"* **{intervention.label}**{grade}. {choice.do(case)}"
+    return f"* **{intervention.label}**{grade}. {recommendation.do(case)}"
 
 
-def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
+def _evidence(backing: Backing, grades: set[str], case: PatientCase) -> str:
     """The sources in a line, with the grade where all that is to be done has the same."""
     told = [case.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
     if len(told) != 1:
@@ -334,22 +347,22 @@ def _evidence(backing: Backing, grades: set[str], case: MotherCase) -> str:
     return f"Evidence: {told[0]}{backing.cited and f' ({backing.cited})'}."
 
 
-def _guards_of(choice: Choice, case: MotherCase) -> str:
+def _guards_of(recommendation: Recommendation, case: PatientCase) -> str:
     """What was checked before an intervention could be offered, and what came of it."""
-    intervention = choice.intervention
-    verdict = "" if choice.standing == "open" else " Not recommended."
+    intervention = recommendation.intervention
+    verdict = "" if recommendation.status == "open" else " Not recommended."
     grade = case.content.grades[intervention.grade].word
     medicine = case.content.medicines.get(intervention.medicine or "")
     limits = medicine.say_limits(case.jurisdiction) if medicine is not None else ""
-    head = f"**{intervention.label}** ({grade}).{verdict} {choice.do(case)}"
-    return f"{head}{limits and f' {limits}'}\n{_list_guards(choice.guards, case)}"
+    head = f"**{intervention.label}** ({grade}).{verdict} {recommendation.do(case)}"
+    return f"{head}{limits and f' {limits}'}\n{_list_guards(recommendation.guards, case)}"
 
 
 GUARD_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: "Clear"}
 
 
 def _list_guards(
-    guards: dict[Truth, list[Guard]], case: MotherCase, most_unknown: int = LONGEST_SUMMARY
+    guards: dict[Truth, list[Guard]], case: PatientCase, most_unknown: int = LONGEST_SUMMARY
 ) -> str:
     """What came of each guard; those that are clear are counted where others are not."""
     lines: list[str] = []
@@ -364,25 +377,30 @@ def _list_guards(
     return "\n".join(lines)
 
 
-def _not_now(choices: list[Choice]) -> dict[str, list[str]]:
+def _not_now(recommendations: list[Recommendation]) -> dict[str, list[str]]:
     """What is not for now, by the reason; each has a line, in the place of one of what to do."""
     held: dict[str, list[str]] = {}
-    for choice in choices:
-        if choice.held_back_by is not None:
-            held.setdefault(choice.held_back_by.label, []).append(choice.intervention.short)
+    for recommendation in recommendations:
+        if recommendation.held_back_by is not None:
+            held.setdefault(recommendation.held_back_by.label, []).append(
+                recommendation.intervention.short
+            )
     return held
 
 
 def _what_else(
-    card: Card, choices: list[Choice], not_now: dict[str, list[str]], case: MotherCase
+    card: Card,
+    recommendations: list[Recommendation],
+    not_now: dict[str, list[str]],
+    case: PatientCase,
 ) -> str:
     """What is not for now and why, what is asked for already, and the one thing to ask her."""
     lines = [f"Not now, for {reason}: {', '.join(names)}." for reason, names in not_now.items()]
-    ordered = [c.intervention.short for c in choices if c.standing == "ordered"]
+    ordered = [c.intervention.short for c in recommendations if c.status == "ordered"]
     if ordered:
         lines.append(f"Already asked for: {', '.join(ordered)}.")
     wanted = [fact for fact in card.asks_first if case.facts[fact].status not in TOLD_ELSEWHERE]
-    wanted += [fact for choice in choices for fact in choice.missing]
+    wanted += [fact for recommendation in recommendations for fact in recommendation.missing]
     if wanted:
         lines.append(f"Ask about: {case.content.facts[wanted[0]].label}.")
     return "\n\n".join(lines)
@@ -395,7 +413,7 @@ def _could_not_be_read(unread: list[str]) -> str:
 # --- why ----------------------------------------------------------------------------------------
 
 
-def _because(because: Because, case: MotherCase) -> list[Told]:
+def _because(because: Because, case: PatientCase) -> list[Told]:
     """The facts behind a card, and of these what did not count."""
     entries: list[Told] = []
     with_problems: dict[str, FactValue] = {}
@@ -441,7 +459,7 @@ def _problems_of(facts: Iterable[FactValue]) -> list[Told]:
 
 
 def _decide_order(
-    card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase, printed: Printed
+    card: Card, order: TakenMedicine | OrderedFeed, case: PatientCase, prerendered: Prerendered
 ) -> CardDecision | None:
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
     if not _is_about(card, order, case):
@@ -458,7 +476,7 @@ def _decide_order(
         against = guards[True] or beyond
         if not against and (card.if_guarded == "open" or not guards[None]):
             return None
-    backing = printed.backing(card)
+    backing = prerendered.backing(card)
     line = reading.ordered or reading.line
     limits = ""
     if isinstance(order, TakenMedicine) and order.medicine is not None:
@@ -492,7 +510,7 @@ def _decide_order(
         found = [*beyond, *(guard.short.say(case) for guard in guards[True])]
         summary = _with_names(summary, found)
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
-    sources = printed.cited(_evidence_of(pairs))
+    sources = prerendered.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
     paragraphs[5:5] = _say_together(pairs, room, named_sources, order)
     made = _start(card, case, summary, paragraphs)
@@ -500,7 +518,7 @@ def _decide_order(
         made.indicator = "info"
     _offer_to_take_back(made, [order], case)
     if medicine is not None and medicine.medicine is not None:
-        made.links |= printed.sources_of(medicine, reading)
+        made.links |= prerendered.sources_of(medicine, reading)
     made.links |= backing.links | links_of(named_sources)
     if guards:
         made.guards[order.key] = guards
@@ -513,7 +531,7 @@ def _decide_order(
 # --- medicines that she takes, and what speaks against them -------------------------------------
 
 
-def _decide_against(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+def _decide_against(card: Card, case: PatientCase, prerendered: Prerendered) -> CardDecision | None:
     """Medicines that she takes although her record speaks against them, each with what does.
 
     What she takes beside them has a card of its own (``_decide_together``).
@@ -541,7 +559,7 @@ def _decide_against(card: Card, case: MotherCase, printed: Printed) -> CardDecis
         _could_not_be_read(case.unread),
     ]
     sources = list(dict.fromkeys(e for _, guards in against for g in guards for e in g.evidence))
-    cited = printed.cited(sources)
+    cited = prerendered.cited(sources)
     if card.cites and cited:
         paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
     made = _start(card, case, summary, paragraphs)
@@ -565,7 +583,9 @@ def _decide_against(card: Card, case: MotherCase, printed: Printed) -> CardDecis
 # --- medicines together -------------------------------------------------------------------------
 
 
-def _decide_together(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+def _decide_together(
+    card: Card, case: PatientCase, prerendered: Prerendered
+) -> CardDecision | None:
     """What she takes together and should not, or with care only; a warning if any is worse."""
     pairs = _unsaid(case.pairs, case)
     if not pairs:
@@ -574,7 +594,7 @@ def _decide_together(card: Card, case: MotherCase, printed: Printed) -> CardDeci
     summary = f"{_names_of(pairs)}{card.summary.say(case)}"
     paragraphs = [card.opening.say(case) if card.opening else "", _could_not_be_read(case.unread)]
     room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
-    sources = printed.cited(_evidence_of(pairs))
+    sources = prerendered.cited(_evidence_of(pairs))
     lines = _say_together(pairs, room, sources if card.cites else [])
     made = _start(card, case, summary, [*lines, *paragraphs])
     if any(pair.severity in TO_WARN_OF for pair in pairs):
@@ -586,7 +606,7 @@ def _decide_together(card: Card, case: MotherCase, printed: Printed) -> CardDeci
     return made
 
 
-def _unsaid(pairs: list[Pair], case: MotherCase) -> list[Pair]:
+def _unsaid(pairs: list[Pair], case: PatientCase) -> list[Pair]:
     """Those of which no card of this answer speaks yet: no pair is told twice."""
     return [pair for pair in pairs if pair.key not in case.said_together]
 
@@ -662,7 +682,9 @@ def _told_together(pair: Pair, fact: str) -> Told:
     }
 
 
-def _decide_unchecked(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+def _decide_unchecked(
+    card: Card, case: PatientCase, prerendered: Prerendered
+) -> CardDecision | None:
     """One card about all orders of which nothing is known for milk, each by its name."""
     orders = [
         order
@@ -690,12 +712,12 @@ def _decide_unchecked(card: Card, case: MotherCase, printed: Printed) -> CardDec
     made = _start(card, case, summary, _as_fits(say, MOST_WORDS - _words(summary)))
     _offer_to_take_back(made, orders, case)
     for order in orders:
-        made.links |= printed.sources_of(order)
+        made.links |= prerendered.sources_of(order)
     made.because = [_told_of(order) for order in orders]
     return made
 
 
-def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: MotherCase) -> bool:
+def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: PatientCase) -> bool:
     """Whether a card is about an order: by what it is, its effects, or its band."""
     kinds = order.kinds
     if isinstance(order, TakenMedicine) and order.medicine is not None:
@@ -716,7 +738,7 @@ def _told_of(order: TakenMedicine | OrderedFeed) -> Told:
 
 
 def _offer_to_take_back(
-    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], case: MotherCase
+    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], case: PatientCase
 ) -> None:
     made.orders = [order.name for order in orders]
     made.to_take_back = [
@@ -730,7 +752,9 @@ def _offer_to_take_back(
 # --- the two cards that list --------------------------------------------------------------------
 
 
-def _decide_medicines(card: Card, case: MotherCase, printed: Printed) -> CardDecision | None:
+def _decide_medicines(
+    card: Card, case: PatientCase, prerendered: Prerendered
+) -> CardDecision | None:
     """What was read of her medicines, the worst first; what was not read is said to be so.
 
     At most ``MOST_MEDICINES`` that were read are named, the first with their lines; of the others
@@ -777,7 +801,7 @@ def _decide_medicines(card: Card, case: MotherCase, printed: Printed) -> CardDec
     if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
         made.indicator = "warning"
     for taken, _, reading in medicines:
-        made.links |= printed.sources_of(taken, reading)
+        made.links |= prerendered.sources_of(taken, reading)
     made.because = [
         {
             "fact": "active-medicines",
@@ -789,7 +813,7 @@ def _decide_medicines(card: Card, case: MotherCase, printed: Printed) -> CardDec
         for taken, band, _ in medicines
     ]
     made.rows.update(row for m, *_ in medicines if m.medicine for row in m.medicine.rows)
-    made.evidence = printed.backing(card).evidence
+    made.evidence = prerendered.backing(card).evidence
     return made
 
 
@@ -821,7 +845,7 @@ def _words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def _say_of(taken: TakenMedicine, reading: Reading, case: MotherCase) -> str | None:
+def _say_of(taken: TakenMedicine, reading: Reading, case: PatientCase) -> str | None:
     """What was read of a medicine, and where; of one that was not, what its record begins with."""
     medicine, content = taken.medicine, case.content
     if medicine is None:
@@ -899,7 +923,7 @@ def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> s
     return warning
 
 
-def ask_for_data(card: Card, case: MotherCase, told: bool) -> CardDecision | None:
+def ask_for_data(card: Card, case: PatientCase, told: bool) -> CardDecision | None:
     """What is missing, what contradicts, what could not be read, and what could not be judged.
 
     While a gate is closed, what could not be read needs no card of its own where others have
@@ -1011,7 +1035,7 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _wanted_by(ask: Any, case: MotherCase) -> list[str]:
+def _wanted_by(ask: Any, case: PatientCase) -> list[str]:
     """The facts that one ask wants and that are not known."""
     if not case.gates_let_through(ask.under):
         return []

@@ -18,15 +18,15 @@ import orjson
 
 from ..content.schema import Content
 from ..fhir.chart import Chart, Resource
-from .case import MotherCase, say_conclusions
+from .case import PatientCase, say_conclusions
 from .decide import ask_for_data, decide, rank, suppress
 from .decision import CardDecision
 from .facts import Facts, read_facts
 from .feeds import FeedIndex
 from .medicines import MedicineIndex
 from .patient import gets_no_card
-from .render import EXTENSION, Printed, Rendering, Setting
-from .suppression import NOTHING_SAID, Overridden, Quiet, Shown
+from .render import EXTENSION, Prerendered, Rendering, SuggestionContext
+from .suppression import NOTHING_SUPPRESSED, Overridden, Shown, Suppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Judged:
     """
 
     cards: list[CardDecision]
-    held_back: dict[str, Overridden]
+    suppressed: dict[str, Overridden]
     faults: int
     facts: Facts
     day_of_birth: str = ""
@@ -62,7 +62,7 @@ class Answered:
 class Evaluation:
     """The content, made ready to evaluate one mother after another, in one jurisdiction.
 
-    ``handout_of`` gives the address of a handout: see ``cards.Printed``.
+    ``handout_of`` gives the address of a handout: see ``render.Prerendered``.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class Evaluation:
         self.time_zone = time_zone  # of times without an offset, and of dates
         self._medicines = MedicineIndex(content)
         self._feeds = FeedIndex(content)
-        self._printed = Printed(content, handout_of, jurisdiction)
+        self._prerendered = Prerendered(content, handout_of, jurisdiction)
 
-    def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> MotherCase:
+    def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> PatientCase:
         """The facts of a chart, and the orders that are being made, ready to be judged."""
         facts = read_facts(self.content, chart, now, self.time_zone)
         taken = self._medicines.taken(chart)
-        return MotherCase(
+        return PatientCase(
             self.content,
             chart,
             facts,
@@ -110,7 +110,7 @@ class Evaluation:
         hook: str,
         now: datetime,
         orders: Sequence[Resource] = (),
-        quiet: Quiet = NOTHING_SAID,
+        suppression: Suppression = NOTHING_SUPPRESSED,
     ) -> Judged:
         """The cards for a chart as of ``now``, which must carry an offset.
 
@@ -121,46 +121,50 @@ class Evaluation:
             return Judged([], {}, 0, {})
         case = self.case(chart, now, orders)
         born = case.day_of_birth
-        decided = decide(case, hook, self._printed)
-        kept, held_back = suppress(decided.cards, quiet, born)
+        decided = decide(case, hook, self._prerendered)
+        kept, suppressed = suppress(decided.cards, suppression, born)
         if decided.asks is not None:
             asked = ask_for_data(decided.asks, case, told=bool(kept))
-            more, held_too = suppress([asked] if asked is not None else [], quiet, born)
-            kept, held_back = [*kept, *more], held_back | held_too
+            more, held_too = suppress([asked] if asked is not None else [], suppression, born)
+            kept, suppressed = [*kept, *more], suppressed | held_too
         cards = rank(kept, decided.withheld)
-        return Judged(cards, held_back, len(case.faults), case.facts, born)
+        return Judged(cards, suppressed, len(case.faults), case.facts, born)
 
     def answer(
         self,
         chart: Chart,
-        setting: Setting,
+        suggestion_context: SuggestionContext,
         now: datetime,
         orders: Sequence[Resource] = (),
-        quiet: Quiet = NOTHING_SAID,
+        suppression: Suppression = NOTHING_SUPPRESSED,
         explain: bool = False,
     ) -> Answered:
         """The response for a chart: what was judged (``judge``) as JSON.
 
         If the response is to ``explain`` itself, it says which cards are held back, and why.
         """
-        judged = self.judge(chart, setting.hook, now, orders, quiet)
-        rendering = Rendering(self.content, self._printed, setting, now.isoformat())
+        judged = self.judge(chart, suggestion_context.hook, now, orders, suppression)
+        rendering = Rendering(self.content, self._prerendered, suggestion_context, now.isoformat())
         response: dict[str, Any] = {"cards": [rendering.card(each) for each in judged.cards]}
-        if explain and judged.held_back:
-            response["extension"] = {EXTENSION: {"quiet": _explain(judged.held_back)}}
+        if explain and judged.suppressed:
+            response["extension"] = {EXTENSION: {"quiet": _explain(judged.suppressed)}}
         shown = [each.shown(judged.day_of_birth) for each in judged.cards]
         return Answered(orjson.dumps(response), shown, judged.faults, judged.facts)
 
     def cards(
-        self, chart: Chart, setting: Setting, now: datetime, orders: Sequence[Resource] = ()
+        self,
+        chart: Chart,
+        suggestion_context: SuggestionContext,
+        now: datetime,
+        orders: Sequence[Resource] = (),
     ) -> list[dict[str, Any]]:
         """The cards of the same response, to look at."""
-        answer = orjson.loads(self.answer(chart, setting, now, orders).body)
+        answer = orjson.loads(self.answer(chart, suggestion_context, now, orders).body)
         cards: list[dict[str, Any]] = answer["cards"]
         return cards
 
 
-def _explain(held_back: dict[str, Overridden]) -> list[dict[str, Any]]:
+def _explain(suppressed: dict[str, Overridden]) -> list[dict[str, Any]]:
     """Which cards are held back, until when, and by what reason of a clinician."""
     return [
         {
@@ -168,5 +172,5 @@ def _explain(held_back: dict[str, Overridden]) -> list[dict[str, Any]]:
             "until": datetime.fromtimestamp(said.until, UTC).isoformat(),
             **({"reason": said.why} if said.why else {}),
         }
-        for card, said in held_back.items()
+        for card, said in suppressed.items()
     ]

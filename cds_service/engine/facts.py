@@ -260,7 +260,7 @@ def collect_readings(
 
     for kind, read_record in _READERS.items():
         coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
-        for hers, resources in ((True, chart.hers(kind)), (False, chart.infants(kind))):
+        for hers, resources in ((True, chart.of_patient(kind)), (False, chart.of_infants(kind))):
             chart.go_on()
             for resource in resources:
                 specs = _specs_of(content, kind, resource, coded)

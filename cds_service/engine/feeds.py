@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..content.codes import CodeIndex, CodeSet
-from ..content.phrase_index import Names
+from ..content.phrase_index import PhraseIndex
 from ..content.schema import VALUE_SET
 from ..fhir.chart import reference_to
 
@@ -52,7 +52,7 @@ class FeedIndex:
 
     def __init__(self, content: Content) -> None:
         self._by_code: CodeIndex[Feed] = CodeIndex(content.addresses)
-        self._by_name: Names[Feed] = Names()
+        self._by_name: PhraseIndex[Feed] = PhraseIndex()
         for feed in content.feeds.values():
             self._by_code.add(content.codes.get(f"{VALUE_SET}feed-{feed.id}", CodeSet()), feed)
             for name in feed.names:

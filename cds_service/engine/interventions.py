@@ -11,7 +11,7 @@ from ..content.conditions import Because, Case, Condition, Not, Truth
 if TYPE_CHECKING:
     from ..content.schema import Card, Content, Finding, Guard, Intervention
 
-Standing = Literal[
+RecommendationStatus = Literal[
     "open",  # it would help, and nobody has asked for it yet
     "ordered",  # it was asked for or done already
     "held-back",  # a finding forbids it now
@@ -22,7 +22,7 @@ Standing = Literal[
 
 
 class Patient(Case, Protocol):
-    """A case that can be judged by any condition of the content (``findings.MotherCase``)."""
+    """A case that can be judged by any condition of the content (``case.PatientCase``)."""
 
     content: Content
     faults: dict[str, str]
@@ -30,11 +30,11 @@ class Patient(Case, Protocol):
     def holds(self, kind: str, label: str, when: Condition, unless: Condition | None) -> Truth: ...
 
 
-class Choice(msgspec.Struct):
+class Recommendation(msgspec.Struct):
     """Where one intervention stands for this mother."""
 
     intervention: Intervention
-    standing: Standing
+    status: RecommendationStatus
     held_back_by: Finding | None = None
     missing: list[str] = []
     guards: dict[Truth, list[Guard]] = {}  # open, clear, not known
@@ -56,34 +56,34 @@ class Choice(msgspec.Struct):
             (in_use.part if isinstance(in_use, Not) else in_use).support(case, because)
 
 
-def choose(card: Card, case: Patient) -> list[Choice]:
+def recommend(card: Card, case: Patient) -> list[Recommendation]:
     """Where each of a card's interventions stands, in the card's order. Never raises."""
-    return [_choose(case.content.interventions[name], case) for name in card.interventions]
+    return [_recommend(case.content.interventions[name], case) for name in card.interventions]
 
 
-def _choose(intervention: Intervention, case: Patient) -> Choice:
+def _recommend(intervention: Intervention, case: Patient) -> Recommendation:
     label = intervention.label
     needed = case.holds("intervention", label, intervention.when, intervention.unless)
     if needed is False or (needed is None and not intervention.ask_if_unknown):
-        return Choice(intervention, "not-needed")
+        return Recommendation(intervention, "not-needed")
     in_use: Truth = False
     if intervention.unless_in_use is not None:
         in_use = case.holds("intervention", label, intervention.unless_in_use, None)
     if in_use or (case.faults and f"intervention {label}" in case.faults):
-        return Choice(intervention, "not-needed")
+        return Recommendation(intervention, "not-needed")
     if case.ordered(intervention.id) is True:
-        return Choice(intervention, "ordered")
+        return Recommendation(intervention, "ordered")
     for finding in intervention.held_back_by:
         if case.finding(finding) is True:
-            return Choice(intervention, "held-back", case.content.findings[finding])
+            return Recommendation(intervention, "held-back", case.content.findings[finding])
     if needed is None:
         missing = list(dict.fromkeys(intervention.when.missing(case)))
-        return Choice(intervention, "ask", missing=missing)
+        return Recommendation(intervention, "ask", missing=missing)
     if not intervention.guards:
-        return Choice(intervention, "open", unrecorded=in_use is None)
+        return Recommendation(intervention, "open", unrecorded=in_use is None)
     guards = check_guards(intervention, case)
-    standing: Standing = "guarded" if guards[True] or guards[None] else "open"
-    return Choice(intervention, standing, guards=guards)
+    status: RecommendationStatus = "guarded" if guards[True] or guards[None] else "open"
+    return Recommendation(intervention, status, guards=guards)
 
 
 def check_guards(intervention: Intervention, case: Patient) -> dict[Truth, list[Guard]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus
 
 from ..content.codes import CodeIndex, CodeSet
-from ..content.phrase_index import LONGEST_TEXT, Names, Unmeaning
+from ..content.phrase_index import LONGEST_TEXT, PhraseIndex, Unmeaning
 from ..content.schema import (
     BANDS,
     IN_PART,
@@ -132,7 +132,7 @@ class MedicineIndex:
         self._in_part = content.index_of(IN_PART)
         self._by_code: CodeIndex[Medicine] = CodeIndex(content.addresses)
         self._products: CodeIndex[Medicine] = CodeIndex(content.addresses)
-        self._by_name: Names[str] = Names()  # the id of each
+        self._by_name: PhraseIndex[str] = PhraseIndex()  # the id of each
         self._medicines = content.medicines
         lists = content.name_words.values()
         self._unmeaning = Unmeaning(
@@ -140,7 +140,7 @@ class MedicineIndex:
             [unit for each in lists for unit in each.units],
             [word for each in lists for word in each.counting],
         )
-        self._beside: dict[str, Names[str]] = {}
+        self._beside: dict[str, PhraseIndex[str]] = {}
         ids = {system.url: system.id for system in content.systems.values()}
         self._systems = {address: ids[of.url] for address, of in content.addresses.items()}
         for medicine in content.medicines.values():
@@ -152,7 +152,7 @@ class MedicineIndex:
                 for written in _spellings(name):
                     self._by_name.add(written, medicine.id, whole=medicine.whole_name_only)
             if medicine.beside:
-                beside = self._beside[medicine.id] = Names()
+                beside = self._beside[medicine.id] = PhraseIndex()
                 for name in medicine.beside:
                     beside.add(name, medicine.id)
         self._by_code.settle()
@@ -163,7 +163,7 @@ class MedicineIndex:
         """Her active medicines, each once, by name; those that the content knows come first."""
         found: dict[str, TakenMedicine] = {}
         for kind, statuses in TAKEN.items():
-            for resource in chart.hers(kind):
+            for resource in chart.of_patient(kind):
                 chart.go_on()
                 status = resource.get("status")
                 if isinstance(status, str | None) and status not in statuses:
@@ -203,7 +203,7 @@ class MedicineIndex:
         """Her allergies to medicines. One that is not recognised makes nothing certain."""
         allergies = Allergies()
         unrecognised = False
-        for resource in chart.hers("AllergyIntolerance"):
+        for resource in chart.of_patient("AllergyIntolerance"):
             chart.go_on()
             if _codes_of(resource.get("verificationStatus")) & NOT_ALLERGIC:
                 continue

@@ -1,6 +1,6 @@
 """Rendering: from the decision on a card to the JSON that a client gets (CDS Hooks 2.0.1, "Card").
 
-What is the same on a card for all mothers is written once (``Printed``). Only the patient, the
+What is the same on a card for all mothers is written once (``Prerendered``). Only the patient, the
 encounter, the time and the author are filled into a suggestion.
 """
 
@@ -54,7 +54,7 @@ class Context(Protocol):
     def encounter_id(self) -> str | None: ...
 
 
-class Setting:
+class SuggestionContext:
     """Where a suggestion belongs: the patient, user and encounter of the hook's context."""
 
     def __init__(
@@ -72,12 +72,12 @@ class Setting:
         self._in_encounter = encounter_id is not None
 
     @classmethod
-    def of(cls, hook: str, context: Context) -> Setting:
+    def of(cls, hook: str, context: Context) -> SuggestionContext:
         """That of a call of ``hook``."""
         return cls(context.patient_id, context.user_id, context.encounter_id, hook)
 
     def members_of(self, resource_type: str, now: str) -> bytes:
-        """What makes a suggested resource hers, as JSON: patient, time, encounter and author."""
+        """What is the patient's in a suggested resource, as JSON."""
         members = [b',"subject":', self._patient, b',"authoredOn":"', now.encode(), b'"']
         if resource_type == "CommunicationRequest":
             members += [b',"recipient":[', self._patient, b"]"]
@@ -104,7 +104,7 @@ class Suggested:
 
     interventions: str  # ids, with a plus sign between two
     before_uuid: bytes
-    before_hers: bytes
+    before_patient_members: bytes
     resource_type: str
 
 
@@ -116,7 +116,7 @@ class Offer:
     handout: dict[str, orjson.Fragment]  # the link to it, by address
 
 
-class Printed:
+class Prerendered:
     """What is the same on a card for all mothers, written once.
 
     Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
@@ -303,30 +303,41 @@ def _print_suggestion(
 class Rendering:
     """The cards of one answer as JSON: for whom, and as of which time (as FHIR writes it)."""
 
-    def __init__(self, content: Content, printed: Printed, setting: Setting, now: str) -> None:
-        self._content, self._printed, self._setting, self._now = content, printed, setting, now
-        self._hers: dict[str, bytes] = {}  # by resource type
+    def __init__(
+        self,
+        content: Content,
+        prerendered: Prerendered,
+        suggestion_context: SuggestionContext,
+        now: str,
+    ) -> None:
+        self._content, self._prerendered, self._setting, self._now = (
+            content,
+            prerendered,
+            suggestion_context,
+            now,
+        )
+        self._patient_members: dict[str, bytes] = {}  # by resource type
 
     def card(self, decision: CardDecision) -> dict[str, Any]:
         """A card, ready for ``orjson``; parts of it are JSON already (``orjson.Fragment``)."""
-        card, printed = decision.card, self._printed
+        card, prerendered = decision.card, self._prerendered
         made: dict[str, Any] = {
             "uuid": decision.uuid,
             "summary": decision.summary,
             "indicator": decision.indicator,
             "detail": decision.detail,
-            "source": printed.sources[card.id],
+            "source": prerendered.sources[card.id],
         }
-        if printed.override_reasons is not None:
-            made["overrideReasons"] = printed.override_reasons
+        if prerendered.override_reasons is not None:
+            made["overrideReasons"] = prerendered.override_reasons
         suggestions: list[Any] = [_take_back(each) for each in decision.to_take_back]
         if decision.offered:
-            offer = printed.offer(card, *decision.interventions)
+            offer = prerendered.offer(card, *decision.interventions)
             suggestions += map(self._suggestion, offer.suggestions, decision.offered)
         if suggestions:
             made["suggestions"] = suggestions
             made["selectionBehavior"] = "any"
-        links = printed.own_links[card.id] | decision.links
+        links = prerendered.own_links[card.id] | decision.links
         if links:
             made["links"] = list(links.values())[:MOST_LINKS]
         made["extension"] = {EXTENSION: self._why(decision)}
@@ -334,10 +345,16 @@ class Rendering:
 
     def _suggestion(self, suggested: Suggested, uuid: str) -> orjson.Fragment:
         kind = suggested.resource_type
-        hers = self._hers.get(kind)
-        if hers is None:
-            hers = self._hers[kind] = self._setting.members_of(kind, self._now)
-        parts = (suggested.before_uuid, uuid.encode(), suggested.before_hers, hers, b"}}]}")
+        members = self._patient_members.get(kind)
+        if members is None:
+            members = self._patient_members[kind] = self._setting.members_of(kind, self._now)
+        parts = (
+            suggested.before_uuid,
+            uuid.encode(),
+            suggested.before_patient_members,
+            members,
+            b"}}]}",
+        )
         return orjson.Fragment(b"".join(parts))
 
     def _why(self, decision: CardDecision) -> dict[str, Any]:

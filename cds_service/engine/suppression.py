@@ -1,4 +1,4 @@
-"""Being quiet: a card that a clinician has overridden is held back for a while.
+"""Suppression: a card that a clinician has overridden is not shown for a while.
 
 For how long, the reason decides (``quiet`` of the override reasons in ``cards/``). It comes back
 before, if things have become worse: a finding, an answer or a medicine behind it that was not
@@ -138,7 +138,7 @@ class Overridden:
     reasons: frozenset[str]  # digests
 
 
-class Quiet:
+class Suppression:
     """What was said of the cards of one patient, for those whose overrides are ``heard``.
 
     ``said`` is by card, digest of what it is about, and for whom it counts. What was said under
@@ -151,12 +151,12 @@ class Quiet:
         said: Mapping[tuple[str, str, str], Overridden],
         now: float,
         heard: Sequence[str] = (ALL_CLINICIANS,),
-        otherwise: Quiet | None = None,
+        otherwise: Suppression | None = None,
     ) -> None:
         self._digests, self._said, self._now, self._heard = digests, said, now, heard
         self._otherwise = otherwise
 
-    def holds_back(self, shown: Shown) -> Overridden | None:
+    def override_of(self, shown: Shown) -> Overridden | None:
         """Why a card is not shown again yet; ``None`` if it is."""
         if not self._said or shown.never_quiet or shown.indicator == "critical":
             return None
@@ -165,7 +165,7 @@ class Quiet:
             said = self._said.get((shown.card, about, counts_for))
             if said is not None and self._still_holds(said, shown):
                 return said
-        return self._otherwise.holds_back(shown) if self._otherwise is not None else None
+        return self._otherwise.override_of(shown) if self._otherwise is not None else None
 
     def _still_holds(self, said: Overridden, shown: Shown) -> bool:
         """Whether an override is not over, and nothing has become worse since."""
@@ -176,4 +176,4 @@ class Quiet:
         return self._digests.reasons_of(said.uuid, shown.reasons) <= said.reasons
 
 
-NOTHING_SAID = Quiet(Digests(""), {}, 0.0)
+NOTHING_SUPPRESSED = Suppression(Digests(""), {}, 0.0)

@@ -621,11 +621,11 @@ class Chart:
             return True
         return any(self._patient(reference) != self.patient_id for reference in focus)
 
-    def hers(self, kind: str) -> list[Resource]:
+    def of_patient(self, kind: str) -> list[Resource]:
         """The mother's resources of one type, in the order in which they came."""
         return self._hers.get(kind, [])
 
-    def infants(self, kind: str) -> list[Resource]:
+    def of_infants(self, kind: str) -> list[Resource]:
         """Those of her infant, or infants."""
         return self._infants.get(kind, [])
 
@@ -651,7 +651,7 @@ class Chart:
     def unread_medications(self, orders: Iterable[Resource]) -> list[str]:
         """The ids of Medications on her FHIR server that her medicines and orders refer to."""
         wanted: dict[str, None] = {}
-        taken = [*self.hers("MedicationRequest"), *self.hers("MedicationStatement")]
+        taken = [*self.of_patient("MedicationRequest"), *self.of_patient("MedicationStatement")]
         for resource in (*taken, *orders):
             text = text_of(resource.get("medicationReference"))
             target = read_reference(text) if text is not None else None

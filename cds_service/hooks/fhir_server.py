@@ -27,7 +27,7 @@ from ..access.outgoing import Outgoing, OutgoingError, Reply
 from ..fhir.chart import Answer, State, decode, read_page
 from ..fhir.references import is_below, normal_base, read_address
 from ..limits.bounds import NONE, Bounds, TooMuchError, weight_of
-from ..limits.concurrency import Room, TooBusyError
+from ..limits.concurrency import ConcurrencyLimit, TooBusyError
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
@@ -56,7 +56,7 @@ class FhirReader:
         self, outgoing: Outgoing | None = None, most: int = AT_ONCE, each: bool = False
     ) -> None:
         self._outgoing = outgoing or Outgoing()
-        self._room = Room(most, each)
+        self._room = ConcurrencyLimit(most, each)
         self._threads = ThreadPoolExecutor(most * THREADS, thread_name_prefix="fhir")
 
     def read(
@@ -80,7 +80,7 @@ class FhirReader:
         base, around = f"{normal_base(server)}/", tracing.here()
         left, answers = deque(wanted.items()), dict[str, Answer]()
         place, threads = ExitStack(), min(len(wanted), THREADS)
-        place.enter_context(self._room.taken_by(caller))
+        place.enter_context(self._room.slot_for(caller))
         back = count(1)
 
         def come_back() -> None:

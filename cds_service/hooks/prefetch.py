@@ -32,7 +32,7 @@ BY_WORDS = ("Condition", "MedicationRequest", "MedicationStatement", "AllergyInt
 MOST_MEDICATIONS = 100  # that are read by id
 
 
-def gather(
+def resolve_prefetch(
     content: Content,
     request: HookRequest,
     context: Context,
@@ -89,7 +89,7 @@ def gather(
             go_on=bounds.must_be_in_time,
         )
         for kind in BY_WORDS:
-            if len(chart.hers(kind)) + len(chart.infants(kind)) > MOST_BY_WORDS:
+            if len(chart.of_patient(kind)) + len(chart.of_infants(kind)) > MOST_BY_WORDS:
                 reason = f"There are more than {MOST_BY_WORDS} resources of type {kind}."
                 raise Refusal(413, reason, "too-costly")
         return chart

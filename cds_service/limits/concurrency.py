@@ -1,6 +1,6 @@
-"""Room: how many may do something at once, and how many of one caller, so that others can too.
+"""Concurrency limits, overall and per client.
 
-Nobody waits. Who finds no room is told so at once, and can come again.
+Nobody waits: who is over a limit is told so at once, and can come again.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 
 
 class TooBusyError(Exception):
-    """There is no room now; ``of_one`` if it is one caller who takes too much."""
+    """The limit is reached; ``of_one`` if one caller takes too much of it."""
 
     def __init__(self, of_one: bool) -> None:
-        super().__init__("there is no room")
+        super().__init__("the concurrency limit is reached")
         self.of_one = of_one
 
 
-class Room:
-    """Room for ``most``; for ``each`` caller, if given, for no more than twice what that leaves.
+class ConcurrencyLimit:
+    """At most ``most`` at once; for ``each`` caller, if given, at most twice what that leaves free.
 
-    So one alone has two thirds of it, and none takes the last but one who has nothing yet.
+    So one caller alone gets two thirds, and the last place is for a caller who has none yet.
     """
 
     def __init__(self, most: int, each: bool = False) -> None:
@@ -31,8 +31,8 @@ class Room:
         self._lock = threading.Lock()
 
     @contextmanager
-    def taken_by(self, caller: str | None) -> Iterator[None]:
-        """Within it, the room is taken. Raises ``TooBusyError`` if there is none."""
+    def slot_for(self, caller: str | None) -> Iterator[None]:
+        """Hold one place while the block runs. Raises ``TooBusyError`` if none is free."""
         with self._lock:
             left = self._most - self._taken.total()
             if left <= 0:

@@ -1,4 +1,4 @@
-"""The ledger: which cards were shown, and which of them are to be quiet.
+"""The card log: which cards were shown, and which of them are suppressed.
 
 It is kept off the way of an answer. What was shown waits in memory, and a thread of each worker
 writes it, in batches; the same thread reads what was overridden since. A database that is lost
@@ -23,12 +23,12 @@ import orjson
 
 from ..content.schema import OTHER_REASON, Content
 from ..engine.suppression import (
-    NOTHING_SAID,
+    NOTHING_SUPPRESSED,
     Audience,
     Digests,
     Overridden,
-    Quiet,
     Shown,
+    Suppression,
     audience_of,
 )
 from .database import Database, DatabaseError
@@ -61,7 +61,7 @@ class _Batch:
         return bytes(self._rows + b"]")
 
 
-class Ledger:
+class CardLog:
     """What was shown and overridden, of all workers on one database.
 
     Digests of patients are made with the first of ``secrets``; what was said of those that were
@@ -117,16 +117,16 @@ class Ledger:
             return Audience(client or "", tenant)
         return replace(known_as[0], before=tuple(known_as[1:])) if known_as[1:] else known_as[0]
 
-    def quiet(self, audience: Audience, now: float) -> Quiet:
+    def suppression(self, audience: Audience, now: float) -> Suppression:
         """The overrides that count for an audience, at ``now`` in seconds since 1970."""
         self.start()
-        found = NOTHING_SAID
+        found = NOTHING_SUPPRESSED
         if not self._said:  # as always without a secret
             return found
         known_as = (audience, *audience.before)
         for digests, known in zip(reversed(self._all_digests), reversed(known_as), strict=True):
             if said := self._said.get(known.patient):
-                found = Quiet(digests, said, now, known.heard, found)
+                found = Suppression(digests, said, now, known.heard, found)
         return found
 
     def keep(
@@ -255,19 +255,19 @@ class Ledger:
         return True
 
 
-def _go_on(ledger: weakref.ref[Ledger]) -> None:
-    """Write and read again and again, as long as anything has the ledger."""
+def _go_on(card_log: weakref.ref[CardLog]) -> None:
+    """Write and read again and again, as long as anything has the card log."""
     wait = EVERY
     while True:
         time.sleep(wait)
-        there = ledger()
+        there = card_log()
         if there is None:
             return
         wait = there.go_on()
         del there
 
 
-def _write_rest(ledger: weakref.ref[Ledger]) -> None:
-    there = ledger()
+def _write_rest(card_log: weakref.ref[CardLog]) -> None:
+    there = card_log()
     if there is not None:
         there.write()

@@ -1,6 +1,6 @@
 """What the cards achieve: shown, accepted, overridden and why, for those who answer for quality.
 
-The figures of the ledger, by card, intervention, week, version of the content and client. Counts
+The figures of the card log, by card, intervention, week, version of the content and client. Counts
 below ``FEWEST`` are not told, so that nobody can be recognised in them; where one could be reckoned
 from the others, another is not told either.
 """

@@ -16,7 +16,7 @@ from cds_service.demo.app import create_demo
 
 from ..mothers import NOW
 from ..processes import free_port, running
-from ..test_quiet import soon
+from ..test_suppression import soon
 
 SMOKER = "inhibited-letdown-smoker"
 TO_CONSULT = "d-mer-poor-transfer"  # who gets the card on a consultation

@@ -18,7 +18,7 @@ from cds_service.cli.__main__ import main
 from cds_service.content.schema import Content
 from cds_service.engine.suppression import Audience, Shown
 from cds_service.settings import Settings
-from cds_service.storage.card_log import BATCH, MOST_WAITING, Ledger
+from cds_service.storage.card_log import BATCH, MOST_WAITING, CardLog
 from cds_service.storage.database import Database
 
 from .mothers import (
@@ -78,7 +78,7 @@ class Ward:
         return found
 
     def override(self, card: dict[str, Any], code: str | None = "limited-time") -> None:
-        """Tell that a card was overridden, once the ledger has it."""
+        """Tell that a card was overridden, once the card log has it."""
         soon(lambda: any(row.uuid == card["uuid"] for row in self.rows("shown")))
         self.tell({"card": card["uuid"], "outcome": "overridden"}, code)
 
@@ -91,7 +91,7 @@ class Ward:
 
 
 def soon(holds: Callable[[], bool], within: float = 6) -> None:
-    """Wait until something holds; the ledger writes and reads once a second."""
+    """Wait until something holds; the card log writes and reads once a second."""
     until = time.monotonic() + within
     while not holds():
         assert time.monotonic() < until, "it did not come to hold"
@@ -99,7 +99,7 @@ def soon(holds: Callable[[], bool], within: float = 6) -> None:
 
 
 def stays(holds: Callable[[], bool], for_: float = 1.6) -> None:
-    """See that something holds, and goes on to, for longer than the ledger needs to read."""
+    """See that something holds, and goes on to, for longer than the card log needs to read."""
     until = time.monotonic() + for_
     while time.monotonic() < until:
         assert holds()
@@ -354,18 +354,18 @@ def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
 ) -> None:
     there = Database(database)
     there.upgrade()
-    ledger = Ledger(there, content, lambda: NOW)
+    card_log = CardLog(there, content, lambda: NOW)
     engine = sqlalchemy.create_engine(database)
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE shown RENAME TO gone"))
     most = BATCH * MOST_WAITING
     for number in range(most + 7):
         card = Shown(f"{number}", "data-needed", "", "info", (), {}, [])
-        ledger.keep([card], Audience(), VIEW, "1", NOW)
-    assert not ledger.write()
+        card_log.keep([card], Audience(), VIEW, "1", NOW)
+    assert not card_log.write()
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE gone RENAME TO shown"))
-    assert ledger.write()
+    assert card_log.write()
     with engine.connect() as connection:
         kept = connection.execute(sqlalchemy.text("SELECT uuid FROM shown ORDER BY rowid"))
         assert [int(uuid) for (uuid,) in kept] == list(range(most))

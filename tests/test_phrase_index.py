@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cds_service.content.phrase_index import Names
+from cds_service.content.phrase_index import PhraseIndex
 
 WORDS = st.lists(st.sampled_from(["acid", "milk", "fish", "oil", "b12"]), min_size=1, max_size=4)
 
 
-def names_of(*pairs: tuple[str, str]) -> Names[str]:
-    names: Names[str] = Names()
+def names_of(*pairs: tuple[str, str]) -> PhraseIndex[str]:
+    names: PhraseIndex[str] = PhraseIndex()
     for name, meant in pairs:
         names.add(name, meant)
     return names
@@ -30,7 +30,7 @@ def test_all_that_a_name_means_comes_together() -> None:
 
 
 def test_a_whole_name_is_the_whole_text() -> None:
-    names: Names[str] = Names()
+    names: PhraseIndex[str] = PhraseIndex()
     names.add("alcohol", "ALCOHOL", whole=True)
     assert names.find("alcohol") == [["ALCOHOL"]]
     assert names.find("alcohol swab") == []
