@@ -18,8 +18,8 @@ from werkzeug.exceptions import HTTPException
 from .access.caller import Caller, Callers
 from .access.outgoing import Outgoing
 from .access.tracing import trace_calls
+from .content.compiled import Content
 from .content.loader import load_content
-from .content.schema import Content
 from .engine.decide import NothingEvaluated
 from .engine.evaluation import Evaluation
 from .engine.facts import values_left_out

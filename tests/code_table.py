@@ -16,8 +16,9 @@ from pydantic import SecretStr
 
 from cds_service.app import create_app
 from cds_service.content.codes import CodeSet
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import VALUE_SET, Content
+from cds_service.content.schema import VALUE_SET
 from cds_service.settings import Settings, must_be, variable
 
 PAGE = Path(__file__).parent.parent / "docs" / "connect.md"

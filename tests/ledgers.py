@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.storage.database import Database
 
 CARDS = {

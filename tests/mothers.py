@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Answer, Chart, decode, read_answer

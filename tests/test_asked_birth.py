@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import HER, ago, birth, hook_request, milk, observation
 from .test_app import VIEW

@@ -20,7 +20,7 @@ import requests
 
 from benchmarks.attacks import Attack, attacks, probed, under
 from benchmarks.processes import children, resident
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.web.connections import (
     HEAD_SECONDS,
     MOST_TAKEN_IN,

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 
 from benchmarks.processes import children
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.hooks.prefetch import MOST_BY_WORDS
 from cds_service.limits.bounds import MOST_HELD, SECONDS, Bounds, Memory, TooMuchError, weight_of
 from cds_service.limits.concurrency import TooBusyError

@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.content.codes import CodeSet
-from cds_service.content.schema import IN_PART, VALUE_SET, Content
+from cds_service.content.compiled import Content
+from cds_service.content.schema import IN_PART, VALUE_SET
 from cds_service.settings import Settings
 
 from .mothers import NOW, birth, cards_of, hook_request, medicine, observation, plan, why

@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from cds_service.authoring.vignettes import NOW, Vignette, vignettes
 from cds_service.cli.__main__ import main
 from cds_service.cli.bulk import ExportError, Summary, evaluate_on_dask
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import average, birth, hook_request, inhibited, milk, observation
 from .test_app import VIEW

@@ -24,7 +24,7 @@ from werkzeug.wrappers import Request, Response
 
 from cds_service.access.caller import ClientsError
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 
 from .fhir_servers import FhirServer

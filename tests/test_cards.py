@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from cds_service.content.compiled import Content
 from cds_service.content.conditions import Condition, Truth
-from cds_service.content.schema import Content
 from cds_service.engine.decide import NothingEvaluated
 from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext

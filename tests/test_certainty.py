@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
-from cds_service.content.schema import Content
 from cds_service.engine.facts import read_facts
 
 from .mothers import HER, NOW, ago, average, chart_of, hook_request

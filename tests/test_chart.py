@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cds_service
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.fhir.chart import (
     AS_WRITTEN,
     IN_PART,

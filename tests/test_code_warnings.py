@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from cds_service.authoring.code_warnings import code_warnings, is_loinc
 from cds_service.cli.__main__ import main
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 
 LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
 

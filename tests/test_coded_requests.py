@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 
 from .fhir_servers import bundle

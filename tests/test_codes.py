@@ -12,9 +12,9 @@ import pytest
 from cds_service.authoring.code_warnings import code_warnings
 from cds_service.authoring.terminology import value_sets
 from cds_service.content.codes import CodeIndex, CodeSet, System, normal_forms
+from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.engine.medicines import MedicineIndex
 
 from . import code_table

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from cds_service.authoring.vignettes import SHIPPED
 from cds_service.cli.__main__ import main
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
 from .processes import connected, free_port, started

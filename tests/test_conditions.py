@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cds_service.content.compiled import Content
 from cds_service.content.conditions import All, AnyOf, Condition, Not, Truth, compile_condition
-from cds_service.content.schema import Content
 
 from .mothers import birth, chart_of, medicine, milk, observation
 

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 
 from cds_service.access.caller import ALGORITHMS
 from cds_service.authoring.vignettes import vignettes
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
 

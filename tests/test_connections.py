@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from benchmarks.processes import children
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.web.connections import HANG_UP_SECONDS, MOST_HANGING_UP, SEND_SECONDS
 
 from .processes import Started, connected, free_port, started

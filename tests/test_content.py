@@ -14,9 +14,9 @@ from fhir.resources.R4B.valueset import ValueSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import SHIPPED, load_content
-from cds_service.content.schema import Content
 from cds_service.content.wording import LONGEST_SUMMARY
 
 from .mothers import (

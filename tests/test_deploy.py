@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request, Response
 from benchmarks.processes import children, resident
 from cds_service.authoring.vignettes import vignettes
 from cds_service.cli.__main__ import main
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.limits.bounds import MOST_HELD, SECONDS
 from cds_service.settings import Settings
 from cds_service.storage.database import CONNECTIONS, Database, DatabaseError

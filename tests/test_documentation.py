@@ -18,8 +18,9 @@ from flask.testing import FlaskClient
 from benchmarks.requests import CARDS, SERVICE, build_request
 from cds_service.app import create_app
 from cds_service.cli.__main__ import main
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import SECTIONS, Content
+from cds_service.content.schema import SECTIONS
 from cds_service.settings import Settings
 
 from .code_table import answer_to

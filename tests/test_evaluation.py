@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.engine.facts import collect_readings
 from cds_service.fhir.chart import Answer, State
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
-from cds_service.content.schema import Content
 from cds_service.engine.evaluation import Evaluation
 from cds_service.fhir.chart import Answer, State
 

@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 from werkzeug.wrappers import Request, Response
 
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.hooks.prefetch import MOST_RESOURCES
 from cds_service.settings import Settings
 

@@ -12,7 +12,7 @@ import sqlalchemy
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.hooks.protocol import MEMBERS
 from cds_service.settings import Settings
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.engine.case import Conclusion, say_conclusions
 from cds_service.engine.evaluation import Evaluation
 

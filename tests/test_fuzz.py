@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .fuzz import fuzz, nested
 from .mothers import HER, ago, cards_of, hook_request, inhibited, medicine, observation

@@ -16,8 +16,8 @@ import pytest
 
 from cds_service.app import create_app
 from cds_service.authoring.vignettes import Vignette
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.demo.ehr import example_request
 from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cds_service.authoring.vignettes import vignettes
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 
 from .growth import Place, count, grown, lists_in

@@ -13,8 +13,8 @@ import requests
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.settings import Settings
 from cds_service.web.handouts import handout_path, has_handout
 

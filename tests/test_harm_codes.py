@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import HER, NOW, ago, facts_of, observation
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.engine.medicines import plain
 
 from .mothers import average, hook_request, medicine

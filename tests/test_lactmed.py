@@ -27,8 +27,8 @@ from cds_service.authoring.lactmed import (
     read_archive,
 )
 from cds_service.cli.__main__ import main
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 
 from .mothers import (
     birth,

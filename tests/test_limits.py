@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cds_service.app import create_app
+from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.settings import Settings
 
 from .mothers import NOW, average, birth, cards_of, medicine, plan

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cds_service.authoring.medicine_table import COLUMNS, as_csv, rows
-from cds_service.content.schema import BANDS, Content
+from cds_service.content.compiled import Content
+from cds_service.content.schema import BANDS
 from cds_service.settings import Settings
 
 from .mothers import medicine

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 
 from .mothers import birth, cards_of, medicine, plan, why
 from .test_brands import OF_SEVERAL_BRANDS

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import hook_request, inhibited
 from .processes import free_port, started

@@ -11,7 +11,7 @@ import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from flask.testing import FlaskClient
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import (
     CLINICIAN,

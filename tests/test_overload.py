@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from benchmarks.processes import children
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .postgresql import new_database, postgresql_server
 from .processes import Started, connected, free_port, started

@@ -18,7 +18,7 @@ import requests
 import sqlalchemy
 from pydantic import SecretStr
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 from cds_service.storage.database import Database
 

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.app import create_demo
 from cds_service.settings import Settings
 from cds_service.web.pages import MOST_WRONG, MOST_WRONG_IN_ALL, WINDOW, WrongPasswords

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.errors import Refusal
 from cds_service.fhir.chart import Chart, State
 from cds_service.hooks.fhir_server import FhirReader

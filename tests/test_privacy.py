@@ -27,7 +27,7 @@ import requests
 import sqlalchemy
 
 from benchmarks.processes import children
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .processes import connected, free_port, running, started
 from .test_caller import BASE, VIEW, clients_file, signed

@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from cds_service.authoring import products
 from cds_service.authoring.products import ATC, COMMENT, NDC, RXNORM, ndc_forms
 from cds_service.cli.__main__ import main
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.engine.evaluation import Evaluation
 
 from .mothers import NOW, birth, cards_of, chart_of, medicine, plan

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 from cds_service.engine.render import Prerendered
 from cds_service.settings import Settings

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from cds_service.app import create_app
 from cds_service.authoring.vignettes import Vignette, vignettes
 from cds_service.cli.__main__ import main
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request, hook_request, write
 from cds_service.settings import Settings
 

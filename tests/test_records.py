@@ -15,8 +15,8 @@ import yaml
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.engine.evaluation import Evaluation
 from cds_service.fhir.chart import Answer, State
 from cds_service.fhir.references import Target, normal_base, read_reference

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 
 from .processes import free_port, loaded, started
 from .test_app import VIEW

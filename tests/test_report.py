@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from cds_service.app import create_app
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 from cds_service.storage.database import Database
 from cds_service.storage.report import (

@@ -8,7 +8,7 @@ import pytest
 
 from cds_service.app import create_app
 from cds_service.authoring.vignettes import Vignette
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 from cds_service.settings import Settings
 

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cds_service.authoring.vignettes import Vignette, vignettes
-from cds_service.content.schema import OWN_ANSWER, OWN_FACT, VALUE_SET, Content
+from cds_service.content.compiled import Content
+from cds_service.content.schema import OWN_ANSWER, OWN_FACT, VALUE_SET
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request
 from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from benchmarks.processes import children, resident
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.web.connections import HEAD_SECONDS
 from cds_service.web.server import GIVE_BACK_EVERY
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from cds_service.app import create_app
 from cds_service.cli.__main__ import main
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.engine.suppression import Audience, Shown
 from cds_service.settings import Settings
 from cds_service.storage.card_log import BATCH, MOST_WAITING, CardLog

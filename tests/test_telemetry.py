@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from cds_service.app import create_app
 from cds_service.authoring.vignettes import vignettes
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, prefetch_from
 from cds_service.demo.ehr import hook_request as ehr_request
 from cds_service.demo.fhir_store import FhirStore

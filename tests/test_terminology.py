@@ -11,8 +11,9 @@ from fhir.resources.R4B.valueset import ValueSet
 
 from cds_service.authoring.terminology import code_systems, value_sets
 from cds_service.cli.__main__ import main
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import VALUE_SET, Content
+from cds_service.content.schema import VALUE_SET
 
 
 def codes(code_system: CodeSystem) -> set[str]:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_service.app import create_app
+from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content, Interaction, Medicine
+from cds_service.content.schema import Interaction, Medicine
 from cds_service.engine.together import SAYS, TO_WARN_OF
 from cds_service.settings import Settings
 

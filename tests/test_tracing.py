@@ -10,7 +10,7 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from werkzeug.wrappers import Request, Response
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .fhir_servers import FhirServer, bundle
 from .mothers import HER, hook_request, inhibited

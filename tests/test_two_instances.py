@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .postgresql import new_database, postgresql_server
 from .processes import Started, free_port, loaded, needed, started

@@ -11,7 +11,7 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .mothers import HER, ago, average, birth, hook_request, milk, observation, plan
 from .processes import free_port, started

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_service.app import create_app
+from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
-from cds_service.content.schema import Content
 from cds_service.engine.facts import AsOf, Facts, birth_of_newborn, read_facts
 from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.authoring.vignettes import Vignette, differences, vignettes
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
 from cds_service.engine.evaluation import Evaluation

@@ -30,7 +30,7 @@ from packaging.version import Version
 from werkzeug.wrappers import Request, Response
 
 from cds_service.authoring.vignettes import vignettes
-from cds_service.content.schema import Content
+from cds_service.content.compiled import Content
 
 from .processes import free_port, running
 from .test_bulk import MOTHERS, resources_of, write_export

@@ -19,8 +19,8 @@ from werkzeug.wrappers import Request, Response
 from cds_service.access.client_keys import NOT_BEFORE, RETRY_AFTER, RemoteKeys, key_set_of
 from cds_service.access.outgoing import Outgoing
 from cds_service.app import create_app
+from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.content.schema import Content
 from cds_service.fhir.chart import State
 from cds_service.hooks.fhir_server import FhirReader
 from cds_service.hooks.prefetch import resolve_prefetch

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..content.codes import CodeSet, Pair
-from ..content.schema import VALUE_SET, Content
+from ..content.compiled import Content
+from ..content.schema import VALUE_SET
 
 LOINC, SNOMED_CT = "http://loinc.org", "http://snomed.info/sct"
 NOTICES = {LOINC: "LOINC", SNOMED_CT: "SNOMED CT"}  # what a copyright has to name

@@ -26,7 +26,8 @@ from ..engine.inert import one_line
 from ..engine.medicines import plain
 
 if TYPE_CHECKING:
-    from ..content.schema import Content, LactMed, Medicine
+    from ..content.compiled import Content
+    from ..content.schema import LactMed, Medicine
 
 # The archive of September 2026 has 209 MB in about 2,000 files; the largest record is below 1 MB.
 MOST_BYTES = 8 * 1024**3

@@ -13,7 +13,8 @@ from ..engine.suppression import Digests, reason_of
 from ..storage.report import plain
 
 if TYPE_CHECKING:
-    from ..content.schema import Band, Content, Medicine
+    from ..content.compiled import Content
+    from ..content.schema import Band, Medicine
 
 COLUMNS = (
     "id",

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..content.compiled import Content
 from ..content.conditions import AnyOf, Condition, FactCompares
 from ..content.fact_types import Entry
-from ..content.schema import WITH_CONDITIONS, Card, Content, Interaction, Parameter, conditions_of
+from ..content.schema import WITH_CONDITIONS, Card, Interaction, Parameter, conditions_of
 
 STEP = 0.1  # of the threshold, and at least one of its unit
 DURATIONS = ("h", "d")  # of which a part of one counts

@@ -27,7 +27,7 @@ from ..content.schema import IN_PART, VALUE_SET
 from ..engine.medicines import plain
 
 if TYPE_CHECKING:
-    from ..content.schema import Content
+    from ..content.compiled import Content
 
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 NDC = "http://hl7.org/fhir/sid/ndc"

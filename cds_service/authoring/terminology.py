@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..content.codes import CodeSet, Pair
-from ..content.schema import OWN_ACTIVITY, OWN_ANSWER, OWN_FACT, VALUE_SET, Content
+from ..content.compiled import Content
+from ..content.schema import OWN_ACTIVITY, OWN_ANSWER, OWN_FACT, VALUE_SET
 from ..engine.render import TOPIC_SYSTEM
 
 OWN_FINDING = "urn:lactation-cds:finding"

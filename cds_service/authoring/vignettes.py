@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..content.files import AuthoredYaml
 from ..content.wording import change_texts
+from ..fhir.chart import Resource
 from ..fhir.times import duration
 from ..shipped import shipped_directory
 
@@ -81,17 +82,17 @@ class Vignette:
         return self.path.name
 
     @cached_property
-    def bundle(self) -> dict[str, Any]:
+    def bundle(self) -> Resource:
         """Her transaction Bundle, as of its own ``timestamp``."""
         written = self.path / "bundle.json"
-        bundle: dict[str, Any] | None = (
+        bundle: Resource | None = (
             orjson.loads(written.read_bytes()) if written.exists() else self.rebuild()
         )
         if bundle is None:
             raise FileNotFoundError(f"{self.path} has neither bundle.json nor mother.yaml")
         return bundle
 
-    def rebuild(self) -> dict[str, Any] | None:
+    def rebuild(self) -> Resource | None:
         """Her Bundle made anew from ``mother.yaml``; ``None`` if it was not made from one."""
         source = self.path / "mother.yaml"
         if not source.exists():
@@ -129,7 +130,7 @@ class Vignette:
         return [*chart, "order-select", "order-sign"] if self.draft_orders else chart
 
     @property
-    def draft_orders(self) -> list[dict[str, Any]]:
+    def draft_orders(self) -> list[Resource]:
         """The medicines that are being ordered for her, and the feeds for her infant, as drafts."""
         draft = {"meta": TEST_DATA, "status": "draft", "intent": "order"}
         medicines = [
@@ -156,17 +157,17 @@ class Vignette:
         ]
         return [*medicines, *feeds]
 
-    def _first(self, kind: str) -> dict[str, Any]:
+    def _first(self, kind: str) -> Resource:
         for entry in self.bundle["entry"]:
             if entry["resource"]["resourceType"] == kind:
-                resource: dict[str, Any] = entry["resource"]
+                resource: Resource = entry["resource"]
                 return resource
         raise LookupError(f"{self.name} has no {kind}")
 
-    def at(self, now: datetime) -> dict[str, Any]:
+    def at(self, now: datetime) -> Resource:
         """Her Bundle with every time moved so that its "now" is ``now``."""
         by = now - self.now
-        moved: dict[str, Any] = change_texts(self.bundle, lambda text: _move(text, by))
+        moved: Resource = change_texts(self.bundle, lambda text: _move(text, by))
         return moved
 
 
@@ -186,9 +187,7 @@ def vignettes(directory: Path = SHIPPED) -> list[Vignette]:
     return sorted(found, key=lambda vignette: vignette.expected.place)
 
 
-def differences(
-    expected: Expected, cards: list[dict[str, Any]], assessed: dict[str, str]
-) -> list[str]:
+def differences(expected: Expected, cards: list[Resource], assessed: dict[str, str]) -> list[str]:
     """What is not as expected, in words; empty if all is.
 
     ``assessed`` is what each assessment came to.
@@ -228,8 +227,8 @@ def differences(
     return told
 
 
-def _why(card: dict[str, Any]) -> dict[str, Any]:
-    carried: dict[str, Any] = card["extension"]["org.lactation-cds"]
+def _why(card: Resource) -> Resource:
+    carried: Resource = card["extension"]["org.lactation-cds"]
     return carried
 
 
@@ -253,7 +252,7 @@ TEST_DATA = {
 _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 
-def build_bundle(name: str, written: dict[str, Any]) -> dict[str, Any]:
+def build_bundle(name: str, written: Resource) -> Resource:
     """The transaction Bundle of a ``mother.yaml`` that was read as ``AuthoredYaml``.
 
     ``records`` become Observations by the project's own codes; ``resources`` are taken as they
@@ -262,7 +261,7 @@ def build_bundle(name: str, written: dict[str, Any]) -> dict[str, Any]:
     her, infant = f"Patient/mother-{name}", f"Patient/infant-{name}"
     mother = written["mother"]
     births = [r["ago"] for r in written.get("records", ()) if r["fact"] == "delivery-time"]
-    resources: list[dict[str, Any]] = [
+    resources: list[Resource] = [
         _person(f"mother-{name}", mother["given"], mother["born"], gender="female"),
         _person(f"infant-{name}", "Infant", _ago(births[0])[:10] if births else None),
         _person("clinician", "Clinician", None, kind="Practitioner"),
@@ -299,7 +298,7 @@ def build_bundle(name: str, written: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _entry(resource: dict[str, Any]) -> dict[str, Any]:
+def _entry(resource: Resource) -> Resource:
     url = f"{resource['resourceType']}/{resource['id']}"
     marked = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": TEST_DATA}
     return {
@@ -311,8 +310,8 @@ def _entry(resource: dict[str, Any]) -> dict[str, Any]:
 
 def _person(
     identifier: str, given: str, born: str | None, kind: str = "Patient", gender: str | None = None
-) -> dict[str, Any]:
-    person: dict[str, Any] = {
+) -> Resource:
+    person: Resource = {
         "resourceType": kind,
         "id": identifier,
         "active": True,
@@ -326,10 +325,10 @@ def _person(
 
 
 def _observation(
-    identifier: str, her: str, infant: str, record: dict[str, Any], value: Any, time: str
-) -> dict[str, Any]:
+    identifier: str, her: str, infant: str, record: Resource, value: Any, time: str
+) -> Resource:
     fact = record["fact"]
-    made: dict[str, Any] = {
+    made: Resource = {
         "resourceType": "Observation",
         "id": identifier,
         "status": record.get("status", "final"),

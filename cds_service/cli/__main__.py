@@ -74,11 +74,12 @@ from ..authoring.products import (
 )
 from ..authoring.terminology import code_systems, value_sets
 from ..authoring.vignettes import Vignette, VignetteError, differences, vignettes
+from ..content.compiled import Content
 from ..content.conditions import Because, Truth
 from ..content.fact_types import FactValue
 from ..content.files import ContentError
 from ..content.loader import load_content
-from ..content.schema import BANDS, Assessment, Content
+from ..content.schema import BANDS, Assessment
 from ..content.wording import say_value
 from ..demo.ehr import example_request, present_request
 from ..engine.case import Conclusion, PatientCase, say_conclusions

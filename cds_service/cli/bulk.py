@@ -32,8 +32,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
+from ..content.compiled import Content
 from ..content.loader import load_content
-from ..content.schema import Content
 from ..engine.decide import NothingEvaluated
 from ..engine.decision import CardDecision
 from ..engine.evaluation import Evaluation

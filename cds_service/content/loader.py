@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from ..fhir.times import duration
 from ..shipped import shipped_directory
 from .codes import CodeIndex, CodeSet, System, Systems, normal_forms
+from .compiled import Content
 from .conditions import (
     AGE,
     Allergic,
@@ -51,7 +52,6 @@ from .schema import (
     VALUE_SET,
     WITH_CONDITIONS,
     WITH_ROWS,
-    Content,
     Effect,
     Guard,
     Interaction,

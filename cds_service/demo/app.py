@@ -20,8 +20,8 @@ from pydantic import SecretStr
 
 from ..app import create_app
 from ..authoring.vignettes import Vignette, vignettes
+from ..content.compiled import Content
 from ..content.loader import load_content
-from ..content.schema import Content
 from ..content.wording import say_value
 from ..engine.case import PatientCase, say_conclusions
 from ..engine.evaluation import Evaluation

@@ -8,15 +8,16 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import requests
 
 from ..authoring.vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
+from ..content.compiled import Content
 from ..content.loader import load_content
-from ..content.schema import Content
 from ..errors import operation_outcome
+from ..fhir.chart import Resource
 from ..hooks.protocol import HOOKS
 from .fhir_store import FhirStore, SearchFailedError
 
@@ -30,16 +31,16 @@ class Answered:
     """What the service said, and after how many milliseconds."""
 
     status: int
-    response: dict[str, Any]
+    response: Resource
     milliseconds: float
 
 
-def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> dict[str, Any]:
+def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> Resource:
     """Every prefetch key of the content, answered by the store as a client would send it.
 
     What two searches find is sent once: it counts for every fact, under whatever key it comes.
     """
-    answers: dict[str, Any] = {}
+    answers: Resource = {}
     sent: set[tuple[str, str]] = set()
     for key, template in content.prefetch_templates.items():
         kind, _, query = template.replace("{{context.patientId}}", patient).partition("?")
@@ -59,7 +60,7 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
     return answers
 
 
-def wanted_orders(mother: Vignette, taken_back: Collection[str]) -> dict[str, dict[str, Any]]:
+def wanted_orders(mother: Vignette, taken_back: Collection[str]) -> dict[str, Resource]:
     """Her draft orders by reference, without those that were taken back."""
     drafts = {f"{draft['resourceType']}/{draft['id']}": draft for draft in mother.draft_orders}
     return {reference: draft for reference, draft in drafts.items() if reference not in taken_back}
@@ -69,15 +70,15 @@ def hook_request(
     mother: Vignette,
     hook: str,
     base: str,
-    prefetch: dict[str, Any] | None,
+    prefetch: Resource | None,
     hook_instance: str | None = None,
     taken_back: Collection[str] = (),
-) -> dict[str, Any]:
+) -> Resource:
     """A request as the EHR would send it when a clinician opens the mother's encounter, or orders.
 
     ``taken_back`` are the references of draft orders that are no longer wanted.
     """
-    request: dict[str, Any] = {
+    request: Resource = {
         "hook": hook,
         "hookInstance": hook_instance or str(uuid.uuid4()),
         "fhirServer": base,
@@ -99,7 +100,7 @@ def hook_request(
     return request
 
 
-def call(service_url: str, request: dict[str, Any]) -> Answered:
+def call(service_url: str, request: Resource) -> Answered:
     """Fire the hook at the service over HTTP."""
     started = time.perf_counter()
     answer = requests.post(
@@ -118,7 +119,7 @@ def tell(service_url: str, card: str, suggestion: str | None, reason: str | None
     The status of the answer.
     """
     now = datetime.now(UTC).isoformat()
-    told: dict[str, Any] = {"card": card, "outcomeTimestamp": now}
+    told: Resource = {"card": card, "outcomeTimestamp": now}
     if suggestion is not None:
         told |= {"outcome": "accepted", "acceptedSuggestions": [{"id": suggestion}]}
     else:
@@ -130,7 +131,7 @@ def tell(service_url: str, card: str, suggestion: str | None, reason: str | None
     return answer.status_code
 
 
-def write(fhir_server: str, resource: dict[str, Any]) -> str:
+def write(fhir_server: str, resource: Resource) -> str:
     """Create a resource and give its reference. Raises ``ValueError`` if the server refuses it."""
     kind = resource["resourceType"]
     answer = requests.post(f"{fhir_server}/{kind}", json=resource, timeout=10)
@@ -139,7 +140,7 @@ def write(fhir_server: str, resource: dict[str, Any]) -> str:
     return f"{kind}/{answer.json()['id']}"
 
 
-def example_request(content: Content, mother: Vignette) -> dict[str, Any]:
+def example_request(content: Content, mother: Vignette) -> Resource:
     """The request that stands as ``request.json`` beside the mother's Bundle, as of its "now"."""
     store = FhirStore([mother], mother.now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
@@ -147,7 +148,7 @@ def example_request(content: Content, mother: Vignette) -> dict[str, Any]:
     return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent, instance)
 
 
-def present_request(content: Content, mother: Vignette, now: datetime) -> dict[str, Any]:
+def present_request(content: Content, mother: Vignette, now: datetime) -> Resource:
     """The request for a mother as of ``now``, all that is asked for in prefetch."""
     sent = prefetch_from(content, FhirStore([mother], now), EXAMPLE_SERVER, mother.patient_id)
     return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent)
@@ -171,7 +172,7 @@ def write_examples() -> None:
         (mother.path / "request.json").write_bytes(_pretty(example_request(content, mother)))
 
 
-def _pretty(document: dict[str, Any]) -> bytes:
+def _pretty(document: Resource) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from fhir.resources.R4B import get_fhir_model_class
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from ..errors import operation_outcome
+from ..fhir.chart import Resource
 from .fhir_store import FhirStore, SearchFailedError, UnknownParameterError
 
 TYPES = (
@@ -85,7 +84,7 @@ def fhir_endpoint(store: FhirStore, base: str) -> Blueprint:
     return endpoint
 
 
-def _fhir(resource: dict[str, Any], status: int = 200) -> Response:
+def _fhir(resource: Resource, status: int = 200) -> Response:
     return Response(orjson.dumps(resource), status, mimetype="application/fhir+json")
 
 
@@ -93,7 +92,7 @@ def _refuse(status: int, reason: str, code: str) -> Response:
     return _fhir(operation_outcome(reason, code), status)
 
 
-def _capabilities(base: str) -> dict[str, Any]:
+def _capabilities(base: str) -> Resource:
     interactions = [{"code": code} for code in ("read", "search-type", "create")]
     return {
         "resourceType": "CapabilityStatement",

@@ -11,12 +11,12 @@ import threading
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from ..authoring.vignettes import Vignette
+from ..fhir.chart import Resource
 
-Resource = dict[str, Any]
+Resource = Resource
 
 # Search parameters that look at codes, and where the codes stand.
 CODE_FIELDS = {"code": ("code",), "type": ("type",), "category": ("category",)}

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..content.compiled import Content
 from ..content.fact_types import Reading
-from ..content.schema import Content
 from ..fhir.times import DAY
 
 WIDTH, HEIGHT = 640, 260

@@ -26,7 +26,8 @@ from .interventions import check_guards
 from .together import Pair, pairs_among, pairs_with
 
 if TYPE_CHECKING:
-    from ..content.schema import Assessment, Band, Card, Content, Finding, Reading
+    from ..content.compiled import Content
+    from ..content.schema import Assessment, Band, Card, Finding, Reading
     from ..fhir.chart import Chart, Resource
     from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine

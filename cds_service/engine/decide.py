@@ -26,8 +26,9 @@ from .suppression import INDICATORS
 from .together import SAYS, TO_WARN_OF, Pair
 
 if TYPE_CHECKING:
+    from ..content.compiled import Content
     from ..content.fact_types import FactValue
-    from ..content.schema import Band, Card, Content, Evidence, Guard, Reading
+    from ..content.schema import Band, Card, Evidence, Guard, Reading
     from .case import PatientCase
     from .feeds import OrderedFeed
     from .render import Backing

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from ..content.schema import Content
+from ..content.compiled import Content
 from ..fhir.chart import Chart, Resource
 from .case import PatientCase, say_conclusions
 from .decide import ask_for_data, decide, rank, suppress

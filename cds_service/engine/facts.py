@@ -41,8 +41,8 @@ from ..fhir.chart import Quantity, member_of, reference_to
 from ..fhir.times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
+    from ..content.compiled import Content
     from ..content.fact_types import FactSpec
-    from ..content.schema import Content
     from ..fhir.chart import Chart
 
 

@@ -12,7 +12,8 @@ from ..content.schema import VALUE_SET
 from ..fhir.chart import reference_to
 
 if TYPE_CHECKING:
-    from ..content.schema import Content, Feed
+    from ..content.compiled import Content
+    from ..content.schema import Feed
     from ..fhir.chart import Chart, Resource
 
 # Where a NutritionOrder (FHIR R4) names what it is: concepts, and product names.

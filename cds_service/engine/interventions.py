@@ -9,7 +9,8 @@ import msgspec
 from ..content.conditions import Because, Case, Condition, Not, Truth
 
 if TYPE_CHECKING:
-    from ..content.schema import Card, Content, Finding, Guard, Intervention
+    from ..content.compiled import Content
+    from ..content.schema import Card, Finding, Guard, Intervention
 
 RecommendationStatus = Literal[
     "open",  # it would help, and nobody has asked for it yet

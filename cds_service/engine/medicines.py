@@ -31,8 +31,9 @@ from ..fhir.doses import NO_DOSE, Dose, dose_of
 from .inert import inert
 
 if TYPE_CHECKING:
+    from ..content.compiled import Content
     from ..content.conditions import Truth
-    from ..content.schema import Content, Medicine, Reading
+    from ..content.schema import Medicine, Reading
     from ..fhir.chart import Chart, Resource
 
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ..content.schema import Content
+from ..content.compiled import Content
 from ..fhir.chart import Resource
 from ..fhir.times import DAY, parse_moment
 

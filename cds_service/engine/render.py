@@ -16,8 +16,9 @@ import orjson
 from ..content.schema import NOT_READ
 
 if TYPE_CHECKING:
+    from ..content.compiled import Content
     from ..content.conditions import Truth
-    from ..content.schema import Card, Content, Evidence, Reading
+    from ..content.schema import Card, Evidence, Reading
     from .decision import CardDecision, TakenBack
     from .medicines import TakenMedicine
 

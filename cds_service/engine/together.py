@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ..content.schema import SEVERITIES
 
 if TYPE_CHECKING:
-    from ..content.schema import Content, Interaction, Severity
+    from ..content.compiled import Content
+    from ..content.schema import Interaction, Severity
     from .medicines import TakenMedicine
 
 SAYS: dict[Severity, str] = {

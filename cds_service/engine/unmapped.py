@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from ..content.codes import said_by
-from ..content.schema import Content
+from ..content.compiled import Content
 from ..fhir.chart import Resource, member_of
 from .facts import is_read, says_something
 

@@ -28,7 +28,8 @@ from pydantic import (
     model_validator,
 )
 
-from ..content.schema import OTHER_REASON, Content
+from ..content.compiled import Content
+from ..content.schema import OTHER_REASON
 from ..errors import Refusal
 from .protocol import MEMBERS, read_object, refusal_of
 

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from ..content.schema import MEDICATIONS, Content
+from ..content.compiled import Content
+from ..content.schema import MEDICATIONS
 from ..engine.facts import is_read
 from ..engine.patient import is_excluded
 from ..engine.unmapped import Unmapped

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from ..content.schema import Content
+from ..content.compiled import Content
 from ..errors import Refusal
 from ..fhir.chart import Sent, decoder_of
 from ..fhir.references import normal_urn, read_address

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import orjson
 
-from ..content.schema import OTHER_REASON, Content
+from ..content.compiled import Content
+from ..content.schema import OTHER_REASON
 from ..engine.suppression import (
     NOTHING_SUPPRESSED,
     Audience,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from ..content.schema import Content
+from ..content.compiled import Content
 from .database import Database
 
 FEWEST = 5

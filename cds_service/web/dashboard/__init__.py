@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import orjson
 from flask import Blueprint, Response, render_template, request
 
-from ...content.schema import Content
+from ...content.compiled import Content
 from ...storage.database import Database
 from ...storage.report import Line, Report, as_csv, as_measure_report, report_on, say, say_reasons
 from ..pages import WrongPasswords, protect

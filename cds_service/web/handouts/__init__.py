@@ -18,7 +18,8 @@ from pathlib import Path
 from flask import Blueprint, Response, render_template
 from markupsafe import Markup
 
-from ...content.schema import Content, Intervention
+from ...content.compiled import Content
+from ...content.schema import Intervention
 from ...errors import Refusal
 from ..pages import protect
 
