@@ -239,7 +239,8 @@ def test_what_nothing_reads_is_not_decoded() -> None:
 OTHERS = {
     "bulk": {"extension"},
     "chart": {"outcome", "severity"},
-    "command": {"evidence", "extension"},
+    "__main__": {"evidence", "extension"},
+    "doses": {"dispenseRequest", "dosageInstruction"},  # of drafts, which are decoded whole
     "evaluation": {"extension"},
     "facts": {"extension", "text"},
     "feeds": {"text"},
@@ -266,7 +267,10 @@ def test_each_member_that_the_code_names_is_decoded(content: Content) -> None:
         member for kind in kinds for member in get_fhir_model_class(kind).elements_sequence()
     }
     assert len(members) > 100
-    for module in Path(cds_service.__file__).parent.rglob("*.py"):
+    package = Path(cds_service.__file__).parent
+    for module in package.rglob("*.py"):
+        if module.relative_to(package).parts[0] in ("demo", "authoring"):
+            continue  # they write resources
         if "chart import" in module.read_text() or module.stem == "chart":
             read = names_in(module) & members
             assert read - OTHERS.get(module.stem, set()) <= set(READ), module.stem
