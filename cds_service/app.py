@@ -1,6 +1,6 @@
 """The application: the way of a request, on one screen.
 
-HTTP -> caller -> hook request -> chart -> facts -> findings -> interventions -> cards -> HTTP
+HTTP -> authenticate -> hook request -> prefetch -> chart -> engine -> HTTP
 """
 
 from __future__ import annotations

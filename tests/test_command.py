@@ -134,9 +134,7 @@ def test_the_first_curl_of_the_readme_gives_her_cards() -> None:
     text = Path("README.md").read_text()
     command = text[text.index("cds-service example inhibited-letdown |") :].partition("```")[0]
     port = free_port()
-    command = command.replace(
-        "cds-service example", f"{sys.executable} -m cds_service.command example"
-    )
+    command = command.replace("cds-service example", f"{sys.executable} -m cds_service.cli example")
     with started("demo", port=port):
         answer = subprocess.run(
             ["sh", "-c", command.replace(":8000", f":{port}")], capture_output=True, check=True
@@ -396,8 +394,8 @@ def test_a_port_that_is_in_use_is_said_in_a_line_and_another_named(
 def test_who_has_the_port_first_is_seen_in_gunicorns_own_lines() -> None:
     """Where another takes it between the look and the start."""
     program = (
-        "from cds_service.telemetry import write_logs_as_json; write_logs_as_json()\n"
-        "from cds_service.server import Options, run_under_gunicorn\n"
+        "from cds_service.web.telemetry import write_logs_as_json; write_logs_as_json()\n"
+        "from cds_service.web.server import Options, run_under_gunicorn\n"
         "from cds_service.app import create_app\n"
         "import sys; run_under_gunicorn("
         "create_app, Options('127.0.0.1', int(sys.argv[1]), 1, 4, json_logs=True))"

@@ -422,7 +422,7 @@ def answers(url: str) -> bool:
 def test_of_a_thread_that_fails_only_the_kind_and_the_place_are_told() -> None:
     program = (
         "import threading, warnings\n"
-        "from cds_service.telemetry import write_logs_as_json\n"
+        "from cds_service.web.telemetry import write_logs_as_json\n"
         "write_logs_as_json()\n"
         "def fail(): raise ValueError('Jane Doe')\n"
         "thread = threading.Thread(target=fail); thread.start(); thread.join()\n"

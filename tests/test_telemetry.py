@@ -273,7 +273,7 @@ def test_whatever_is_sent_one_behind_the_other_is_answered_cleanly_or_not_at_all
 
 def test_of_an_exception_in_the_log_only_the_kind_is_told() -> None:
     program = (
-        "import logging; from cds_service.telemetry import write_logs_as_json as w; w()\n"
+        "import logging; from cds_service.web.telemetry import write_logs_as_json as w; w()\n"
         "try: raise ValueError('Jane Doe')\n"
         "except ValueError:\n"
         "    logging.getLogger('gunicorn.error').exception('Exception in worker process')"
