@@ -135,7 +135,7 @@ def _pages(
         return hook, cast(DataWay, data), hooked
 
     @pages.get("/")
-    def recommend() -> str:
+    def choose() -> str:
         topics: dict[str, list[Vignette]] = {}
         for mother in mothers.values():
             topics.setdefault(mother.expected.topic, []).append(mother)
