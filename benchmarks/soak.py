@@ -142,7 +142,9 @@ class Caller:
 
     def _drip(self) -> int:
         with socket.create_connection(("127.0.0.1", PORT), timeout=0.2) as slow:
-            head = f"POST {SERVICE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            head = (
+                f"POST {SERVICE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            )
             head += f"Authorization: Bearer {new_token()}\r\nContent-Length: 9999\r\n\r\n"
             slow.sendall(head.encode())
             until = time.monotonic() + 10

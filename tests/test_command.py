@@ -528,7 +528,8 @@ def test_a_body_without_a_right_end_is_the_fault_of_the_caller(
 def test_a_body_that_comes_a_byte_at_a_time_holds_nobody(
     served: str, media: str, status: int
 ) -> None:
-    head = f"POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}"
+    first = "POST /cds-services/lactation-patient-view HTTP/1.1\r\nHost: localhost"
+    head = f"{first}\r\nContent-Type: {media}"
     began = time.monotonic()
     with connected(served, timeout=0.1) as slow:
         slow.sendall(f"{head}\r\nContent-Length: 9999\r\n\r\n".encode())

@@ -128,9 +128,7 @@ def test_it_is_by_the_names_of_this_machine(demo: FlaskClient, host: str) -> Non
     assert demo.get("/", headers={"Host": host}).status_code == 200
 
 
-def test_nor_is_a_service_that_is_open_called_by_one(
-    content: Content, settings: Settings
-) -> None:
+def test_nor_is_a_service_that_is_open_called_by_one(content: Content, settings: Settings) -> None:
     """A page of elsewhere has no token, and so cannot call one that asks for it."""
     opened = create_app(settings, content, lambda: NOW).test_client()
     request = hook_request(content, *inhibited())
@@ -143,7 +141,6 @@ def test_nor_is_a_service_that_is_open_called_by_one(
         client = create_app(own, content, lambda: NOW).test_client()
         answer = client.post(VIEW, json=request, headers={"Host": "elsewhere.example"})
         assert answer.status_code == 200
-
 
 
 # --- wrong passwords ----------------------------------------------------------------------------
