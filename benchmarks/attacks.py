@@ -47,6 +47,7 @@ def attacks(service: str) -> list[Attack]:
         Attack("head a byte at a time", post + b"X-Slow: ", b"x"),
         Attack("body a byte at a time", post + LENGTH, b" ", b"\r\n", bears_token=True),
         Attack("the same without a token", post + LENGTH, b" ", b"\r\n"),
+        Attack("refused again and again", post + b"Content-Length: 2\r\n\r\n{}"),
         Attack("answers not read", then=LONG * 10, end=LONG, reads=False),
         Attack("not hung up", LIVE + b"Connection: close\r\n\r\n", reads=False, seconds=HOLD),
     ]

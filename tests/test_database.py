@@ -117,7 +117,8 @@ def test_a_file_of_sqlite_is_its_owners_alone(tmp_path: Path, before: str) -> No
 
 
 def test_several_can_make_it_ready_at_once(url: str) -> None:
-    program = "import sys; from cds_service.storage.database import Database as D; D(sys.argv[1]).upgrade()"
+    program = "import sys; from cds_service.storage.database import Database as D; "
+    program += "D(sys.argv[1]).upgrade()"
     started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(4)]
     assert [process.wait(30) for process in started] == [0, 0, 0, 0]
     assert Database(url).is_ready()

@@ -293,6 +293,19 @@ def test_a_bomb_is_not_unpacked() -> None:
         get(f"http://127.0.0.1:{port}/", seconds=5)
 
 
+@pytest.mark.parametrize(("fields", "holds"), [(2, True), (90, False)])
+def test_a_head_has_a_bound(fields: int, holds: bool) -> None:
+    """Also one that the library would take: of nearly a hundred fields of the longest lines."""
+    more = b"X: " + b"x" * 60_000 + b"\r\n"
+    answer = OK.replace(b"Content-Type", more * fields + b"Content-Type")
+    with listening(Listener(answer)) as port:
+        if holds:
+            assert get(f"http://127.0.0.1:{port}/") == (200, b"{}")
+        else:
+            with pytest.raises(OutgoingError, match="could not be reached"):
+                get(f"http://127.0.0.1:{port}/", seconds=5)
+
+
 def test_a_certificate_that_does_not_hold_is_told(tmp_path: Any) -> None:
     certificate, key = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

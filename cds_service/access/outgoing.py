@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from http.client import HTTPException, HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from ..limits.deadlines import until
 from .host_names import addresses_of
 
 CHUNK = 64 * 1024
+MOST_HEAD = 256 * 1024  # bytes of an answer before its body
 SERVERS = 32  # of which connections are kept
 CONNECTIONS = 64  # that are kept of one server
 
@@ -227,6 +229,7 @@ class _Adapter(HTTPAdapter):
 
         for kind in (Plain, Secure):
             kind.networks = networks
+            kind.response_class = _Response
         pools = {
             "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": Plain}),
             "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": Secure}),
@@ -234,6 +237,35 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **options)
         manager: PoolManager = self.poolmanager
         manager.pool_classes_by_scheme = pools
+
+
+class _Head:
+    """The head of an answer as ``http.client`` reads it, of which there is no more than that."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer, self._left = answer, MOST_HEAD
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._answer.readline(min(limit, self._left))
+        self._left -= len(line)
+        if not self._left:
+            raise HTTPException
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+
+class _Response(HTTPResponse):
+    """An answer whose head has a bound: of ``http.client`` alone, it could have six megabytes."""
+
+    def begin(self) -> None:
+        answer: Any = self.fp
+        head: Any = _Head(answer)
+        self.fp = head
+        super().begin()
+        if self.fp is head:
+            self.fp = answer
 
 
 class _Checked:
