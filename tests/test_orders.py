@@ -419,7 +419,7 @@ def test_what_is_drafted_for_someone_else_speaks_against_nothing(
         "Loratadine-D",
         "dihydroxoergotamine-caffeine",
         "amlodipine-olmesartan",
-        "misoprostol-diclofenac",
+        "misoprostol-mifepristone",
         "ezetimibe-simvastatin",
         "chlordiazepoxide-amitriptyline",
     ],
