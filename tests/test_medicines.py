@@ -461,7 +461,7 @@ IN_PART = [
     ("Loratadine-D", "d"),
     ("dihydroxoergotamine-caffeine", "dihydroxoergotamine"),
     ("amlodipine-olmesartan 5/20 mg", "olmesartan"),
-    ("misoprostol-diclofenac", "diclofenac"),
+    ("misoprostol-mifepristone", "mifepristone"),
     ("ezetimibe-simvastatin", "ezetimibe"),
     ("chlordiazepoxide-amitriptyline 5-12.5 mg tablet", "chlordiazepoxide"),
     ("Labetalol HCT 200 mg", "hct"),

@@ -265,6 +265,14 @@ def test_an_order_that_a_medicine_is_not_to_be_taken_is_passed_over(
     assert len(fire(client, request, valid)) == cards
 
 
+@pytest.mark.parametrize(("status", "cards"), [("cancelled", 0), ("stopped", 0), ("active", 1)])
+def test_an_order_that_was_withdrawn_is_passed_over(
+    client: FlaskClient, content: Content, valid: Valid, status: str, cards: int
+) -> None:
+    request = order_request(content, draft("pseudoephedrine", status=status))
+    assert len(fire(client, request, valid)) == cards
+
+
 @pytest.mark.rule("call-orders")
 @pytest.mark.parametrize(
     "bundle",
@@ -419,7 +427,7 @@ def test_what_is_drafted_for_someone_else_speaks_against_nothing(
         "Loratadine-D",
         "dihydroxoergotamine-caffeine",
         "amlodipine-olmesartan",
-        "misoprostol-diclofenac",
+        "misoprostol-mifepristone",
         "ezetimibe-simvastatin",
         "chlordiazepoxide-amitriptyline",
     ],

@@ -261,10 +261,10 @@ class PatientCase:
         """
         reading = taken.read_in(self.jurisdiction)
         worse = reading.worse
-        if taken.part_of and reading.band == "compatible":
-            return "not-read", NOT_READ
         if worse is not None and self.holds("medicine", taken.name, worse.when, None):
             return worse.band, reading
+        if taken.part_of and reading.band == "compatible":
+            return "not-read", NOT_READ
         return reading.band, reading
 
     def allergic(self, what: str) -> Truth:

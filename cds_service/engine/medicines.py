@@ -26,7 +26,7 @@ from ..content.schema import (
     UNIDENTIFIED,
     VALUE_SET,
 )
-from ..fhir.chart import category_of, member_of, reference_to, text_of
+from ..fhir.chart import asks_for_something, category_of, member_of, reference_to, text_of
 from ..fhir.doses import NO_DOSE, Dose, dose_of
 from .inert import inert
 
@@ -188,7 +188,7 @@ class MedicineIndex:
             chart.go_on()
             if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
                 continue
-            if order.get("doNotPerform") is True:
+            if not asks_for_something(order):
                 continue
             reference = reference_to(order)
             for medicine in self._medicines_of(order, chart):

@@ -301,6 +301,16 @@ def category_of(resource: Resource) -> list[Any]:
     return category if isinstance(category, list) else []
 
 
+WITHDRAWN = frozenset({"cancelled", "entered-in-error", "revoked", "stopped"})  # orders
+
+
+def asks_for_something(order: Resource) -> bool:
+    """Whether an order is one: it neither forbids what it names, nor was it withdrawn."""
+    status = order.get("status")
+    withdrawn = isinstance(status, str) and status in WITHDRAWN
+    return order.get("doNotPerform") is not True and not withdrawn
+
+
 def subject_of(resource: Resource) -> Any:
     """The reference to whom a resource is about, as it is written; ``None`` if there is none."""
     for name in ("subject", "patient", "for"):
