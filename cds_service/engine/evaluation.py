@@ -114,8 +114,8 @@ class Evaluation:
     ) -> Judged:
         """The cards for a chart as of ``now``, which must carry an offset.
 
-        ``orders`` are those that the hook is about, if it is one of orders. What ``quiet`` holds
-        back is not shown. Raises ``NothingEvaluated`` if no card could be judged.
+        ``orders`` are those that the hook is about, if it is one of orders. What ``suppression``
+        holds back is not shown. Raises ``NothingEvaluated`` if no card could be judged.
         """
         if gets_no_card(chart.patient, self.content, now):
             return Judged([], {}, 0, {})
