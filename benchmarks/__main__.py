@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.postgresql import new_database, postgresql_server, programs
-from tests.processes import free_port
+from tests.support.postgresql import new_database, postgresql_server, programs
+from tests.support.processes import free_port
 
 from . import leave
 from .costs import costs_of_observations, each_more

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from werkzeug.wrappers import Request, Response
 
-from tests.processes import running
+from tests.support.processes import running
 
 
 @contextmanager

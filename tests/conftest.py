@@ -17,7 +17,7 @@ from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 from cds_service.settings import Settings
 
-from .mothers import NOW
+from .support.mothers import NOW
 
 SCHEMAS = Path(__file__).parent / "schemas"
 

@@ -41,7 +41,7 @@ from cds_service.demo.ehr import EXAMPLE_SERVER, hook_request, prefetch_from
 from cds_service.demo.fhir_store import FhirStore
 
 from .conftest import SCHEMAS
-from .processes import free_port, started
+from .support.processes import free_port, started
 
 MOST_BYTES = 200_000  # of an answer
 MOST_GROWTH = (

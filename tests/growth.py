@@ -26,7 +26,7 @@ from cds_service.errors import Refusal
 from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 
-from .mothers import NOW
+from .support.mothers import NOW
 
 Place = tuple[str | int, ...]  # the way to a list, by keys and indices
 PROCESSES = 2

@@ -27,8 +27,8 @@ from rich.table import Table
 
 from benchmarks.processes import children
 
-from .postgresql import new_database, postgresql_server
-from .processes import free_port, started
+from .support.postgresql import new_database, postgresql_server
+from .support.processes import free_port, started
 from .test_app import VIEW
 
 CLIENTS = 8

@@ -19,9 +19,9 @@ from cds_service.content.compiled import Content
 from cds_service.hooks import protocol
 from cds_service.settings import Settings
 
-from .fhir_servers import FhirServer, bundle
-from .mothers import NOW, average, hook_request, inhibited, milk
-from .processes import running
+from .support.fhir_servers import FhirServer, bundle
+from .support.mothers import NOW, average, hook_request, inhibited, milk
+from .support.processes import running
 from .test_cards import break_
 from .test_outgoing import Listener, listening
 

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from cds_service.content.compiled import Content
 
-from .mothers import HER, ago, birth, hook_request, milk, observation
+from .support.mothers import HER, ago, birth, hook_request, milk, observation
 from .test_app import VIEW
 
 Records = list[dict[str, Any]]

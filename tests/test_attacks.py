@@ -28,7 +28,7 @@ from cds_service.web.connections import (
     WaitingConnections,
 )
 
-from .processes import Started, connected, free_port, started
+from .support.processes import Started, connected, free_port, started
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_connections import LISTENER, call_of, times_of

@@ -16,7 +16,7 @@ from benchmarks.processes import serving
 from benchmarks.requests import CARDS, SERVICE, TOPICS, build_request
 from benchmarks.variants import VARIANTS
 
-from .processes import free_port
+from .support.processes import free_port
 
 pytestmark = pytest.mark.slow
 

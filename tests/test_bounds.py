@@ -23,8 +23,8 @@ from cds_service.limits.bounds import MOST_HELD, SECONDS, Bounds, Memory, TooMuc
 from cds_service.limits.concurrency import TooBusyError
 from cds_service.settings import Settings
 
-from .mothers import NOW, hook_request, inhibited
-from .processes import free_port, started
+from .support.mothers import NOW, hook_request, inhibited
+from .support.processes import free_port, started
 from .test_telemetry import VIEW, present
 
 JSON = {"Content-Type": "application/json"}

@@ -15,7 +15,7 @@ from cds_service.content.compiled import Content
 from cds_service.content.schema import IN_PART, VALUE_SET
 from cds_service.settings import Settings
 
-from .mothers import NOW, birth, cards_of, hook_request, medicine, observation, plan, why
+from .support.mothers import NOW, birth, cards_of, hook_request, medicine, observation, plan, why
 from .test_orders import draft, fire, order_request
 
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"

@@ -22,7 +22,7 @@ from cds_service.cli.__main__ import main
 from cds_service.cli.bulk import ExportError, Summary, evaluate_on_dask
 from cds_service.content.compiled import Content
 
-from .mothers import average, birth, hook_request, inhibited, milk, observation
+from .support.mothers import average, birth, hook_request, inhibited, milk, observation
 from .test_app import VIEW
 
 MOTHERS = [

@@ -27,9 +27,9 @@ from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 
-from .fhir_servers import FhirServer
-from .mothers import NOW, average, hook_request
-from .processes import running
+from .support.fhir_servers import FhirServer
+from .support.mothers import NOW, average, hook_request
+from .support.processes import running
 
 BASE = "https://cds.example.org"
 VIEW = "/cds-services/lactation-patient-view"

@@ -21,7 +21,7 @@ from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Answer, State
 
-from .mothers import (
+from .support.mothers import (
     HER,
     NOW,
     ago,

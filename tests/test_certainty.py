@@ -12,7 +12,7 @@ from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
 from cds_service.engine.facts import read_facts
 
-from .mothers import HER, NOW, ago, average, chart_of, hook_request
+from .support.mothers import HER, NOW, ago, average, chart_of, hook_request
 from .test_app import VIEW
 
 GM = "http://fhir.de/CodeSystem/bfarm/icd-10-gm"

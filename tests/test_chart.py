@@ -29,7 +29,7 @@ from cds_service.fhir.chart import (
     read_answer,
 )
 
-from .mothers import HER, answer_of, milk
+from .support.mothers import HER, answer_of, milk
 
 
 def bundle(*entries: dict[str, Any], **members: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from joserfc.jwk import ECKey, OctKey
 from cds_service.access.client_keys import FRESH, KEPT, NOT_BEFORE, RemoteKeys, key_set_of
 from cds_service.access.outgoing import Outgoing
 
-from .processes import running
+from .support.processes import running
 from .test_caller import EC, RSA, KeyServer
 
 

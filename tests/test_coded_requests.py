@@ -14,8 +14,8 @@ from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 
-from .fhir_servers import bundle
-from .mothers import facts_of, observation
+from .support.fhir_servers import bundle
+from .support.mothers import facts_of, observation
 
 REQUESTS = Path(__file__).parent / "requests"
 MARCH, JANUARY = "2026-03-10T12:00:00+00:00", "2026-01-15T12:00:00+00:00"

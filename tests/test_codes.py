@@ -18,8 +18,8 @@ from cds_service.content.loader import load_content
 from cds_service.engine.medicines import MedicineIndex
 
 from . import code_table
-from .mothers import chart_of, observation
-from .mothers import facts_of as read
+from .support.mothers import chart_of, observation
+from .support.mothers import facts_of as read
 
 CM = "http://hl7.org/fhir/sid/icd-10-cm"
 GM = "http://fhir.de/CodeSystem/bfarm/icd-10-gm"

@@ -23,8 +23,8 @@ from cds_service.authoring.vignettes import SHIPPED
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 
-from .mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
-from .processes import connected, free_port, started
+from .support.mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
+from .support.processes import connected, free_port, started
 
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"

@@ -22,7 +22,7 @@ from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
 
 from . import conformance
-from .mothers import hook_request
+from .support.mothers import hook_request
 from .test_vignettes import client_of
 
 LACTMED = "https://www.ncbi.nlm.nih.gov/books/"

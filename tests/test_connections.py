@@ -18,7 +18,7 @@ from benchmarks.processes import children
 from cds_service.content.compiled import Content
 from cds_service.web.connections import HANG_UP_SECONDS, MOST_HANGING_UP, SEND_SECONDS
 
-from .processes import Started, connected, free_port, started
+from .support.processes import Started, connected, free_port, started
 from .test_app import VIEW
 from .test_server import sockets_of
 from .test_suppression import soon

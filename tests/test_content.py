@@ -19,7 +19,7 @@ from cds_service.content.files import ContentError
 from cds_service.content.loader import SHIPPED, load_content
 from cds_service.content.wording import LONGEST_SUMMARY
 
-from .mothers import (
+from .support.mothers import (
     birth,
     cards_of,
     facts_of,

@@ -24,7 +24,7 @@ from cds_service.access.caller import LEEWAY, LONGEST_LIFE
 from cds_service.storage.database import HELD, IDLE, STATEMENT_MS, Database, DatabaseError, _shown
 
 from .nothing_lost import lose_nothing
-from .postgresql import new_database, postgresql_server
+from .support.postgresql import new_database, postgresql_server
 from .test_suppression import soon
 
 pytestmark = pytest.mark.slow

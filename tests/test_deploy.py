@@ -27,8 +27,8 @@ from cds_service.settings import Settings
 from cds_service.storage.database import CONNECTIONS, Database, DatabaseError
 from cds_service.web.server import GRACE_SECONDS
 
-from .postgresql import postgresql_server
-from .processes import free_port, needed, running, started
+from .support.postgresql import postgresql_server
+from .support.processes import free_port, needed, running, started
 from .test_command import run
 from .test_telemetry import VIEW, present
 

@@ -22,7 +22,7 @@ import requests
 
 from cds_service.authoring.vignettes import SHIPPED
 
-from .processes import free_port, lacking, needed
+from .support.processes import free_port, lacking, needed
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_deploy import ROOT

@@ -24,7 +24,7 @@ from cds_service.content.schema import SECTIONS
 from cds_service.settings import Settings
 
 from .code_table import answer_to
-from .mothers import NOW
+from .support.mothers import NOW
 from .test_bulk import MOTHERS, resources_of, write_export
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from cds_service.content.compiled import Content
 from cds_service.engine.facts import collect_readings
 from cds_service.fhir.chart import Answer, State
 
-from .mothers import HER, NOW, cards_of, chart_of, inhibited
+from .support.mothers import HER, NOW, cards_of, chart_of, inhibited
 
 KINDS = (
     *("Observation", "Procedure", "Condition", "Encounter", "MedicationRequest"),

@@ -15,7 +15,18 @@ from cds_service.content.fact_types import FactValue
 from cds_service.engine.evaluation import Evaluation
 from cds_service.fhir.chart import Answer, State
 
-from .mothers import HER, INFANT, NOW, ago, birth, cards_of, chart_of, facts_of, milk, observation
+from .support.mothers import (
+    HER,
+    INFANT,
+    NOW,
+    ago,
+    birth,
+    cards_of,
+    chart_of,
+    facts_of,
+    milk,
+    observation,
+)
 
 VOLUME = "expressed-milk-volume"
 A_DAY = [milk(20, hours) for hours in (26, 20, 14, 8, 2)]  # 80 mL in the last 24 h

@@ -23,9 +23,9 @@ from cds_service.content.compiled import Content
 from cds_service.hooks.prefetch import MOST_RESOURCES
 from cds_service.settings import Settings
 
-from .fhir_servers import FhirServer, bundle, fhir
-from .mothers import NOW, hook_request, inhibited, observation
-from .processes import free_port, running, started
+from .support.fhir_servers import FhirServer, bundle, fhir
+from .support.mothers import NOW, hook_request, inhibited, observation
+from .support.processes import free_port, running, started
 from .test_outgoing import Listener, drip, listening, silent
 from .test_telemetry import present
 

@@ -16,7 +16,7 @@ from cds_service.content.compiled import Content
 from cds_service.hooks.protocol import MEMBERS
 from cds_service.settings import Settings
 
-from .mothers import NOW, hook_request, inhibited, observation
+from .support.mothers import NOW, hook_request, inhibited, observation
 from .test_app import VIEW, outcome
 from .test_caller import BASE, clients_file, guarded, signed
 from .test_suppression import SMOKER, Ward, soon, stays, ward

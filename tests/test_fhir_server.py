@@ -14,9 +14,9 @@ from cds_service.fhir.chart import Answer, State
 from cds_service.hooks.fhir_server import FhirReader
 from cds_service.limits.concurrency import TooBusyError
 
-from .fhir_servers import FhirServer, bundle, fhir
-from .mothers import milk
-from .processes import running
+from .support.fhir_servers import FhirServer, bundle, fhir
+from .support.mothers import milk
+from .support.processes import running
 
 KEYS = {name: f"{name}?patient=mother-1" for name in ("Observation", "Condition", "Encounter")}
 

@@ -13,7 +13,7 @@ from cds_service.content.loader import load_content
 from cds_service.engine.case import Conclusion, say_conclusions
 from cds_service.engine.evaluation import Evaluation
 
-from .mothers import NOW, average, birth, chart_of, inhibited, observation
+from .support.mothers import NOW, average, birth, chart_of, inhibited, observation
 
 
 def assess(content: Content, *records: dict[str, Any]) -> dict[str, Conclusion]:

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from cds_service.content.compiled import Content
 
 from .fuzz import fuzz, nested
-from .mothers import HER, ago, cards_of, hook_request, inhibited, medicine, observation
+from .support.mothers import HER, ago, cards_of, hook_request, inhibited, medicine, observation
 from .test_app import VIEW, outcome
 
 pytestmark = pytest.mark.slow

@@ -22,8 +22,8 @@ from cds_service.demo.ehr import example_request
 from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
 
-from .fhir_servers import bundle
-from .mothers import NOW, Resource, birth, hook_request, observation, plan
+from .support.fhir_servers import bundle
+from .support.mothers import NOW, Resource, birth, hook_request, observation, plan
 from .test_vignettes import EACH, client_of, fire, topics
 
 # What nobody says to a mother after a loss, wherever it stands in a word.

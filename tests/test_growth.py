@@ -21,8 +21,8 @@ from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 
 from .growth import Place, count, grown, lists_in
-from .mothers import HER, allergy, birth, hook_request, medicine, milk, observation
-from .processes import needed
+from .support.mothers import HER, allergy, birth, hook_request, medicine, milk, observation
+from .support.processes import needed
 from .test_orders import draft, order_request
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 
-from .mothers import (
+from .support.mothers import (
     allergy,
     answer_of,
     average,

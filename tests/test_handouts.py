@@ -18,8 +18,8 @@ from cds_service.content.loader import load_content
 from cds_service.settings import Settings
 from cds_service.web.handouts import handout_path, has_handout
 
-from .mothers import NOW
-from .processes import free_port, started
+from .support.mothers import NOW
+from .support.processes import free_port, started
 from .test_app import outcome
 
 # Words for clinicians, or about her instead of to her.

@@ -9,7 +9,7 @@ import pytest
 
 from cds_service.content.compiled import Content
 
-from .mothers import HER, NOW, ago, facts_of, observation
+from .support.mothers import HER, NOW, ago, facts_of, observation
 
 CM, WHO = "http://hl7.org/fhir/sid/icd-10-cm", "http://hl7.org/fhir/sid/icd-10"
 GM = "http://fhir.de/CodeSystem/bfarm/icd-10-gm"

@@ -17,7 +17,7 @@ from cds_service.access import host_names
 from cds_service.access.host_names import MOST, MOST_OF_ONE, SAME, addresses_of
 from cds_service.access.outgoing import Outgoing, OutgoingError
 
-from .processes import free_port
+from .support.processes import free_port
 
 SILENT, FINE = "silent.example.org", "fine.example.org"
 

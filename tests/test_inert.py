@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cds_service.content.compiled import Content
 from cds_service.engine.medicines import plain
 
-from .mothers import average, hook_request, medicine
+from .support.mothers import average, hook_request, medicine
 from .test_app import VIEW
 
 ORDINARY = [

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.instructions import KEPT, measure
 
-from .processes import needed
+from .support.processes import needed
 
 pytestmark = pytest.mark.slow
 

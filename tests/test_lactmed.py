@@ -30,7 +30,7 @@ from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 
-from .mothers import (
+from .support.mothers import (
     birth,
     cards_of,
     medicine,

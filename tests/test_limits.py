@@ -14,7 +14,7 @@ from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
 from cds_service.settings import Settings
 
-from .mothers import NOW, average, birth, cards_of, medicine, plan
+from .support.mothers import NOW, average, birth, cards_of, medicine, plan
 from .test_guards import CLEAR, NONE_KNOWN, without_response
 from .test_orders import draft, order_request
 

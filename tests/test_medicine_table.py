@@ -13,7 +13,7 @@ from cds_service.content.compiled import Content
 from cds_service.content.schema import BANDS
 from cds_service.settings import Settings
 
-from .mothers import medicine
+from .support.mothers import medicine
 from .test_command import run
 from .test_suppression import Ward, soon, ward
 

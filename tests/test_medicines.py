@@ -15,7 +15,7 @@ from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
 
-from .mothers import birth, cards_of, medicine, plan, why
+from .support.mothers import birth, cards_of, medicine, plan, why
 from .test_brands import OF_SEVERAL_BRANDS
 
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"

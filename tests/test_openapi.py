@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 
 from cds_service.content.compiled import Content
 
-from .mothers import hook_request, inhibited
-from .processes import free_port, started
+from .support.mothers import hook_request, inhibited
+from .support.processes import free_port, started
 from .test_app import VIEW
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from cds_service.content.compiled import Content
 
-from .mothers import (
+from .support.mothers import (
     CLINICIAN,
     ENCOUNTER,
     HER,

@@ -15,7 +15,7 @@ from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 
-from .mothers import HER, INFANT, ago, facts_of, observation
+from .support.mothers import HER, INFANT, ago, facts_of, observation
 
 PRETERM = Path(__file__).parent / "requests" / "preterm-formula.json"
 CM, GM = "http://hl7.org/fhir/sid/icd-10-cm", "http://fhir.de/CodeSystem/bfarm/icd-10-gm"

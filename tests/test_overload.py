@@ -16,8 +16,8 @@ import requests
 from benchmarks.processes import children
 from cds_service.content.compiled import Content
 
-from .postgresql import new_database, postgresql_server
-from .processes import Started, connected, free_port, started
+from .support.postgresql import new_database, postgresql_server
+from .support.processes import Started, connected, free_port, started
 from .test_caller import BASE, clients_file, signed
 from .test_database import locked
 from .test_suppression import soon

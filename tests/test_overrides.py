@@ -22,7 +22,7 @@ from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 from cds_service.storage.database import Database
 
-from .processes import free_port, started
+from .support.processes import free_port, started
 from .test_caller import BASE, VIEW, clients_file, signed
 from .test_suppression import SMOKER, Ward, soon, stays
 from .test_telemetry import present

@@ -15,7 +15,7 @@ from cds_service.demo.app import create_demo
 from cds_service.settings import Settings
 from cds_service.web.pages import MOST_WRONG, MOST_WRONG_IN_ALL, WINDOW, WrongPasswords
 
-from .mothers import NOW, hook_request, inhibited
+from .support.mothers import NOW, hook_request, inhibited
 from .test_app import VIEW, outcome
 
 PASSWORD = "a password of the tests"

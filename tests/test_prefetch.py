@@ -13,9 +13,9 @@ from cds_service.hooks.fhir_server import FhirReader
 from cds_service.hooks.prefetch import fill_template, resolve_prefetch
 from cds_service.hooks.protocol import PatientViewContext, read_request
 
-from .fhir_servers import FhirServer, bundle
-from .mothers import hook_request, milk
-from .processes import running
+from .support.fhir_servers import FhirServer, bundle
+from .support.mothers import hook_request, milk
+from .support.processes import running
 
 FAILED = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "timeout"}]}
 

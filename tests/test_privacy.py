@@ -29,7 +29,7 @@ import sqlalchemy
 from benchmarks.processes import children
 from cds_service.content.compiled import Content
 
-from .processes import connected, free_port, running, started
+from .support.processes import connected, free_port, running, started
 from .test_caller import BASE, VIEW, clients_file, signed
 from .test_suppression import soon
 from .test_telemetry import present

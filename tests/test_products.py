@@ -22,7 +22,7 @@ from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 from cds_service.engine.evaluation import Evaluation
 
-from .mothers import NOW, birth, cards_of, chart_of, medicine, plan
+from .support.mothers import NOW, birth, cards_of, chart_of, medicine, plan
 
 # Made up: three by code and name, three by name only, and two that no content has.
 BY_CODE = {"miralin": "9900001", "novatide": "9900002", "perlozin": "9900003"}

@@ -20,7 +20,7 @@ from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request, hook_request, write
 from cds_service.settings import Settings
 
-from .hapi_server import hapi_server
+from .support.hapi_server import hapi_server
 
 pytestmark = pytest.mark.slow
 

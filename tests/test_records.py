@@ -24,8 +24,8 @@ from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import HOOKS, read_request
 from cds_service.settings import Settings
 
-from .fhir_servers import FhirServer, bundle, fhir
-from .mothers import (
+from .support.fhir_servers import FhirServer, bundle, fhir
+from .support.mothers import (
     HER,
     NOW,
     ago,
@@ -39,7 +39,7 @@ from .mothers import (
     plan,
     with_a_letdown,
 )
-from .processes import running
+from .support.processes import running
 from .test_app import VIEW, outcome
 from .test_caller import BASE, clients_file, signed
 from .test_orders import order_request

@@ -15,7 +15,7 @@ import requests
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 
-from .processes import free_port, loaded, started
+from .support.processes import free_port, loaded, started
 from .test_app import VIEW
 from .test_command import run
 from .test_suppression import soon

@@ -34,9 +34,9 @@ from cds_service.storage.report import (
 )
 from cds_service.web.dashboard.plot import plot_cards, plot_weeks
 
-from .ledgers import fill
-from .mothers import NOW, average, hook_request
-from .postgresql import new_database, postgresql_server
+from .support.card_logs import fill
+from .support.mothers import NOW, average, hook_request
+from .support.postgresql import new_database, postgresql_server
 from .test_app import VIEW
 from .test_command import run
 from .test_suppression import SMOKER, soon

@@ -13,7 +13,7 @@ from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.settings import Settings
 
-from .mothers import (
+from .support.mothers import (
     HER,
     NOW,
     ago,

@@ -12,7 +12,7 @@ from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 from cds_service.settings import Settings
 
-from .mothers import NOW, birth, hook_request, observation
+from .support.mothers import NOW, birth, hook_request, observation
 from .test_vignettes import MOTHERS, client_of, fire
 
 CHART_HOOKS = ("patient-view", "encounter-start", "encounter-discharge")

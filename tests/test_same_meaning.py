@@ -25,7 +25,7 @@ from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Chart
 from cds_service.hooks.protocol import read_request
 
-from .mothers import answer_of
+from .support.mothers import answer_of
 
 MOTHERS = vignettes()
 Sent = dict[str, Any]

@@ -20,7 +20,7 @@ from cds_service.content.compiled import Content
 from cds_service.web.connections import HEAD_SECONDS
 from cds_service.web.server import GIVE_BACK_EVERY
 
-from .processes import connected, free_port, started
+from .support.processes import connected, free_port, started
 from .test_app import VIEW
 from .test_database import at_once
 from .test_suppression import soon

@@ -13,7 +13,7 @@ import pytest
 from cds_service.authoring.vignettes import SHIPPED
 from cds_service.settings import Settings, SettingsError, read_settings, variable
 
-from .processes import free_port
+from .support.processes import free_port
 
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"

@@ -21,7 +21,7 @@ from cds_service.settings import Settings
 from cds_service.storage.card_log import BATCH, MOST_WAITING, CardLog
 from cds_service.storage.database import Database
 
-from .mothers import (
+from .support.mothers import (
     HER,
     NOW,
     ago,

@@ -31,8 +31,8 @@ from cds_service.demo.fhir_store import FhirStore
 from cds_service.settings import Settings
 from cds_service.storage.database import READY_FOR
 
-from .mothers import NOW, hook_request
-from .processes import connected, free_port, started
+from .support.mothers import NOW, hook_request
+from .support.processes import connected, free_port, started
 from .test_caller import BASE, VIEW, clients_file
 from .test_orders import draft, order_request
 

@@ -19,7 +19,7 @@ from cds_service.content.schema import Interaction, Medicine
 from cds_service.engine.together import SAYS, TO_WARN_OF
 from cds_service.settings import Settings
 
-from .mothers import NOW, birth, cards_of, hook_request, medicine, plan, why
+from .support.mothers import NOW, birth, cards_of, hook_request, medicine, plan, why
 from .test_orders import draft, fire, order_request
 
 SHIPPED = load_content()

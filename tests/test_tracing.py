@@ -12,9 +12,9 @@ from werkzeug.wrappers import Request, Response
 
 from cds_service.content.compiled import Content
 
-from .fhir_servers import FhirServer, bundle
-from .mothers import HER, hook_request, inhibited
-from .processes import free_port, running, started
+from .support.fhir_servers import FhirServer, bundle
+from .support.mothers import HER, hook_request, inhibited
+from .support.processes import free_port, running, started
 from .test_app import VIEW
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

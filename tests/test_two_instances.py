@@ -18,8 +18,8 @@ import requests
 
 from cds_service.content.compiled import Content
 
-from .postgresql import new_database, postgresql_server
-from .processes import Started, free_port, loaded, needed, started
+from .support.postgresql import new_database, postgresql_server
+from .support.processes import Started, free_port, loaded, needed, started
 from .test_app import VIEW
 from .test_caller import BASE, clients_file, signed
 from .test_command import run

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 from cds_service.content.compiled import Content
 
-from .mothers import HER, ago, average, birth, hook_request, milk, observation, plan
-from .processes import free_port, started
+from .support.mothers import HER, ago, average, birth, hook_request, milk, observation, plan
+from .support.processes import free_port, started
 from .test_app import VIEW
 from .test_bulk import cards_in, evaluate, write_export
 from .test_records import bundle, told

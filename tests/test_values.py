@@ -22,7 +22,7 @@ from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
 
-from .mothers import (
+from .support.mothers import (
     HER,
     NOW,
     ago,

@@ -21,7 +21,7 @@ from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import READ, Chart, read_answer
 from cds_service.settings import Settings
 
-from .mothers import answer_of
+from .support.mothers import answer_of
 
 MOTHERS = vignettes()
 EACH = pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)

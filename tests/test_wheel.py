@@ -32,7 +32,7 @@ from werkzeug.wrappers import Request, Response
 from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
 
-from .processes import free_port, running
+from .support.processes import free_port, running
 from .test_bulk import MOTHERS, resources_of, write_export
 from .test_documentation import blocks
 from .test_suppression import soon

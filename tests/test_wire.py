@@ -27,9 +27,9 @@ from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
 
-from .fhir_servers import FhirServer, bundle, fhir
-from .mothers import NOW, average, hook_request, milk
-from .processes import free_port, running, started
+from .support.fhir_servers import FhirServer, bundle, fhir
+from .support.mothers import NOW, average, hook_request, milk
+from .support.processes import free_port, running, started
 from .test_caller import BASE, EC, VIEW, KeyServer, clients_file, signed
 from .test_cards import UNREADABLE, cards_of
 from .test_client_keys import Clock

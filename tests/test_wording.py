@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cds_service.content.compiled import Content
 from cds_service.content.wording import LONGEST_SUMMARY, Wording, with_unit
 
-from .mothers import birth, cards_of, milk, observation
+from .support.mothers import birth, cards_of, milk, observation
 
 
 @pytest.mark.parametrize(

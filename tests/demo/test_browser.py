@@ -21,7 +21,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from cds_service.demo.app import create_demo
 
-from ..processes import free_port, running
+from ..support.processes import free_port, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

@@ -14,8 +14,8 @@ from fhir.resources.R4B import get_fhir_model_class
 from cds_service.authoring.vignettes import vignettes
 from cds_service.demo.app import create_demo
 
-from ..mothers import NOW
-from ..processes import free_port, running
+from ..support.mothers import NOW
+from ..support.processes import free_port, running
 from ..test_suppression import soon
 
 SMOKER = "inhibited-letdown-smoker"

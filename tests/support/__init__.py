@@ -1,0 +1,1 @@
+"""What tests share: synthetic records, processes, databases and FHIR servers."""
