@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
+from ..fhir.chart import member_of
 from .codes import CodeIndex, CodeSet, Systems, said_by
 from .fact_types import FactSpec, FactValue
 from .phrase_index import PhraseIndex
@@ -54,6 +58,9 @@ DIAGNOSES = (
     "http://www.cms.gov/Medicare/Coding/ICD10",
 )
 LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refuse over 2,000
+
+MOST_WRITTEN = 4096  # codes as they are written in records, whose meaning is kept
+LONGEST_WRITTEN = 1000  # bytes of one
 
 _ANNOTATION = re.compile(r"\{[^{}]*\}")
 
@@ -115,6 +122,18 @@ class Content:
     asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
     keys_in_use: set[str] = field(default_factory=set)
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
+    _kept: Callable[[str, bytes], tuple[FactSpec, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._kept = lru_cache(MOST_WRITTEN)(self._read_code)
+
+    def facts_as_written(self, resource_type: str, code: bytes) -> tuple[FactSpec, ...]:
+        """The facts that the code of a resource means, as JSON: most records share a few codes."""
+        read = self._kept if len(code) <= LONGEST_WRITTEN else self._read_code
+        return read(resource_type, code)
+
+    def _read_code(self, resource_type: str, code: bytes) -> tuple[FactSpec, ...]:
+        return self.facts_of_concept(member_of({"code": msgspec.Raw(code)}, "code"), resource_type)
 
     def index_of(self, value_set: str) -> CodeIndex[str]:
         """What finds the codes of one value set, by its url; empty if the content has none."""

@@ -154,14 +154,14 @@ def is_read(content: Content, resource: Resource) -> bool:
     kind = resource["resourceType"]
     if kind not in ("Observation", "Procedure"):
         return True
-    if _specs_of(content, kind, resource, {}):
+    if _specs_of(content, kind, resource):
         return True
     return "component" in resource and bool(_parts_of(content, kind, resource))
 
 
 def facts_told_by(content: Content, resource: Resource) -> set[str]:
     """The ids of the facts that a record codes for, whatever it says of them."""
-    return {spec.id for spec in _specs_of(content, resource["resourceType"], resource, {})}
+    return {spec.id for spec in _specs_of(content, resource["resourceType"], resource)}
 
 
 def read_facts(
@@ -259,11 +259,10 @@ def collect_readings(
                 readings.setdefault(spec.tells or spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
-        coded: dict[bytes, Specs] = {}  # many records have one code, written the same way
         for hers, resources in ((True, chart.of_patient(kind)), (False, chart.of_infants(kind))):
             chart.go_on()
             for resource in resources:
-                specs = _specs_of(content, kind, resource, coded)
+                specs = _specs_of(content, kind, resource)
                 # A fact about the infant may be recorded for the mother, with the infant as
                 # ``focus``, or for the infant; one about the mother never for an infant.
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
@@ -348,16 +347,13 @@ def _anywhere(utc: Moment) -> Moment:
     return Moment(utc.earliest - FARTHEST_OFFSET, utc.latest + FARTHEST_OFFSET, utc.text)
 
 
-def _specs_of(content: Content, kind: str, resource: Resource, coded: dict[bytes, Specs]) -> Specs:
-    """The facts that a resource codes for; ``coded`` are those of codes as they were written."""
+def _specs_of(content: Content, kind: str, resource: Resource) -> Specs:
+    """The facts that a resource codes for."""
     if kind != "Encounter":
         code = resource.get("code")
         if not isinstance(code, msgspec.Raw):
             return content.facts_of_concept(code, kind)
-        written = bytes(code)
-        if written not in coded:
-            coded[written] = content.facts_of_concept(member_of(resource, "code"), kind)
-        return coded[written]
+        return content.facts_as_written(kind, bytes(code))
     found = {
         spec.id: spec
         for each in _types_of(resource)
