@@ -26,6 +26,8 @@ from cds_service.vignettes import SHIPPED
 from .mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
 from .processes import connected, free_port, started
 
+pytestmark = pytest.mark.slow
+
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
 

@@ -18,6 +18,8 @@ from ..mothers import NOW
 from ..processes import free_port, running
 from ..test_quiet import soon
 
+pytestmark = pytest.mark.slow
+
 SMOKER = "inhibited-letdown-smoker"
 TO_CONSULT = "d-mer-poor-transfer"  # who gets the card on a consultation
 
