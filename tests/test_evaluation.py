@@ -57,6 +57,7 @@ ODD = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ODD, max_size=3))
 def test_odd_resources_of_any_kind_break_nothing(
