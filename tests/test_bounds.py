@@ -124,6 +124,7 @@ def used_worker(request: dict[str, Any], **more: str) -> Iterator[tuple[str, int
         yield url, worker
 
 
+@pytest.mark.slow
 def test_no_body_costs_a_worker_more_than_its_weight(content: Content) -> None:
     """A dense one of 16 MiB is refused, as no chart, and the largest that is not is bounded."""
     request = present(content)
@@ -150,6 +151,7 @@ def test_nothing_of_an_address_that_is_none_stays_in_a_worker(content: Content) 
         assert from_now(worker) - before < 20
 
 
+@pytest.mark.slow
 def test_many_at_once_hold_no_more_than_one_may(content: Content) -> None:
     request, statuses = present(content), Counter[int]()
     with used_worker(request) as (url, worker):

@@ -25,6 +25,8 @@ from cds_service.content.compiled import Content
 from .support.mothers import average, birth, hook_request, inhibited, milk, observation
 from .test_app import VIEW
 
+pytestmark = pytest.mark.slow
+
 MOTHERS = [
     mother
     for mother in vignettes()
@@ -284,7 +286,6 @@ def with_infants_records(mother: Vignette) -> list[dict[str, Any]]:
     return [*resources, naming]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheduler", "partitions", "block"),
     [("cluster", 3, "16 KiB"), ("threads", 7, "40 KiB"), ("synchronous", None, "128 MiB")],

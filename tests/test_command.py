@@ -26,6 +26,8 @@ from cds_service.content.compiled import Content
 from .support.mothers import HER, average, birth, hook_request, inhibited, milk, observation, plan
 from .support.processes import connected, free_port, started
 
+pytestmark = pytest.mark.slow
+
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
 

@@ -72,6 +72,7 @@ def members(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from members(member, f"{path}[{number}]")
 
 
+@pytest.mark.slow
 @pytest.mark.rule("nothing-empty")
 def test_nothing_empty_is_said(answers: list[Answered], client: FlaskClient) -> None:
     for document in (

@@ -202,6 +202,7 @@ SHIPPED_ENTRIES = [
 ODD_VALUES = st.sampled_from([None, True, -1, "", "odd", [], {}, ["odd"], {"odd": "odd"}])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(SHIPPED_ENTRIES), st.data())
 def test_no_odd_value_in_a_field_is_more_than_a_fault(

@@ -123,6 +123,7 @@ def test_the_conditions_of_the_content_page_are_some(tmp_path: Path) -> None:
 FILE = re.compile(r"`(my-(?:content|vignettes)/[\w./-]+)`\n\n```(?:yaml|json)\n(.*?)```", re.S)
 
 
+@pytest.mark.slow
 def test_each_change_of_the_content_page_is_proved_by_its_command(tmp_path: Path) -> None:
     files = FILE.findall(CONTENT)
     assert len(files) == 10

@@ -372,6 +372,7 @@ MEMBERS = (
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(MEMBERS), json_values, max_size=3))
 def test_no_member_of_a_resource_can_break_the_others(
     content: Content, members: dict[str, Any]

@@ -175,6 +175,7 @@ def test_a_red_flag_withholds_the_card(content: Content, red_flag: dict[str, Any
     assert "galactagogue-options" not in cards_of(content, *without_response(**guards), red_flag)
 
 
+@pytest.mark.slow
 @given(
     recorded=st.sets(st.sampled_from(sorted(CLEAR))), opened=st.sets(st.sampled_from(sorted(OPEN)))
 )

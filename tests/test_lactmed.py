@@ -38,6 +38,8 @@ from .support.mothers import (
     why,
 )
 
+pytestmark = pytest.mark.slow
+
 DOCTYPE = (
     '<!DOCTYPE book-part-wrapper PUBLIC "-//NLM//DTD BITS Book Interchange DTD v2.0 20151225//EN"'
     ' "BITS-book2.dtd">'

@@ -80,6 +80,7 @@ def test_an_empty_server_is_none_also_beside_an_authorization(
         assert (client.post(VIEW, json=request).status_code == 400) is (status == 400)
 
 
+@pytest.mark.slow
 def test_every_request_of_every_kind_is_answered_as_described(tmp_path: Path) -> None:
     """Good requests, bad ones, and those at the edge of what is described."""
     port = free_port()

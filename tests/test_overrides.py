@@ -27,6 +27,8 @@ from .test_caller import BASE, VIEW, clients_file, signed
 from .test_suppression import SMOKER, Ward, soon, stays
 from .test_telemetry import present
 
+pytestmark = pytest.mark.slow
+
 RISK = "supply-risk-factors"
 SERVERS = ["https://fhir.example.org/r4", "https://fhir.example.org/south", "https://other.example"]
 NURSE, PHYSICIAN = "Practitioner/nurse", "PractitionerRole/physician"

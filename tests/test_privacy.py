@@ -35,6 +35,8 @@ from .test_suppression import soon
 from .test_telemetry import present
 from .test_tracing import PARENT, TRACE, Collector
 
+pytestmark = pytest.mark.slow
+
 PLANTED = ["Zuzanna-Quastenfloss", "mrn-840271936", "geheim.tok-77e1c", "1987-02-28"]
 ALL = " ".join(PLANTED)
 IN_AN_ADDRESS = "/".join(PLANTED)

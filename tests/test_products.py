@@ -24,6 +24,8 @@ from cds_service.engine.evaluation import Evaluation
 
 from .support.mothers import NOW, birth, cards_of, chart_of, medicine, plan
 
+pytestmark = pytest.mark.slow
+
 # Made up: three by code and name, three by name only, and two that no content has.
 BY_CODE = {"miralin": "9900001", "novatide": "9900002", "perlozin": "9900003"}
 BY_NAME = ["quentam", "rostavil", "sentrine"]

@@ -36,6 +36,8 @@ from .support.processes import connected, free_port, started
 from .test_caller import BASE, VIEW, clients_file
 from .test_orders import draft, order_request
 
+pytestmark = pytest.mark.slow
+
 # Planted in requests; none of it may come out anywhere but in the cards.
 CANARY = "canary-7f3a"
 EHR_ID = "5f1c9c0e-7a53-4a43-9a53-0d6f6b6d2a11"

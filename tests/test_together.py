@@ -106,6 +106,7 @@ def test_each_medicine_with_an_effect_that_interacts_is_in_a_pair(content: Conte
             assert each.id in content.paired, each.id
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from(INVOLVED), unique=True, max_size=7),

@@ -18,6 +18,8 @@ from ..support.mothers import NOW
 from ..support.processes import free_port, running
 from ..test_suppression import soon
 
+pytestmark = pytest.mark.slow
+
 SMOKER = "inhibited-letdown-smoker"
 TO_CONSULT = "d-mer-poor-transfer"  # who gets the card on a consultation
 
