@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -425,3 +427,12 @@ def test_times_without_an_offset_are_in_the_zone_that_is_set(
     more = {"time_zone": ZoneInfo(zone)} if zone and engine == "dask" else {}
     cards = evaluated(tmp_path / "export", tmp_path / "out", engine, **more)
     assert ("inhibited-letdown" in cards[HER]) is (zone is not None)
+
+
+def test_the_program_of_before_finds_it_by_its_old_name_and_is_told() -> None:
+    program = "from cds_service.bulk import evaluate_on_dask as old; print(old.__module__)"
+    ran = subprocess.run(
+        [sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "cds_service.cli.bulk"
+    assert "cds_service.bulk is cds_service.cli.bulk now" in ran.stderr
