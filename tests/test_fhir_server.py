@@ -243,6 +243,7 @@ def test_what_a_server_remembers_of_an_earlier_search_is_not_asked_for() -> None
     assert {headers["cache-control"] for headers in server.headers} == {"no-cache"}
 
 
+@pytest.mark.slow  # its times need the cores for itself
 def test_the_slow_server_of_one_caller_takes_no_thread_from_another() -> None:
     """However many keys its requests have: each thread that waits is one of its own."""
     keys = {f"key-{number}": f"Observation?key={number}" for number in range(16)}
