@@ -343,14 +343,18 @@ def test_the_hospitals_own_files_win(archive: Path, tmp_path: Path) -> None:
     assert load_content(own).medicines["ibuprofen"].names == ["ibuprofen"]
 
 
-def test_diff_says_what_a_month_changes_and_which_notes_to_read_again(archive: Path) -> None:
+def test_diff_says_what_a_month_changes_and_which_notes_to_read_again(
+    archive: Path, content: Content
+) -> None:
+    gone = sum(each.lactmed is not None for each in content.medicines.values()) - 1
     output = run("diff", str(archive))
     assert "LM142" in output
     assert "2025-08-15" in output
     assert "2026-10-15" in output
     assert "A preferred choice for pain" in output  # our note on ibuprofen, older than the revision
     assert "Synthetin" in output
-    assert "4 records in lactmed_NBK501922.tar.gz: 336 gone, 1 revised, 0 renamed, 3 new" in output
+    said = f"4 records in lactmed_NBK501922.tar.gz: {gone} gone, 1 revised, 0 renamed, 3 new"
+    assert said in output
 
 
 def test_import_wants_a_directory_and_a_record(archive: Path, tmp_path: Path) -> None:
