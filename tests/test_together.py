@@ -166,7 +166,7 @@ interactions:
   - id: our-own
     rows: [P22]
     one: {of: [domperidone], short: domperidone}
-    other: {of: [hydroxyzine], short: hydroxyzine}
+    other: {of: [cetirizine], short: cetirizine}
     severity: avoid
     line: Our pharmacy asks for another.
     evidence: [ours]
@@ -192,7 +192,7 @@ evidence:
     assert severity("metoclopramide", "paroxetine") == "avoid"
     assert severity("domperidone", "ondansetron") == "caution"
     assert severity("domperidone", "escitalopram") == "contraindicated"
-    assert severity("hydroxyzine", "domperidone") == "avoid"
+    assert severity("cetirizine", "domperidone") == "avoid"
     # What it adds holds back what would be recommended, too.
     guards = own.interventions["domperidone"].guards
     assert "our-own-with-domperidone" in guards
