@@ -188,7 +188,11 @@ def test_it_leaves_out_what_only_the_work_on_it_needs(image: Image) -> None:
 
 def test_it_has_the_wheel_and_no_link_to_where_it_was_built(image: Image) -> None:
     (packages,) = image.stage.inside("/opt/lactation-cds/lib").glob("python3*/site-packages")
-    for name in ("command.py", "cards/rows.yaml", "fhir_fixtures/inhibited-letdown/bundle.json"):
+    for name in (
+        "cli/__main__.py",
+        "cards/rows.yaml",
+        "fhir_fixtures/inhibited-letdown/bundle.json",
+    ):
         assert (packages / "cds_service" / name).is_file()
     assert not list(packages.glob("*lactation_cds*.pth"))
     assert not (packages / "hatchling").exists()
