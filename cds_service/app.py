@@ -38,7 +38,7 @@ from .storage.card_log import CardLog
 from .storage.database import Database, DatabaseError
 from .web.dashboard import dashboard
 from .web.handouts import MOST, handout_path, handouts
-from .web.pages import must_be_called
+from .web.pages import must_be_called, own_names
 from .web.telemetry import (
     AT_WORKER_START,
     BODY_SECONDS,
@@ -101,7 +101,8 @@ def create_app(
     app.config[BODY_SECONDS] = patience
     _answer_errors_in_fhir(app, patience)
     if settings.auth == "open" and not settings.open_beyond_loopback:  # then any page might call
-        app.before_request(lambda: must_be_called(settings.base_url))
+        names = own_names(settings.base_url)
+        app.before_request(lambda: must_be_called(names))
     _allow_origins(app, settings.origins | callers.origins)
     app.register_blueprint(handouts(content))
     if passwords := settings.dashboard_passwords:

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,17 @@ def test_the_conditions_of_the_content_page_are_some(tmp_path: Path) -> None:
 FILE = re.compile(r"`(my-(?:content|vignettes)/[\w./-]+)`\n\n```(?:yaml|json)\n(.*?)```", re.S)
 
 
+def write_files(folder: Path, files: Iterable[tuple[str, str]]) -> None:
+    for name, text in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
 @pytest.mark.slow
 def test_each_change_of_the_content_page_is_proved_by_its_command(tmp_path: Path) -> None:
     files = FILE.findall(CONTENT)
     assert len(files) == 10
-    for name, text in files:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, files)
     vignettes, own = str(tmp_path / "my-vignettes"), str(tmp_path / "my-content")
     result = CliRunner().invoke(main, ["content", "test", vignettes, "--overlay", own])
     assert result.exit_code == 0, result.output
@@ -156,9 +161,7 @@ def test_the_fact_the_card_and_the_mothers_of_contributing_are_some(tmp_path: Pa
     (opposite,) = [b for b in blocks(CONTRIBUTING, "yaml") if "near-misses: [R28]" in b]
     files[f"{missed}/expected.yaml"] = opposite
     files[f"{missed}/mother.yaml"] = files[f"{shown}/mother.yaml"].replace("ago: 3 h", "ago: 8 d")
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_files(tmp_path, files.items())
     mothers, own = str(tmp_path / "fhir_fixtures"), str(tmp_path / "cards")
     result = CliRunner().invoke(main, ["content", "test", mothers, "--overlay", own])
     assert result.exit_code == 0, result.output

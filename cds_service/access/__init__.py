@@ -1,1 +1,1 @@
-"""Who may call, and how the service calls others: keys, deadlines, concurrency."""
+"""Who may call, and how the service calls others: tokens, keys, names of hosts, traces."""

@@ -31,7 +31,7 @@ from ..fhir.chart import Chart, read_answer
 from ..fhir.times import say_time
 from ..settings import read_settings
 from ..storage.files import folder_aside
-from ..web.pages import must_be_called, must_be_of_this_origin, protect
+from ..web.pages import must_be_called, must_be_of_this_origin, own_names, protect
 from .ehr import (
     SERVICES,
     Answered,
@@ -73,9 +73,11 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
     app.register_blueprint(_pages(store, settings.base_url, evaluation, clock))
 
+    names = own_names(settings.base_url)
+
     @app.before_request
     def admit() -> None:
-        must_be_called(settings.base_url)
+        must_be_called(names)
         must_be_of_this_origin(settings.origins)
         store.keep_fresh(clock())
 

@@ -135,13 +135,13 @@ def decide(case: PatientCase, hook: str, prerendered: Prerendered) -> Decided:
 
 
 def suppress(
-    cards: Iterable[CardDecision], suppression: Suppression, day_of_birth: str
+    cards: Iterable[CardDecision], suppression: Suppression
 ) -> tuple[list[CardDecision], dict[str, Overridden]]:
     """The cards that are shown, and by id those that a clinician's override holds back."""
     kept: list[CardDecision] = []
     suppressed: dict[str, Overridden] = {}
     for decision in cards:
-        said = suppression.override_of(decision.shown(day_of_birth))
+        said = suppression.override_of(decision.shown)
         if said is None:
             kept.append(decision)
         else:
@@ -263,8 +263,15 @@ def _decide_interventions(
 def _start(card: Card, case: PatientCase, summary: str, paragraphs: Iterable[str]) -> CardDecision:
     """A card with its words, and the rows that it always has."""
     texts = [text for text in paragraphs if text]
-    summary = summary[:LONGEST_SUMMARY]
-    return CardDecision(card, case.new_uuid(), summary, card.indicator, texts, rows=set(card.rows))
+    return CardDecision(
+        card,
+        case.new_uuid(),
+        summary[:LONGEST_SUMMARY],
+        card.indicator,
+        texts,
+        rows=set(card.rows),
+        birth=case.day_of_birth if card.overridden_for else None,
+    )
 
 
 def _with_names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
 from .suppression import Shown
@@ -46,12 +47,13 @@ class TakenBack:
     reference: str
 
 
-@dataclass(slots=True)
+@dataclass
 class CardDecision:
     """A card that is to be shown to whoever looks at one mother's chart.
 
     ``offered`` are its suggestions by their UUID: the interventions of each, with a plus sign
-    between two. ``orders`` are the names of the orders that it is about.
+    between two. ``orders`` are the names of the orders that it is about. ``birth`` is the day of
+    the birth for which an override of it counts, if it counts for one.
     """
 
     card: Card
@@ -68,14 +70,19 @@ class CardDecision:
     guards: dict[str, Checked] = field(default_factory=dict)  # by what they were checked for
     links: dict[str, orjson.Fragment] = field(default_factory=dict)  # by address
     orders: list[str] = field(default_factory=list)
+    birth: str | None = None
 
     @property
     def detail(self) -> str:
         """Its paragraphs, as Markdown."""
         return "\n\n".join(paragraph for paragraph in self.paragraphs if paragraph)
 
-    def shown(self, day_of_birth: str) -> Shown:
-        """What it is and what stands behind it, for overrides and the log of cards."""
+    @cached_property
+    def shown(self) -> Shown:
+        """What it is and what stands behind it, for overrides and the log of cards.
+
+        Asked for once it is decided; of what changes afterwards, only its paragraphs, it has none.
+        """
         because = [told for told in self.because if "problem" not in told]
         orders: list[str] = []
         if self.card.body == "order":
@@ -90,5 +97,5 @@ class CardDecision:
             self.offered,
             because,
             self.card.never_quiet or (asks and self.indicator != self.card.indicator),
-            day_of_birth if self.card.overridden_for else None,
+            self.birth,
         )

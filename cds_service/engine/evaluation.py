@@ -33,7 +33,7 @@ from .suppression import NOTHING_SUPPRESSED, Overridden, Shown, Suppression
 class Judged:
     """What was decided for one mother: the cards to show, the most urgent first.
 
-    ``held_back`` are those that a clinician's override holds back, by the id of the card;
+    ``suppressed`` are those that a clinician's override holds back, by the id of the card;
     ``faults`` is how many rules could not be evaluated.
     """
 
@@ -41,7 +41,6 @@ class Judged:
     suppressed: dict[str, Overridden]
     faults: int
     facts: Facts
-    day_of_birth: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +119,14 @@ class Evaluation:
         if gets_no_card(chart.patient, self.content, now):
             return Judged([], {}, 0, {})
         case = self.case(chart, now, orders)
-        born = case.day_of_birth
         decided = decide(case, hook, self._prerendered)
-        kept, suppressed = suppress(decided.cards, suppression, born)
+        kept, suppressed = suppress(decided.cards, suppression)
         if decided.asks is not None:
             asked = ask_for_data(decided.asks, case, told=bool(kept))
-            more, held_too = suppress([asked] if asked is not None else [], suppression, born)
+            more, held_too = suppress([asked] if asked is not None else [], suppression)
             kept, suppressed = [*kept, *more], suppressed | held_too
         cards = rank(kept, decided.withheld)
-        return Judged(cards, suppressed, len(case.faults), case.facts, born)
+        return Judged(cards, suppressed, len(case.faults), case.facts)
 
     def answer(
         self,
@@ -148,7 +146,7 @@ class Evaluation:
         response: dict[str, Any] = {"cards": [rendering.card(each) for each in judged.cards]}
         if explain and judged.suppressed:
             response["extension"] = {EXTENSION: {"quiet": _explain(judged.suppressed)}}
-        shown = [each.shown(judged.day_of_birth) for each in judged.cards]
+        shown = [each.shown for each in judged.cards]
         return Answered(orjson.dumps(response), shown, judged.faults, judged.facts)
 
     def cards(

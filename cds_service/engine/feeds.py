@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..content.codes import CodeIndex, CodeSet
 from ..content.phrase_index import PhraseIndex
 from ..content.schema import VALUE_SET
-from ..fhir.chart import asks_for_something, reference_to
+from ..fhir.chart import reference_to
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
@@ -63,12 +63,7 @@ class FeedIndex:
     def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[OrderedFeed]:
         """The feeds that are being ordered for her infant, each once; others are passed over."""
         found: dict[str, OrderedFeed] = {}
-        for order in orders:
-            chart.go_on()
-            if order.get("resourceType") != "NutritionOrder" or not chart.is_ordered_for(order):
-                continue
-            if not asks_for_something(order):
-                continue
+        for order in chart.orders_of("NutritionOrder", orders):
             reference = reference_to(order)
             for feed in self._recognise(order):
                 known = found.setdefault(feed.feed.id, feed)

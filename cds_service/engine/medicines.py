@@ -26,7 +26,7 @@ from ..content.schema import (
     UNIDENTIFIED,
     VALUE_SET,
 )
-from ..fhir.chart import asks_for_something, category_of, member_of, reference_to, text_of
+from ..fhir.chart import category_of, member_of, reference_to, text_of
 from ..fhir.doses import NO_DOSE, Dose, dose_of
 from .inert import inert
 
@@ -184,12 +184,7 @@ class MedicineIndex:
     def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[TakenMedicine]:
         """The medicines that are being ordered for her, each once; other orders are passed over."""
         found: dict[str, TakenMedicine] = {}
-        for order in orders:
-            chart.go_on()
-            if order.get("resourceType") != "MedicationRequest" or not chart.is_ordered_for(order):
-                continue
-            if not asks_for_something(order):
-                continue
+        for order in chart.orders_of("MedicationRequest", orders):
             reference = reference_to(order)
             for medicine in self._medicines_of(order, chart):
                 known = found.setdefault(medicine.key, medicine)

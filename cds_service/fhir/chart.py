@@ -301,14 +301,8 @@ def category_of(resource: Resource) -> list[Any]:
     return category if isinstance(category, list) else []
 
 
-WITHDRAWN = frozenset({"cancelled", "entered-in-error", "revoked", "stopped"})  # orders
-
-
-def asks_for_something(order: Resource) -> bool:
-    """Whether an order is one: it neither forbids what it names, nor was it withdrawn."""
-    status = order.get("status")
-    withdrawn = isinstance(status, str) and status in WITHDRAWN
-    return order.get("doNotPerform") is not True and not withdrawn
+# Of an order that is being made: it is none any more.
+TAKEN_BACK = frozenset({"cancelled", "entered-in-error", "revoked", "stopped"})
 
 
 def subject_of(resource: Resource) -> Any:
@@ -612,6 +606,22 @@ class Chart:
         if subject is not None and subject != self.patient_id:
             return subject
         return next(self._others_in(resource.get("focus")), "")
+
+    def orders_of(self, kind: str, orders: Iterable[Resource]) -> Iterator[Resource]:
+        """Those of one type, for her or a feed for her infant, that ask for something.
+
+        One that forbids what it names, or was taken back, does not.
+        """
+        for order in orders:
+            self.go_on()
+            status = order.get("status")
+            if (
+                order.get("resourceType") == kind
+                and order.get("doNotPerform") is not True
+                and not (isinstance(status, str) and status in TAKEN_BACK)
+                and self.is_ordered_for(order)
+            ):
+                yield order
 
     def is_ordered_for(self, order: Resource) -> bool:
         """Whether a draft order is for the patient of the hook, or a feed for her infant.

@@ -60,14 +60,18 @@ def must_be_of_this_origin(others: Set[str] = frozenset()) -> None:
         raise Refusal(403, "This is taken from pages of this service only.", "forbidden")
 
 
-def must_be_called(base_url: str) -> None:
+def own_names(base_url: str) -> frozenset[str]:
+    """The names of this machine: those of any machine for itself, and that of ``base_url``."""
+    own = read_address(base_url)
+    return LOOPBACK if own is None else LOOPBACK | {own.host}
+
+
+def must_be_called(hosts: Set[str]) -> None:
     """Raises ``Refusal`` (403) if a browser was told that this machine has another name.
 
-    Its names are those of any machine for itself, and that of ``base_url``. So no page of another
-    name can read what is here (DNS rebinding).
+    So no page of another name can read what is here (DNS rebinding).
     """
-    address, own = read_address(f"http://{request.host}"), read_address(base_url)
-    hosts = LOOPBACK if own is None else {*LOOPBACK, own.host}
+    address = read_address(f"http://{request.host}")
     if address is None or address.host not in hosts:
         raise Refusal(403, "The service is not known by this name.", "forbidden")
 
