@@ -30,9 +30,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..content.files import AuthoredYaml
 from ..content.wording import change_texts
-from ..fhir.chart import Resource
 from ..fhir.times import duration
 from ..shipped import shipped_directory
+
+Resource = dict[str, Any]  # one that is written here: its members are what they should be
 
 SHIPPED = shipped_directory("fhir_fixtures")
 CLINICIAN = "Practitioner/clinician"

@@ -358,7 +358,9 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         chart = resolve_prefetch(content, request, context, FhirReader(), seconds, now=at)
         suggestion_context = SuggestionContext.of(request.hook, context)
         evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
-        cards = evaluation.cards(chart, suggestion_context, at, context.judged_orders)
+        cards: list[dict[str, Any]] = evaluation.cards(
+            chart, suggestion_context, at, context.judged_orders
+        )
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
     except NothingEvaluated as error:

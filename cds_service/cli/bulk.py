@@ -36,6 +36,7 @@ from ..content.compiled import Content
 from ..content.loader import load_content
 from ..engine.decide import NothingEvaluated
 from ..engine.decision import CardDecision
+from ..engine.decoder import decode
 from ..engine.evaluation import Evaluation
 from ..engine.facts import all_too_old, records_too_old
 from ..engine.render import rows_of
@@ -45,7 +46,6 @@ from ..fhir.chart import (
     Resource,
     State,
     a_mother_named,
-    decode,
     named_by,
     patient_in,
     subject_of,
@@ -75,9 +75,11 @@ class UnreadableLine(Exception):
 
 
 class Line(NamedTuple):
-    """A resource, and whom it is about: of a Patient itself, of a RelatedPerson the other."""
+    """A resource, its type and id, and whom it is about: a Patient is about itself."""
 
     resource: Resource
+    kind: str
+    identifier: str  # empty if there is none
     patient: str | None
 
 
@@ -96,18 +98,17 @@ class Family:
 
     def note(self, line: Line) -> None:
         """Note what a record says of it."""
-        resource, patient = line
+        resource, kind, identifier, patient = line
         if patient is None:
             return
-        kind = resource["resourceType"]
         if kind == "Patient":
             for name in named_by(resource):
                 self.women.setdefault(name, set()).add(patient)
         elif kind == "RelatedPerson":
             self.related += [(patient, name) for name in a_mother_named(resource)]
         elif kind == "Encounter":
-            if isinstance(resource.get("id"), str):
-                self.stays[resource["id"]] = patient
+            if identifier:
+                self.stays[identifier] = patient
             around = read_reference(text_of(resource.get("partOf")) or "")
             if around is not None and around.kind == "Encounter":
                 self.within.append((patient, around.id))
@@ -143,18 +144,19 @@ def read_line(line: bytes) -> Line:
     """A line of an export. Raises ``UnreadableLine`` if it is no resource."""
     try:
         resource = decode(line)
-        kind = resource["resourceType"]
-        identifier = resource.get("id")
-        if kind == "Patient":
-            return Line(resource, identifier if isinstance(identifier, str) else None)
-        subject = patient_in(subject_of(resource))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+    except orjson.JSONDecodeError:
         raise UnreadableLine from None
-    if not isinstance(kind, str) or (
-        kind == "Medication" and not isinstance(resource.get("id"), str)
-    ):
+    kind = resource.get("resourceType") if isinstance(resource, dict) else None
+    if not isinstance(resource, dict) or not isinstance(kind, str):
         raise UnreadableLine
-    return Line(resource, None if subject is None else subject[1])
+    written = resource.get("id")
+    identifier = written if isinstance(written, str) else ""
+    if kind == "Medication" and not identifier:
+        raise UnreadableLine
+    if kind == "Patient":
+        return Line(resource, kind, identifier, identifier or None)
+    subject = patient_in(subject_of(resource))
+    return Line(resource, kind, identifier, None if subject is None else subject[1])
 
 
 def kind_of_file(path: str) -> str | None:
@@ -231,13 +233,12 @@ def _note(export: Export, line: bytes, place: int) -> None:
     except UnreadableLine:
         export.unreadable += 1
         return
-    kind = read.resource["resourceType"]
-    if kind == "Medication":
-        export.medications[read.resource["id"]] = place
+    if read.kind == "Medication":
+        export.medications[read.identifier] = place
     elif read.patient is None:
-        export.of_nobody += kind in ABOUT_A_PATIENT
+        export.of_nobody += read.kind in ABOUT_A_PATIENT
     else:
-        places = export.persons if kind in PERSONS else export.places
+        places = export.persons if read.kind in PERSONS else export.places
         places.setdefault(read.patient, array("Q")).append(place)
         export.family.note(read)
 
@@ -316,7 +317,7 @@ class PatientEvaluation:
         """As if they had been prefetched: each under the first key of its type."""
         by_type: dict[str, list[Resource]] = {}
         for resource in resources:
-            by_type.setdefault(resource["resourceType"], []).append(resource)
+            by_type.setdefault(str(resource["resourceType"]), []).append(resource)
         medications = by_type.pop("Medication", [])
         answers: dict[str, Answer] = {}
         for key in self._content.searches:
@@ -413,8 +414,7 @@ class BulkEvaluation:
         if number not in files:
             files[number] = self._export.files[number][0].open("rb")
         files[number].seek(place & ((1 << _OFFSET_BITS) - 1))
-        resource: Resource = decode(files[number].readline())
-        return resource
+        return read_line(files[number].readline()).resource
 
 
 _working: BulkEvaluation | None = None  # of this process, and of those that are forked from it
@@ -505,8 +505,8 @@ def _relations(block: bytes) -> tuple[Family, dict[str, bytes]]:
             read = read_line(line)
         except UnreadableLine:
             continue
-        if read.resource["resourceType"] == "Medication":
-            medications[read.resource["id"]] = line
+        if read.kind == "Medication":
+            medications[read.identifier] = line
         else:
             family.note(read)
     return family, medications
@@ -532,15 +532,15 @@ def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
         if not line.strip():
             continue
         try:
-            resource, patient = read_line(line)
+            read = read_line(line)
         except UnreadableLine:
             hands[0].append(line)  # to be counted once
             continue
-        if patient is None and resource["resourceType"] in ABOUT_A_PATIENT:
+        if read.patient is None and read.kind in ABOUT_A_PATIENT:
             hands[0].append(line)  # this, too
-        if patient is None or resource["resourceType"] == "Medication":
+        if read.patient is None or read.kind == "Medication":
             continue
-        whose = related.mothers.get(patient, (patient,))
+        whose = related.mothers.get(read.patient, (read.patient,))
         for n in {zlib.crc32(one.encode()) % count for one in whose}:
             hands[n].append(line)
     return [b"\n".join(hand) for hand in hands]
@@ -557,22 +557,24 @@ def _evaluate_partition(
     summary = Summary()
     for line in chain.from_iterable(hand.split(b"\n") for hand in hands if hand):
         try:
-            resource, patient = read_line(line)
+            read = read_line(line)
         except UnreadableLine:
             summary.unreadable += 1
             continue
-        if patient is None:
+        if read.patient is None:
             summary.of_nobody += 1
             continue
-        its = persons if resource["resourceType"] in PERSONS else lines
-        its.setdefault(patient, []).append(line)
+        its = persons if read.kind in PERSONS else lines
+        its.setdefault(read.patient, []).append(line)
 
     evaluation = _evaluation(*how)
     with _open_for_owner(path) as file:
         for patient in sorted(lines.keys() - related.mothers.keys()):
             # Lines are held, and decoded again here: what they say takes several times as much.
             hers = concerning(
-                *(patient, related.infants, lines, persons), related.medications, decode
+                *(patient, related.infants, lines, persons),
+                related.medications,
+                lambda line: read_line(line).resource,
             )
             file.write(evaluation.line(patient, hers, summary))
     return summary

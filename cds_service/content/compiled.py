@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ..fhir.chart import member_of
+from ..fhir.chart import Resource, member_of
 from .codes import CodeIndex, CodeSet, Systems, said_by
 from .fact_types import FactSpec, FactValue
 from .phrase_index import PhraseIndex
@@ -104,7 +104,7 @@ class Content:
     not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
     conversions: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     spoken_units: dict[str, SpokenUnit] = field(default_factory=dict)  # by UCUM unit
-    suggested: dict[str, dict[str, Any]] = field(default_factory=dict)  # by intervention
+    suggested: dict[str, Resource] = field(default_factory=dict)  # by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     sides: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))  # of a breast
     guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine

@@ -454,7 +454,7 @@ def _guards_for(medicine: Medicine, content: Content) -> Iterator[Guard]:
 
 def _mark_keys_in_use(content: Content) -> None:
     """The keys whose want can change a card: the others may fail unsaid."""
-    resources = {resource["resourceType"] for resource in content.suggested.values()}
+    resources = {str(resource["resourceType"]) for resource in content.suggested.values()}
     if any(card.body == "medicines" for card in content.cards.values()):
         resources |= MEDICINE_TYPES
         content.keys_in_use.add(MEDICATIONS)

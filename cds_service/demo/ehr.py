@@ -13,11 +13,10 @@ from typing import Literal
 import orjson
 import requests
 
-from ..authoring.vignettes import CLINICIAN, SHIPPED, Vignette, vignettes
+from ..authoring.vignettes import CLINICIAN, SHIPPED, Resource, Vignette, vignettes
 from ..content.compiled import Content
 from ..content.loader import load_content
 from ..errors import operation_outcome
-from ..fhir.chart import Resource
 from ..hooks.protocol import HOOKS
 from .fhir_store import FhirStore, SearchFailedError
 

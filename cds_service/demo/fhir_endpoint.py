@@ -7,8 +7,8 @@ from fhir.resources.R4B import get_fhir_model_class
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
+from ..authoring.vignettes import Resource
 from ..errors import operation_outcome
-from ..fhir.chart import Resource
 from .fhir_store import FhirStore, SearchFailedError, UnknownParameterError
 
 TYPES = (

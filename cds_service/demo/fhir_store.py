@@ -13,10 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, urlencode
 
-from ..authoring.vignettes import Vignette
-from ..fhir.chart import Resource
-
-Resource = Resource
+from ..authoring.vignettes import Resource, Vignette
 
 # Search parameters that look at codes, and where the codes stand.
 CODE_FIELDS = {"code": ("code",), "type": ("type",), "category": ("category",)}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ..content.conditions import Because, Condition, Truth
 from ..content.fact_types import FactValue
 from ..content.schema import BANDS, MEDICINE_TYPES, NOT_READ
-from ..fhir.chart import State, category_of, member_of
+from ..fhir.chart import State, category_of, codings_of, member_of
 from ..fhir.times import parse_moment
 from .facts import Facts, facts_told_by
 from .interventions import check_guards
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from .feeds import OrderedFeed
     from .medicines import Allergies, TakenMedicine
 
+# The members of records that are read here.
+READ = frozenset(
+    (
+        *("status", "doNotPerform", "authoredOn", "performedDateTime"),
+        *("code", "codeCodeableConcept", "category", "reasonCode"),
+    )
+)
 # Requests that were withdrawn were not done; every other status means asked for, or done.
 WITHDRAWN = {"revoked", "entered-in-error", "cancelled", "rejected", "failed", "not-done"}
 ORDER_TYPES = ("ServiceRequest", "DeviceRequest", "CommunicationRequest", "Task", "Procedure")
@@ -341,7 +348,7 @@ class PatientCase:
         resource = self.content.suggested.get(activity)
         if resource is None:
             return False
-        return None if self._is_unread(resource["resourceType"]) else False
+        return None if self._is_unread(str(resource["resourceType"])) else False
 
     def _is_unread(self, resource_type: str) -> bool:
         if not self.chart.unavailable:
@@ -369,12 +376,10 @@ class PatientCase:
 
     def _activities_of(self, order: Resource) -> set[str]:
         concepts = [member_of(order, "code"), order.get("codeCodeableConcept"), *category_of(order)]
-        if isinstance(order.get("reasonCode"), list):
-            concepts += order["reasonCode"]
+        reasons = order.get("reasonCode")
         activities: set[str] = set()
-        for concept in concepts:
-            codings = concept.get("coding") if isinstance(concept, dict) else None
-            for coding in codings if isinstance(codings, list) else ():
+        for concept in (*concepts, *(reasons if isinstance(reasons, list) else ())):
+            for coding in codings_of(concept):
                 activities.update(self.content.activities.find(coding))
         return activities
 

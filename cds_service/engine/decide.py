@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..content.conditions import Because, Truth
 from ..content.schema import BANDS, INTERACTING, NOT_READ
@@ -28,7 +28,7 @@ from .together import SAYS, TO_WARN_OF, Pair
 if TYPE_CHECKING:
     from ..content.compiled import Content
     from ..content.fact_types import FactValue
-    from ..content.schema import Band, Card, Evidence, Guard, Reading
+    from ..content.schema import Ask, Band, Card, Evidence, Guard, Reading
     from .case import PatientCase
     from .feeds import OrderedFeed
     from .render import Backing
@@ -1043,7 +1043,7 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _wanted_by(ask: Any, case: PatientCase) -> list[str]:
+def _wanted_by(ask: Ask, case: PatientCase) -> list[str]:
     """The facts that one ask wants and that are not known."""
     if not case.gates_let_through(ask.under):
         return []

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Any
 
 import orjson
 
@@ -143,7 +142,7 @@ class Evaluation:
         """
         judged = self.judge(chart, suggestion_context.hook, now, orders, suppression)
         rendering = Rendering(self.content, self._prerendered, suggestion_context, now.isoformat())
-        response: dict[str, Any] = {"cards": [rendering.card(each) for each in judged.cards]}
+        response: dict[str, object] = {"cards": [rendering.card(each) for each in judged.cards]}
         if explain and judged.suppressed:
             response["extension"] = {EXTENSION: {"quiet": _explain(judged.suppressed)}}
         shown = [each.shown for each in judged.cards]
@@ -155,14 +154,14 @@ class Evaluation:
         suggestion_context: SuggestionContext,
         now: datetime,
         orders: Sequence[Resource] = (),
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """The cards of the same response, to look at."""
         answer = orjson.loads(self.answer(chart, suggestion_context, now, orders).body)
-        cards: list[dict[str, Any]] = answer["cards"]
+        cards: list[dict[str, object]] = answer["cards"]
         return cards
 
 
-def _explain(suppressed: dict[str, Overridden]) -> list[dict[str, Any]]:
+def _explain(suppressed: dict[str, Overridden]) -> list[dict[str, object]]:
     """Which cards are held back, until when, and by what reason of a clinician."""
     return [
         {

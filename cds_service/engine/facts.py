@@ -31,13 +31,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import partial
 from itertools import groupby, islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..content.codes import MOST_CODINGS, said_by
 from ..content.fact_types import FactSpec, FactValue, Problem, Reading
-from ..fhir.chart import Quantity, member_of, reference_to
+from ..fhir.chart import Quantity, Resource, member_of, reference_to
 from ..fhir.times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
@@ -46,7 +46,21 @@ if TYPE_CHECKING:
     from ..fhir.chart import Chart
 
 
-Resource = dict[str, Any]
+# The members of records that are read here; of a value of any other kind only that it is there.
+READ = frozenset(
+    (
+        *("resourceType", "id", "status", "code", "type", "doNotPerform", "focus"),
+        *("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"),
+        *("onsetDateTime", "onsetPeriod", "recordedDate", "abatementDateTime"),
+        *("clinicalStatus", "verificationStatus", "birthDate", "_birthDate"),
+        *("period", "performedDateTime", "performedPeriod", "authoredOn"),
+        *("valueQuantity", "valueCodeableConcept", "valueBoolean", "valueInteger"),
+        *("valueDateTime", "valueString"),
+        *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valuePeriod"),
+        *("component", "dataAbsentReason", "bodySite", "reasonCode", "hospitalization"),
+        *("deceasedBoolean", "deceasedDateTime"),
+    )
+)
 Specs = tuple[FactSpec, ...]
 
 OBSERVED_AT = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
@@ -105,7 +119,7 @@ class AsOf(msgspec.Struct, frozen=True):
     zone: tzinfo
     times_in: tzinfo | None = None
 
-    def moment(self, written: Any) -> Moment | None:
+    def moment(self, written: object) -> Moment | None:
         """What a date or time means; ``None`` if it cannot be read."""
         return parse_moment(written, self.zone, self.times_in)
 
@@ -151,7 +165,7 @@ def values_left_out(facts: Facts) -> Counter[str]:
 
 def is_read(content: Content, resource: Resource) -> bool:
     """Whether anything could be read of a record: an Observation or Procedure, by its codes."""
-    kind = resource["resourceType"]
+    kind = str(resource["resourceType"])
     if kind not in ("Observation", "Procedure"):
         return True
     if _specs_of(content, kind, resource):
@@ -161,7 +175,7 @@ def is_read(content: Content, resource: Resource) -> bool:
 
 def facts_told_by(content: Content, resource: Resource) -> set[str]:
     """The ids of the facts that a record codes for, whatever it says of them."""
-    return {spec.id for spec in _specs_of(content, resource["resourceType"], resource)}
+    return {spec.id for spec in _specs_of(content, str(resource["resourceType"]), resource)}
 
 
 def read_facts(
@@ -295,7 +309,7 @@ def collect_readings(
 
 def _older_children(chart: Chart, as_of: AsOf) -> set[str]:
     """The ids of linked children who were born too long ago to be of the birth that is judged."""
-    born = ((child["id"], birth_of_newborn(child, as_of)) for child in chart.newborns())
+    born = ((str(child["id"]), birth_of_newborn(child, as_of)) for child in chart.newborns())
     before = as_of.now - INFANT_FOR
     return {child for child, birth in born if birth is not None and birth.moment.latest < before}
 
@@ -365,12 +379,12 @@ def _specs_of(content: Content, kind: str, resource: Resource) -> Specs:
     return tuple(found.values())
 
 
-def _types_of(encounter: Resource) -> list[Any]:
+def _types_of(encounter: Resource) -> list[object]:
     types = encounter.get("type")
     return types if isinstance(types, list) else []
 
 
-def _why_and_how_it_ended(encounter: Resource) -> list[Any]:
+def _why_and_how_it_ended(encounter: Resource) -> list[object]:
     """The reasons of an Encounter, and where the patient went from there."""
     reasons, stay = encounter.get("reasonCode"), encounter.get("hospitalization")
     ended = [stay.get("dischargeDisposition")] if isinstance(stay, dict) else []
@@ -456,7 +470,7 @@ def _read_observation(
     moment = _moment_of(resource, OBSERVED_AT, as_of)
     reading = Reading(_VALUES[spec.type](content, spec, part), moment, resource)
     if "effectivePeriod" in resource:
-        period = resource["effectivePeriod"]
+        period = _object_in(resource, "effectivePeriod")
         if spec.combine == "sum":
             start = as_of.moment(period.get("start"))
             reading.spans = 0.0 if start is None else moment.latest - start.earliest
@@ -554,12 +568,12 @@ def _read_encounter(
         raise Unusable(f"the record is {status or 'without a status'}")
     if spec.type == "time":
         return _read_birth(resource, ("period",), 3, as_of)
-    ended = (resource.get("period") or {}).get("end")
+    ended = _object_in(resource, "period").get("end")
     if spec.before_birth:  # what it says of a birth, it says whether it has ended or not
         moment = as_of.moment(ended) if spec.own_record else None
         moment = moment or _moment_of(resource, ("period",), as_of)
         concepts = [*_types_of(resource), *_why_and_how_it_ended(resource)]
-        codings = [c for each in concepts if each for c in each.get("coding") or ()]
+        codings = [coding for each in concepts if each for coding in _codings_in(each)]
         answer = "yes"
         if spec.type == "coded":
             answer = _answer_in(content, spec, {"coding": codings})
@@ -676,7 +690,7 @@ def _moment_of(resource: Resource, names: tuple[str, ...], as_of: AsOf) -> Momen
     raise Unusable(why)
 
 
-def _why_unread(written: Any, otherwise: str) -> str:
+def _why_unread(written: object, otherwise: str) -> str:
     return "its time has no offset" if lacks_offset(written) else otherwise
 
 
@@ -705,7 +719,9 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
         raise Unusable("its value is too large to be one")
     if converted < 0 and not spec.may_be_negative:
         raise Unusable("its value is below zero")
-    return converted if quantity.comparator is None else _beside(converted, quantity.comparator)
+    if quantity.comparator is None:
+        return converted
+    return _beside(converted, str(quantity.comparator))
 
 
 def _beside(limit: float, comparator: str) -> float:
@@ -735,10 +751,10 @@ def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
     return _answer_in(content, spec, concept)
 
 
-def _answer_in(content: Content, spec: FactSpec, concept: Any) -> str:
+def _answer_in(content: Content, spec: FactSpec, concept: object) -> str:
     """The one answer that a CodeableConcept codes for."""
     known = content.answers[spec.id]
-    answers = {answer for coding in concept.get("coding") or () for answer in known.find(coding)}
+    answers = {answer for coding in _codings_in(concept) for answer in known.find(coding)}
     if len(answers) == 1:
         (answer,) = answers
         return str(answer)
@@ -771,7 +787,23 @@ _VALUES: dict[str, Callable[[Content, FactSpec, Resource], float | str]] = {
 }
 
 
-def _codes_of(concept: Any) -> set[str]:
+def _object_in(resource: Resource, name: str) -> Resource:
+    """A member that is an object; an empty one if there is none. Raises ``TypeError``."""
+    member = resource.get(name) or {}
+    if not isinstance(member, dict):
+        raise TypeError(f"{name} is no object")
+    return member
+
+
+def _codings_in(concept: object) -> list[object]:
+    """The codings of a CodeableConcept. Raises ``TypeError`` if it is none."""
+    codings = concept.get("coding") or [] if isinstance(concept, dict) else None
+    if not isinstance(codings, list):
+        raise TypeError("no CodeableConcept")
+    return codings
+
+
+def _codes_of(concept: object) -> set[str]:
     codings = concept.get("coding") if isinstance(concept, dict) else None
     return {
         coding["code"]
@@ -780,7 +812,7 @@ def _codes_of(concept: Any) -> set[str]:
     }
 
 
-def _code_of(concept: Any) -> str | None:
+def _code_of(concept: object) -> str | None:
     if isinstance(concept, dict):
         for coding in islice(concept.get("coding") or (), MOST_CODINGS):
             code = coding.get("code") if isinstance(coding, dict) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..content.codes import CodeIndex, CodeSet
 from ..content.phrase_index import PhraseIndex
@@ -88,7 +88,7 @@ class FeedIndex:
                         yield from (OrderedFeed(feed, "name") for feed in meant)
 
 
-def _parts_of(order: Resource) -> Iterator[tuple[dict[str, Any], Any]]:
+def _parts_of(order: Resource) -> Iterator[tuple[dict[str, object], object]]:
     """Each concept of each part of an order, and then the part's product name."""
     for part, (concept_name, product_name) in PARTS.items():
         written = order.get(part)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote_plus
 
 from ..content.codes import CodeIndex, CodeSet
@@ -26,7 +26,7 @@ from ..content.schema import (
     UNIDENTIFIED,
     VALUE_SET,
 )
-from ..fhir.chart import category_of, member_of, reference_to, text_of
+from ..fhir.chart import category_of, codes_of, codings_of, member_of, reference_to, text_of
 from ..fhir.doses import NO_DOSE, Dose, dose_of
 from .inert import inert
 
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
     from ..content.schema import Medicine, Reading
     from ..fhir.chart import Chart, Resource
 
+# The members of records that are read here.
+READ = frozenset(
+    (
+        *("status", "doNotPerform", "medicationCodeableConcept", "medicationReference"),
+        *("code", "ingredient", "category", "clinicalStatus", "verificationStatus"),
+    )
+)
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
 # The status of what she takes or will take. Of "unknown", and of none at all, nobody can say that
 # she does not: it is listed all the same.
@@ -201,13 +208,13 @@ class MedicineIndex:
         unrecognised = False
         for resource in chart.of_patient("AllergyIntolerance"):
             chart.go_on()
-            if _codes_of(resource.get("verificationStatus")) & NOT_ALLERGIC:
+            if codes_of(resource.get("verificationStatus")) & NOT_ALLERGIC:
                 continue
-            if _codes_of(resource.get("clinicalStatus")) & NO_LONGER_ALLERGIC:
+            if codes_of(resource.get("clinicalStatus")) & NO_LONGER_ALLERGIC:
                 continue
             code = member_of(resource, "code")
             concept = code if isinstance(code, dict) else {}
-            if any(self._none_known.find(coding) for coding in _codings_of(concept)):
+            if any(self._none_known.find(coding) for coding in codings_of(concept)):
                 allergies.asked = True
                 continue
             for found in self._recognise(concept):
@@ -249,17 +256,16 @@ class MedicineIndex:
         return known
 
     def _recognise(
-        self, concept: dict[str, Any], reference: str | None = None
+        self, concept: dict[str, object], reference: str | None = None
     ) -> Iterator[TakenMedicine]:
         """What a concept means; if it says nothing, it is called by the ``reference`` to it."""
-        codings = concept.get("coding")
-        codings = [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []
+        codings = codings_of(concept)
         by_code: dict[str, Medicine] = {}
         for coding in codings:
             for medicine in (*self._by_code.find(coding), *self._products.find(coding)):
                 by_code[medicine.id] = medicine
-        texts = [concept.get("text"), *(coding.get("display") for coding in codings)]
-        texts = [text for text in texts if isinstance(text, str) and text.strip()]
+        written = [concept.get("text"), *(coding.get("display") for coding in codings)]
+        texts = [text for text in written if isinstance(text, str) and text.strip()]
         if by_code:
             yield from self._by_codes(by_code, codings, texts)
             return
@@ -274,15 +280,16 @@ class MedicineIndex:
             yield TakenMedicine(plain(texts[0]), None, "none")
             return
         called = plain(reference) if reference else NAMELESS
-        coding = next((c for c in codings if isinstance(c.get("code"), str)), None)
-        if coding is not None:
-            system = str(coding.get("system"))
-            of = self._systems.get(system, plain(system))
-            called = f"code {plain(coding['code'], LONGEST_SHOWN_CODE)} ({of})"
+        for coding in codings:
+            code, system = coding.get("code"), str(coding.get("system"))
+            if isinstance(code, str):
+                of = self._systems.get(system, plain(system))
+                called = f"code {plain(code, LONGEST_SHOWN_CODE)} ({of})"
+                break
         yield TakenMedicine(called, None, "none", named=False)
 
     def _by_codes(
-        self, by_code: dict[str, Medicine], codings: list[dict[str, Any]], texts: list[str]
+        self, by_code: dict[str, Medicine], codings: list[dict[str, object]], texts: list[str]
     ) -> Iterator[TakenMedicine]:
         """What codes mean; of a product that is known in part, also that there is more in it."""
         names = tuple(medicine.name for medicine in by_code.values())
@@ -366,7 +373,7 @@ def _worst(medicine: Medicine) -> int:
 
 def _ingredients_of(
     medication: Resource, chart: Chart, inside: Resource
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """The code of each ingredient of a Medication, its own or that of what it points at.
 
     ``inside`` is the resource that contains what is contained.
@@ -387,12 +394,3 @@ def plain(text: str, longest: int = LONGEST_NAME) -> str:
     """A text from elsewhere, made safe to stand in a card, and not too long."""
     text = inert(text[:LONGEST_TEXT])
     return text if len(text) <= longest else inert(text[: longest - 1]) + "…"
-
-
-def _codes_of(concept: Any) -> set[str]:
-    return {str(coding.get("code")) for coding in _codings_of(concept)}
-
-
-def _codings_of(concept: Any) -> list[dict[str, Any]]:
-    codings = concept.get("coding") if isinstance(concept, dict) else None
-    return [c for c in codings if isinstance(c, dict)] if isinstance(codings, list) else []

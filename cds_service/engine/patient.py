@@ -11,6 +11,7 @@ from ..content.compiled import Content
 from ..fhir.chart import Resource
 from ..fhir.times import DAY, parse_moment
 
+READ = frozenset(("birthDate", "deceasedBoolean", "deceasedDateTime", "gender"))
 YEAR = 365.25 * DAY
 SURELY_GROWN = 18  # years: who was born before needs no closer look
 

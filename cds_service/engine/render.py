@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
@@ -273,18 +273,19 @@ def links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
     }
 
 
-def _together(resources: list[dict[str, Any]]) -> dict[str, Any]:
+def _together(resources: list[dict[str, object]]) -> dict[str, object]:
     """One resource for several of one template: all that each of them lists, each once."""
     whole = dict(resources[0])
     for name, value in whole.items():
         if isinstance(value, list):
-            listed = [item for resource in resources for item in resource[name]]
+            lists = (resource[name] for resource in resources)
+            listed = [item for each in lists if isinstance(each, list) for item in each]
             whole[name] = [item for n, item in enumerate(listed) if item not in listed[:n]]
     return whole
 
 
 def _print_suggestion(
-    interventions: str, label: str, recommended: bool, resource: dict[str, Any]
+    interventions: str, label: str, recommended: bool, resource: dict[str, object]
 ) -> Suggested:
     written = orjson.dumps(label)
     same_for_all = {k: v for k, v in resource.items() if k not in ("subject", "recipient")}
@@ -297,7 +298,7 @@ def _print_suggestion(
         + written
         + b',"resource":'
         + orjson.dumps(same_for_all)[:-1],
-        resource["resourceType"],
+        str(resource["resourceType"]),
     )
 
 
@@ -319,10 +320,10 @@ class Rendering:
         )
         self._patient_members: dict[str, bytes] = {}  # by resource type
 
-    def card(self, decision: CardDecision) -> dict[str, Any]:
+    def card(self, decision: CardDecision) -> dict[str, object]:
         """A card, ready for ``orjson``; parts of it are JSON already (``orjson.Fragment``)."""
         card, prerendered = decision.card, self._prerendered
-        made: dict[str, Any] = {
+        made: dict[str, object] = {
             "uuid": decision.uuid,
             "summary": decision.summary,
             "indicator": decision.indicator,
@@ -331,7 +332,7 @@ class Rendering:
         }
         if prerendered.override_reasons is not None:
             made["overrideReasons"] = prerendered.override_reasons
-        suggestions: list[Any] = [_take_back(each) for each in decision.to_take_back]
+        suggestions: list[object] = [_take_back(each) for each in decision.to_take_back]
         if decision.offered:
             offer = prerendered.offer(card, *decision.interventions)
             suggestions += map(self._suggestion, offer.suggestions, decision.offered)
@@ -358,10 +359,10 @@ class Rendering:
         )
         return orjson.Fragment(b"".join(parts))
 
-    def _why(self, decision: CardDecision) -> dict[str, Any]:
+    def _why(self, decision: CardDecision) -> dict[str, object]:
         """What a card carries for machines."""
         content, guards = self._content, decision.guards
-        why: dict[str, Any] = {"rows": rows_of(decision, content)}
+        why: dict[str, object] = {"rows": rows_of(decision, content)}
         if decision.interventions:
             why["interventions"] = decision.interventions
         if decision.because:
@@ -392,7 +393,7 @@ def rows_of(decision: CardDecision, content: Content) -> list[str]:
     return [row for row in content.rows if row in used]
 
 
-def _take_back(taken_back: TakenBack) -> dict[str, Any]:
+def _take_back(taken_back: TakenBack) -> dict[str, object]:
     """A suggestion that deletes a draft order."""
     label = f"Take back {taken_back.name}"
     action = {"type": "delete", "description": label, "resourceId": taken_back.reference}

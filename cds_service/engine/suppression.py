@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Literal
 
 from ..fhir.references import normal_base
 
@@ -94,7 +94,7 @@ def audience_of(
     return Audience(client, tenant, patient)
 
 
-def reason_of(entry: Mapping[str, Any]) -> str:
+def reason_of(entry: Mapping[str, object]) -> str:
     """One of what stands behind a card, in the words of which a digest is made."""
     value = entry.get("value")
     answer = value if isinstance(value, str) else ""
@@ -111,7 +111,7 @@ class Shown:
     indicator: str
     interventions: tuple[str, ...]
     offered: Mapping[str, str]  # by the uuid of the suggestion: an intervention, or more with "+"
-    because: Sequence[Mapping[str, Any]]  # what stood behind it, as it is told on the card
+    because: Sequence[Mapping[str, object]]  # what stood behind it, as it is told on the card
     never_quiet: bool = False
     birth: str | None = None  # the day of the birth for which an override counts, whatever comes
 

@@ -11,6 +11,7 @@ from ..content.compiled import Content
 from ..fhir.chart import Resource, member_of
 from .facts import is_read, says_something
 
+READ = frozenset(("code", "component"))
 _OF_MILK = re.compile(r"milk|breast|lactat|let-?down|pumped|milch|lait\b|leche", re.IGNORECASE)
 
 

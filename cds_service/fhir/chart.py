@@ -15,93 +15,37 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any, TypedDict
+from itertools import chain
 
 import msgspec
-import orjson
 
 from .references import normal_base, normal_urn, read_reference
 
-Resource = dict[str, Any]
+Resource = dict[str, object]
 
-# The members that are read, here or in what is made of a chart, of resources of any type.
-READ = (
-    *("resourceType", "id", "status", "code", "type", "category", "doNotPerform"),
-    *("subject", "patient", "for", "focus"),
-    *("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued"),
-    *("onsetDateTime", "onsetPeriod", "recordedDate", "abatementDateTime"),
-    *("clinicalStatus", "verificationStatus", "birthDate", "_birthDate"),
-    *("period", "performedDateTime", "performedPeriod", "authoredOn"),
-    *("valueQuantity", "valueCodeableConcept", "valueString", "valueBoolean", "valueInteger"),
-    *("valueRange", "valueRatio", "valueSampledData", "valueTime", "valueDateTime", "valuePeriod"),
-    *("component", "dataAbsentReason", "bodySite", "codeCodeableConcept", "reasonCode"),
-    "hospitalization",
-    *("medicationCodeableConcept", "medicationReference", "contained", "ingredient"),
-    *("identifier", "link", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"),
-    *("relationship", "active", "partOf", "issue"),
+# The members that are read here, of resources of any type.
+READ = frozenset(
+    (
+        *("resourceType", "id", "status", "code", "category", "doNotPerform", "contained"),
+        *("subject", "patient", "for", "focus", "identifier", "link", "partOf"),
+        *("relationship", "active", "medicationReference", "issue"),
+    )
 )
 
 
 class Quantity(msgspec.Struct, gc=False):
     """What is read of a Quantity."""
 
-    value: Any = None
-    comparator: Any = None
-    unit: Any = None
-    code: Any = None
+    value: object = None
+    comparator: object = None
+    unit: object = None
+    code: object = None
 
 
 class Reference(msgspec.Struct, gc=False):
     """What is read of a Reference."""
 
-    reference: Any = None
-
-
-# What is left as it was written, for ``member_of`` to read: every Observation has a category, which
-# is looked at in orders and allergies only, and a code, which most often others have too.
-AS_WRITTEN = ("category", "code")
-IN_PART = {"subject": Reference, "valueQuantity": Quantity}
-_KINDS = dict.fromkeys(READ, Any) | dict.fromkeys(AS_WRITTEN, msgspec.Raw) | IN_PART
-_Read = TypedDict("_Read", _KINDS, total=False)  # type: ignore[misc]
-
-
-class _Search(TypedDict, total=False):
-    mode: Any
-
-
-class _Entry(TypedDict, total=False):
-    fullUrl: msgspec.Raw
-    search: _Search | None
-    resource: _Read
-
-
-class Sent(_Read, total=False):
-    """What may be sent for a prefetch key: a resource, a Bundle of them, or an OperationOutcome."""
-
-    entry: list[_Entry]
-    link: Any
-    total: Any
-
-
-def decoder_of(kind: Any) -> Callable[[bytes], Any]:
-    """What makes of JSON the members that ``kind`` names; of what is not of this kind, all.
-
-    What is passed over must be JSON in UTF-8 too. Raises ``orjson.JSONDecodeError``.
-    """
-    decoder = msgspec.json.Decoder(kind)
-
-    def decode(body: bytes) -> Any:
-        try:
-            if not body.isascii():
-                body.decode()  # the decoder does not look at the letters that it passes over
-            return decoder.decode(body)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return orjson.loads(body)
-
-    return decode
-
-
-decode = decoder_of(Sent)
+    reference: object = None
 
 
 # The types of draft orders that are judged.
@@ -134,7 +78,7 @@ class Answer:
     total: int = 0  # how many it found, on all its pages; nothing if that is not said
 
 
-def read_answer(value: Any) -> Answer:
+def read_answer(value: object) -> Answer:
     """Tell the states of a value that was sent for a key apart. Never raises.
 
     What holds fewer matches than the Bundle says there are, and no link to more, is not all.
@@ -145,7 +89,7 @@ def read_answer(value: Any) -> Answer:
     return answer
 
 
-def read_page(value: Any) -> Answer:
+def read_page(value: object) -> Answer:
     """The same of one page of several, whatever it says of their number.
 
     ``value`` is what stands in ``prefetch`` (``ABSENT`` is for keys that do not), or what a FHIR
@@ -242,7 +186,7 @@ def _is_error(outcome: Resource) -> bool:
     return not isinstance(issues, list) or not issues or not all(map(_is_mild, issues))
 
 
-def _is_mild(issue: Any) -> bool:
+def _is_mild(issue: object) -> bool:
     if not isinstance(issue, dict):
         return False
     return issue.get("severity") in MILD and issue.get("code") != INCOMPLETE
@@ -284,7 +228,7 @@ def base_key(key: str) -> str:
     return key.rstrip("0123456789")
 
 
-def member_of(resource: Resource, name: str) -> Any:
+def member_of(resource: Resource, name: str) -> object:
     """A member, also one that was left as it was written; ``None`` if it cannot be read."""
     member = resource.get(name)
     if not isinstance(member, msgspec.Raw):
@@ -295,7 +239,7 @@ def member_of(resource: Resource, name: str) -> Any:
         return None
 
 
-def category_of(resource: Resource) -> list[Any]:
+def category_of(resource: Resource) -> list[object]:
     """What a resource says of its kind. Nothing, if that is no list or cannot be read."""
     category = member_of(resource, "category")
     return category if isinstance(category, list) else []
@@ -305,7 +249,7 @@ def category_of(resource: Resource) -> list[Any]:
 TAKEN_BACK = frozenset({"cancelled", "entered-in-error", "revoked", "stopped"})
 
 
-def subject_of(resource: Resource) -> Any:
+def subject_of(resource: Resource) -> object:
     """The reference to whom a resource is about, as it is written; ``None`` if there is none."""
     for name in ("subject", "patient", "for"):
         if name in resource:
@@ -313,7 +257,7 @@ def subject_of(resource: Resource) -> Any:
     return None
 
 
-def text_of(reference: Any) -> str | None:
+def text_of(reference: object) -> str | None:
     """The literal reference in a Reference; ``None`` if there is none, or it is no text."""
     if isinstance(reference, Reference):
         text = reference.reference
@@ -322,7 +266,7 @@ def text_of(reference: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def patient_in(reference: Any) -> tuple[str, str] | None:
+def patient_in(reference: object) -> tuple[str, str] | None:
     """The server, if one is named, and the id of the patient that a reference points at."""
     text = text_of(reference)
     target = read_reference(text) if text is not None else None
@@ -380,7 +324,7 @@ class Chart:
         fhir_server: str | None = None,
         other_bases: Iterable[str] = (),
         encounter_id: str | None = None,
-        drafts: Iterable[Any] = (),
+        drafts: Iterable[object] = (),
         matters: Callable[[Resource], bool] = lambda _: True,
         needed: Collection[str] = (),
         unmapped: Callable[[Resource], bool | None] = lambda _: None,
@@ -426,7 +370,7 @@ class Chart:
             base_key(key) for key in self._missing if answers[key].state is not State.ABSENT
         }
 
-    def _sort_in(self, drafts: Iterable[Any]) -> None:
+    def _sort_in(self, drafts: Iterable[object]) -> None:
         of_others: list[tuple[str, str, Resource]] = []
         for answer in self.answers.values():
             self._by_url.update(answer.by_url)
@@ -434,7 +378,7 @@ class Chart:
         for key, answer in self.answers.items():
             self.go_on()
             for resource in answer.resources:
-                kind = resource["resourceType"]
+                kind = str(resource["resourceType"])
                 identifier = resource.get("id")
                 if isinstance(identifier, str):
                     of_its_type = self._by_id.setdefault(kind, {})
@@ -456,29 +400,31 @@ class Chart:
         # An infant's own records count once something has linked the infant to her.
         for key, subject, resource in of_others:
             if subject in self._infant_ids:
-                self._infants.setdefault(resource["resourceType"], []).append(resource)
+                self._infants.setdefault(str(resource["resourceType"]), []).append(resource)
             elif resource["resourceType"] in ABOUT_A_PATIENT:
                 self._leave_out(key, ANOTHER_PATIENT, resource)
         for draft in map(_resource_in, drafts):
-            kind = draft.get("resourceType")
-            if not isinstance(kind, str):
+            ordered = draft.get("resourceType")
+            if not isinstance(ordered, str):
                 self.left_out[NO_RESOURCE] += 1
-            elif kind in ORDERED:
+            elif ordered in ORDERED:
                 self.drafts.append(draft)
                 if not self.is_ordered_for(draft):
                     self.left_out[ANOTHER_PATIENT] += 1
 
-    def _index_drafts(self, drafts: Iterable[Any]) -> None:
+    def _index_drafts(self, drafts: Iterable[object]) -> None:
         """Let the draft orders refer to each other: to a Medication that was sent with them."""
         for entry in drafts:
             resource = _resource_in(entry)
             kind = resource.get("resourceType")
             if not isinstance(kind, str) or kind not in REFERRED_TO:
                 continue
-            if isinstance(entry.get("fullUrl"), str):
-                self._by_url[normal_urn(entry["fullUrl"])] = resource
-            if isinstance(resource.get("id"), str):
-                self._by_id.setdefault(kind, {})[resource["id"]] = resource
+            url = entry.get("fullUrl") if isinstance(entry, dict) else None
+            if isinstance(url, str):
+                self._by_url[normal_urn(url)] = resource
+            identifier = resource.get("id")
+            if isinstance(identifier, str):
+                self._by_id.setdefault(kind, {})[identifier] = resource
 
     # --- whose a record is ------------------------------------------------------------------------
 
@@ -488,7 +434,7 @@ class Chart:
             return self.patient_id  # as nearly always
         return self._patient(subject_of(resource))
 
-    def _patient(self, reference: Any) -> str | None:
+    def _patient(self, reference: object) -> str | None:
         found = patient_in(reference)
         if found is None:
             named = self._by_url.get(normal_urn(text_of(reference) or ""), {})
@@ -545,7 +491,7 @@ class Chart:
             f"{counted[reason]} {SAY_LEFT_OUT[reason]}" for reason in told if counted[reason]
         )
 
-    def _others_in(self, references: Any) -> Iterator[str]:
+    def _others_in(self, references: object) -> Iterator[str]:
         for reference in references if isinstance(references, list) else ():
             patient = self._patient(reference)
             if patient is not None and patient != self.patient_id:
@@ -577,7 +523,7 @@ class Chart:
             elif kind == "Encounter" and self._is_her_encounter(resource.get("partOf")):
                 self._infant_ids.add(newborn)
 
-    def _is_her_encounter(self, reference: Any) -> bool:
+    def _is_her_encounter(self, reference: object) -> bool:
         text = text_of(reference)
         target = read_reference(text) if text is not None else None
         if target is None or target.kind != "Encounter":
@@ -635,7 +581,7 @@ class Chart:
             return True
         return order.get("resourceType") == "NutritionOrder" and patient in self._infant_ids
 
-    def names_someone_else(self, focus: Any) -> bool:
+    def names_someone_else(self, focus: object) -> bool:
         """Whether ``focus`` points at another than the mother."""
         if not isinstance(focus, list):
             return True
@@ -649,7 +595,7 @@ class Chart:
         """Those of her infant, or infants."""
         return self._infants.get(kind, [])
 
-    def referenced(self, reference: Any, within: Resource | None = None) -> Resource | None:
+    def referenced(self, reference: object, within: Resource | None = None) -> Resource | None:
         """The resource that a literal reference points at, wherever in the chart it was sent.
 
         Relative, absolute, of one version, by the ``fullUrl`` of its entry, or contained ``within``
@@ -658,7 +604,7 @@ class Chart:
         if not isinstance(reference, str):
             return None
         if reference.startswith("#"):
-            inner = _dicts_in(within.get("contained")) if within is not None else ()
+            inner = dicts_in(within.get("contained")) if within is not None else ()
             return next((each for each in inner if each.get("id") == reference[1:]), None)
         named = self._by_url.get(normal_urn(reference))
         if named is not None:
@@ -717,20 +663,21 @@ class Chart:
         return State.ABSENT if answer is None else answer.state
 
 
-def _resource_in(entry: Any) -> Resource:
+def _resource_in(entry: object) -> Resource:
     """The resource of an entry of a Bundle; an empty one if it holds none."""
     resource = entry.get("resource") if isinstance(entry, dict) else None
     return resource if isinstance(resource, dict) else {}
 
 
-def _dicts_in(value: Any) -> list[dict[str, Any]]:
+def dicts_in(value: object) -> list[dict[str, object]]:
+    """The objects in a list; nothing if it is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
     """What can name a Patient as the mother in a RelatedPerson: her identifiers and her links."""
     yield from _identifiers_of(patient)
-    for link in _dicts_in(patient.get("link")):
+    for link in dicts_in(patient.get("link")):
         other = text_of(link.get("other"))
         if other is not None and other.startswith("RelatedPerson/"):
             yield "", other
@@ -740,20 +687,26 @@ def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
     """What names the mother in a RelatedPerson of a newborn; nothing, if it is not its mother."""
     if related.get("active") is False:
         return
-    if MOTHERS & _codes_in(related.get("relationship")):
+    codes = map(codes_of, dicts_in(related.get("relationship")))
+    if not MOTHERS.isdisjoint(chain.from_iterable(codes)):
         yield from _identifiers_of(related)
         yield "", f"RelatedPerson/{related.get('id')}"
 
 
 def _identifiers_of(resource: Resource) -> Iterator[tuple[str, str]]:
     """The identifiers that have a system: without one, two numbers may be alike by chance."""
-    for identifier in _dicts_in(resource.get("identifier")):
+    for identifier in dicts_in(resource.get("identifier")):
         system, value = identifier.get("system"), identifier.get("value")
         if isinstance(system, str) and isinstance(value, str) and system and value:
             yield system, value
 
 
-def _codes_in(concepts: Any) -> set[Any]:
-    """The codes of a list of CodeableConcepts."""
-    codings = [coding for each in _dicts_in(concepts) for coding in _dicts_in(each.get("coding"))]
-    return {coding.get("code") for coding in codings if isinstance(coding.get("code"), str)}
+def codings_of(concept: object) -> list[dict[str, object]]:
+    """The codings of a CodeableConcept; nothing if it is none."""
+    return dicts_in(concept.get("coding")) if isinstance(concept, dict) else []
+
+
+def codes_of(concept: object) -> set[str]:
+    """The codes of a CodeableConcept, of whatever system; nothing if it is none."""
+    codes = (coding.get("code") for coding in codings_of(concept))
+    return {code for code in codes if isinstance(code, str)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .chart import Resource
@@ -53,7 +53,7 @@ def _most(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _daily_of(instruction: dict[str, Any]) -> float | None:
+def _daily_of(instruction: dict[str, object]) -> float | None:
     """The most of a day by one instruction: dose and frequency, or what it says is the most."""
     often = _a_day(_dict(instruction, "timing"))
     once = _most(_doses_of(instruction))
@@ -66,14 +66,14 @@ def _daily_of(instruction: dict[str, Any]) -> float | None:
     return planned if planned is not None else at_most
 
 
-def _doses_of(instruction: dict[str, Any]) -> Iterator[float | None]:
+def _doses_of(instruction: dict[str, object]) -> Iterator[float | None]:
     rates = instruction.get("doseAndRate")
     for rate in rates[:MOST_INSTRUCTIONS] if isinstance(rates, list) else ():
         yield _mass(_dict(rate, "doseQuantity"))
         yield _mass(_dict(rate, "doseRange", "high"))
 
 
-def _a_day(timing: dict[str, Any]) -> float | None:
+def _a_day(timing: dict[str, object]) -> float | None:
     """How often in a day, by the rhythm or by its code."""
     repeat = _dict(timing, "repeat")
     period, hours = _number(repeat.get("period")), HOURS.get(str(repeat.get("periodUnit")))
@@ -87,7 +87,7 @@ def _a_day(timing: dict[str, Any]) -> float | None:
     return _most(A_DAY.get(str(code)) for code in codes)
 
 
-def _days_of(instruction: dict[str, Any]) -> float | None:
+def _days_of(instruction: dict[str, object]) -> float | None:
     repeat = _dict(instruction, "timing", "repeat")
     bounds = _dict(repeat, "boundsPeriod")
     try:
@@ -99,27 +99,27 @@ def _days_of(instruction: dict[str, Any]) -> float | None:
     return _most([between, *map(_days, lengths)])
 
 
-def _mass(quantity: dict[str, Any]) -> float | None:
+def _mass(quantity: dict[str, object]) -> float | None:
     """A quantity in mg, if it is a mass."""
     value = _number(quantity.get("value"))
     factor = MG.get(str(quantity.get("code") or quantity.get("unit")))
     return value * factor if value is not None and factor is not None else None
 
 
-def _days(quantity: dict[str, Any]) -> float | None:
+def _days(quantity: dict[str, object]) -> float | None:
     """A duration in days."""
     value = _number(quantity.get("value"))
     hours = HOURS.get(str(quantity.get("code") or quantity.get("unit")))
     return value * hours / 24 if value is not None and hours is not None else None
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 1e-6 < value < 1e6 else None
 
 
-def _dict(value: Any, *path: str) -> dict[str, Any]:
+def _dict(value: object, *path: str) -> dict[str, object]:
     """What stands at the end of a path of members; empty if that is no object."""
     for member in path:
         value = value.get(member) if isinstance(value, dict) else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import calendar
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
 
 import msgspec
 
@@ -25,7 +24,7 @@ _DURATION = re.compile(r"^(\d+(?:\.\d+)?) (min|h|d|months)$")
 _SECONDS = {"min": MINUTE, "h": HOUR, "d": DAY, "months": MONTH}
 
 
-def duration(text: Any) -> float:
+def duration(text: object) -> float:
     """Seconds in ``"20 min"``, ``"24 h"``, ``"7 d"`` or ``"12 months"``; ``ValueError`` if not one.
 
     A month is a twelfth of 365 days.
@@ -36,7 +35,7 @@ def duration(text: Any) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def window_seconds(text: Any) -> float:
+def window_seconds(text: object) -> float:
     """Seconds for which a record counts: a duration, or ``"ever"``, which is a hundred years."""
     return duration("1200 months" if text == "ever" else text)
 
@@ -54,7 +53,7 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
         return self.earliest == self.latest
 
 
-def parse_moment(text: Any, zone: tzinfo, times_in: tzinfo | None = None) -> Moment | None:
+def parse_moment(text: object, zone: tzinfo, times_in: tzinfo | None = None) -> Moment | None:
     """Read a FHIR date, dateTime or instant; ``None`` if it is not one.
 
     ``zone`` is where a date without a time of day is taken to be: that of the evaluation.
@@ -88,7 +87,7 @@ def parse_moment(text: Any, zone: tzinfo, times_in: tzinfo | None = None) -> Mom
     return Moment(start.timestamp(), end.timestamp() - 1, text)
 
 
-def lacks_offset(text: Any) -> bool:
+def lacks_offset(text: object) -> bool:
     """Whether this is a time that could be read if it had an offset."""
     return parse_moment(text, UTC) is None and parse_moment(text, UTC, UTC) is not None
 

@@ -24,7 +24,8 @@ import orjson
 
 from ..access import tracing
 from ..access.outgoing import Outgoing, OutgoingError, Reply
-from ..fhir.chart import Answer, State, decode, read_page
+from ..engine.decoder import decode
+from ..fhir.chart import Answer, State, read_page
 from ..fhir.references import is_below, normal_base, read_address
 from ..limits.bounds import NONE, Bounds, TooMuchError, weight_of
 from ..limits.concurrency import ConcurrencyLimit, TooBusyError

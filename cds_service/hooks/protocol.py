@@ -27,8 +27,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from ..content.compiled import Content
+from ..engine.decoder import Sent, decoder_of
 from ..errors import Refusal
-from ..fhir.chart import Sent, decoder_of
 from ..fhir.references import normal_urn, read_address
 
 SPECIFICATION = "2.0.1"

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cds_service.content.compiled import Content
+from cds_service.engine.decoder import decode
 from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
-from cds_service.fhir.chart import Answer, Chart, decode, read_answer
+from cds_service.fhir.chart import Answer, Chart, read_answer
 from cds_service.hooks.prefetch import make_chart
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
