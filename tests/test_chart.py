@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import cds_service
 from cds_service.content.compiled import Content
-from cds_service.engine import case, facts, medicines, patient, unmapped
+from cds_service.engine import facts, findings, medicines, patient, unmapped
 from cds_service.engine.decoder import AS_WRITTEN, IN_PART, READ, decode
 from cds_service.fhir import chart
 from cds_service.fhir.chart import (
@@ -233,7 +233,7 @@ def test_what_nothing_reads_is_not_decoded() -> None:
     assert resource.keys() == whole.keys()
 
 
-READERS = (chart, facts, medicines, case, patient, unmapped)
+READERS = (chart, facts, findings, medicines, patient, unmapped)
 
 # Members of what stands within a resource, and of what is no resource, that are called as members
 # of resources are.

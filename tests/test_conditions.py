@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cds_service.content.compiled import Content
 from cds_service.content.conditions import All, AnyOf, Condition, Not, Truth, compile_condition
 
-from .support.mothers import birth, chart_of, medicine, milk, observation
+from .support.mothers import birth, findings_of, medicine, milk, observation
 
 TRUTHS = st.sampled_from([True, False, None])
 
@@ -73,14 +73,6 @@ def test_not_all_is_any_not(truths: list[Truth]) -> None:
 def test_what_cannot_be_asked_is_refused_when_it_is_read(written: Any) -> None:
     with pytest.raises(ValueError, match=r"\w+"):
         compile_condition(written)
-
-
-def _case(content: Content, *resources: dict[str, Any]) -> Any:
-    from cds_service.engine.evaluation import Evaluation
-
-    from .support.mothers import NOW
-
-    return Evaluation(content).case(chart_of(content, *resources), NOW)
 
 
 def taken(name: str) -> dict[str, Any]:
@@ -162,7 +154,7 @@ def taken(name: str) -> dict[str, Any]:
 def test_each_form(
     content: Content, written: Any, resources: list[dict[str, Any]], truth: Truth
 ) -> None:
-    assert compile_condition(written).test(_case(content, *resources)) is truth
+    assert compile_condition(written).test(findings_of(content, *resources)) is truth
 
 
 def test_what_is_missing_is_named(content: Content) -> None:
@@ -174,5 +166,5 @@ def test_what_is_missing_is_named(content: Content) -> None:
             ]
         }
     )
-    case = _case(content, observation("breast-fullness", "full"))
+    case = findings_of(content, observation("breast-fullness", "full"))
     assert list(condition.missing(case)) == ["letdown-sensation"]

@@ -10,15 +10,14 @@ import pytest
 from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
-from cds_service.engine.case import Conclusion, say_conclusions
-from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.findings import Conclusion, say_conclusions
 
-from .support.mothers import NOW, average, birth, chart_of, inhibited, observation
+from .support.mothers import average, birth, findings_of, inhibited, observation
 
 
 def assess(content: Content, *records: dict[str, Any]) -> dict[str, Conclusion]:
-    case = Evaluation(content).case(chart_of(content, *records), NOW)
-    return {c.finding.id: c for c in case.assess(content.assessments["letdown"])}
+    findings = findings_of(content, *records)
+    return {c.finding.id: c for c in findings.assess(content.assessments["letdown"])}
 
 
 def said(content: Content, *records: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from cds_service.app import create_app
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
-from cds_service.engine.suppression import Audience, Shown
+from cds_service.engine.decision import CardDecision, ShownCard
+from cds_service.engine.suppression import Audience
 from cds_service.settings import Settings
 from cds_service.storage.card_log import BATCH, MOST_WAITING, CardLog
 from cds_service.storage.database import Database
@@ -359,8 +360,9 @@ def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE shown RENAME TO gone"))
     most = BATCH * MOST_WAITING
+    asked = CardDecision(content.cards["data-needed"], "", "info", [])
     for number in range(most + 7):
-        card = Shown(f"{number}", "data-needed", "", "info", (), {}, [])
+        card = ShownCard(asked, f"{number}", {})
         card_log.keep([card], Audience(), VIEW, "1", NOW)
     assert not card_log.write()
     with engine.begin() as connection:

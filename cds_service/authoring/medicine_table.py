@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..content.schema import BANDS, OWN_RECORD, VALUE_SET
-from ..engine.suppression import Digests, reason_of
+from ..engine.decision import reason_of
+from ..engine.suppression import Digests
 from ..storage.report import plain
 
 if TYPE_CHECKING:

@@ -82,10 +82,10 @@ from ..content.loader import load_content
 from ..content.schema import BANDS, Assessment
 from ..content.wording import say_value
 from ..demo.ehr import example_request, present_request
-from ..engine.case import Conclusion, PatientCase, say_conclusions
 from ..engine.decide import NothingEvaluated
 from ..engine.evaluation import Evaluation
 from ..engine.facts import all_too_old, records_too_old, values_left_out
+from ..engine.findings import Conclusion, Findings, say_conclusions
 from ..engine.inert import one_line
 from ..engine.patient import gets_no_card
 from ..engine.render import EXTENSION, SuggestionContext
@@ -371,13 +371,13 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
     console = Console()
     for card in cards:
         console.print(_panel(card))
-    case = evaluation.case(chart, at, context.judged_orders)
+    findings = evaluation.findings(evaluation.case(chart, at, context.judged_orders))
     if assess:
         for assessment in content.assessments.values():
-            console.print(_assessment_table(assessment, case.assess(assessment)))
+            console.print(_assessment_table(assessment, findings.assess(assessment)))
     more = "" if assess else ", and --assess how letdown was assessed"
     _hint(f"--json prints the response as an EHR gets it{more}.")
-    warnings = list(_not_used(case, request))
+    warnings = list(_not_used(findings, request))
     for line in warnings:
         console.print("[dark_orange]Warning:[/]", Text(line))
     if cards:
@@ -385,7 +385,7 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         number = "1 card" if len(cards) == 1 else f"{len(cards)} cards"
         console.print(f"{number} as of {at.isoformat(timespec='minutes')}: {', '.join(names)}.")
     else:
-        why = _why_no_cards(case, all_used=not warnings)
+        why = _why_no_cards(findings, all_used=not warnings)
         colour = "green" if why == NOTHING_TO_DO else "dark_orange"
         console.print(f"[{colour}]No cards.[/]", Text(why))
 
@@ -417,32 +417,32 @@ def example(name: str, names: bool) -> None:
     )
 
 
-def _why_no_cards(case: PatientCase, all_used: bool) -> str:
+def _why_no_cards(findings: Findings, all_used: bool) -> str:
     """Whether there is nothing to do, or nothing that counts."""
-    if gets_no_card(case.chart.patient, case.content, case.now):
+    if gets_no_card(findings.case.chart.patient, findings.content, findings.now):
         return "By the Patient resource, a child or someone who has died: there is never a card."
-    if case.closed_gates:
+    if findings.closed_gates:
         return "Cards about milk are silent."
-    if case.unread:
-        return f"Could not be read: {', '.join(case.unread)}."
-    statuses = {fact.status for fact in case.facts.values()}
+    if findings.unread:
+        return f"Could not be read: {', '.join(findings.unread)}."
+    statuses = {fact.status for fact in findings.facts.values()}
     if statuses == {"not-recorded"}:
         return "No record was sent that is read here."
-    if all_too_old(case.facts):
+    if all_too_old(findings.facts):
         return "Nothing that was sent of how it goes counts any more."
     if statuses.isdisjoint(("known", "conflicting")):
         return "Nothing that was sent counts any more, or could be read."
     return NOTHING_TO_DO if all_used else "Of what counts, nothing is to do."
 
 
-def _say_gates(case: PatientCase) -> Iterator[str]:
+def _say_gates(findings: Findings) -> Iterator[str]:
     """Which gates keep cards about milk from her, and the facts for which they are closed."""
-    for name in case.closed_gates:
-        gate = case.content.gates[name]
+    for name in findings.closed_gates:
+        gate = findings.content.gates[name]
         because: Because = {}
-        case.support(gate.finding, because)
+        findings.support(gate.finding, because)
         facts = dict.fromkeys(fact_id for fact_id, _ in because)
-        told = "; ".join(_say_fact(case.facts[fact_id], case.content) for fact_id in facts)
+        told = "; ".join(_say_fact(findings.facts[fact_id], findings.content) for fact_id in facts)
         yield f"Cards about milk are silent: {gate.label}{f' ({told})' if told else ''}."
 
 
@@ -462,17 +462,17 @@ def _say_old(records: int, newest: str) -> str:
     return f"{older}, the newest of {newest}. With --now they are judged as of another time."
 
 
-def _not_used(case: PatientCase, request: HookRequest) -> Iterator[str]:
+def _not_used(findings: Findings, request: HookRequest) -> Iterator[str]:
     """What was sent and is not used, and what is silent for it, a line each."""
-    unknown = sorted(request.prefetch.keys() - case.content.prefetch.keys())
+    unknown = sorted(request.prefetch.keys() - findings.content.prefetch.keys())
     if unknown:
         yield f"Not read, for no prefetch key is called so: {', '.join(unknown)}."
-    for reason, count in case.chart.left_out.items():
+    for reason, count in findings.case.chart.left_out.items():
         yield f"Not used: {_records(count)} {SAY_LEFT_OUT[reason]}."
-    for reason, count in values_left_out(case.facts).items():
+    for reason, count in values_left_out(findings.facts).items():
         yield f"Not used: {_records(count)} ({reason.replace('-', ' ')})."
-    yield from _say_gates(case)
-    records, newest = records_too_old(case.facts)
+    yield from _say_gates(findings)
+    records, newest = records_too_old(findings.facts)
     if records:
         yield _say_old(records, newest)
 

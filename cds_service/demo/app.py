@@ -23,9 +23,9 @@ from ..authoring.vignettes import Vignette, vignettes
 from ..content.compiled import Content
 from ..content.loader import load_content
 from ..content.wording import say_value
-from ..engine.case import PatientCase, say_conclusions
 from ..engine.evaluation import Evaluation
 from ..engine.facts import collect_readings
+from ..engine.findings import Findings, say_conclusions
 from ..engine.render import EXTENSION
 from ..fhir.chart import Chart, read_answer
 from ..fhir.times import say_time
@@ -146,22 +146,22 @@ def _pages(
     @pages.get("/mothers/<name>")
     def chart(name: str) -> str:
         mother = mother_named(name)
-        case = _case(content, evaluation, store, fhir, mother, clock())
+        findings = _findings(content, evaluation, store, fhir, mother, clock())
         return render_template(
             "chart.html",
             mother=mother,
             jurisdiction=evaluation.jurisdiction,
             patient=store.read("Patient", mother.patient_id),
-            facts=_known_facts(case),
-            medicines=case.medicines,
-            orders=_written(case),
-            speaks_of_milk=not case.closed_gates,
-            plot=_plot(content, case, evaluation.time_zone),
+            facts=_known_facts(findings),
+            medicines=findings.case.medicines,
+            orders=_written(findings),
+            speaks_of_milk=not findings.closed_gates,
+            plot=_plot(content, findings, evaluation.time_zone),
             assessments=[
                 (assessment, say_conclusions(conclusions), conclusions)
                 for assessment in content.assessments.values()
-                if assessment.id == JUDGED_FIRST or not case.closed_gates
-                for conclusions in [case.assess(assessment)]
+                if assessment.id == JUDGED_FIRST or not findings.closed_gates
+                for conclusions in [findings.assess(assessment)]
             ],
             drafts=[_name_of(draft) for draft in wanted_orders(mother, taken_back[name]).values()],
         )
@@ -249,45 +249,45 @@ def _shown(answered: Answered, dismissed: dict[str, str]) -> list[dict[str, Any]
     return [card for card in cards if card["source"]["topic"]["code"] not in dismissed]
 
 
-def _case(
+def _findings(
     content: Content,
     evaluation: Evaluation,
     store: FhirStore,
     fhir: str,
     mother: Vignette,
     now: datetime,
-) -> PatientCase:
+) -> Findings:
     sent = prefetch_from(content, store, fhir, mother.patient_id)
     answers = {key: read_answer(value) for key, value in sent.items()}
-    return evaluation.case(Chart(mother.patient_id, answers, fhir), now)
+    return evaluation.findings(evaluation.case(Chart(mother.patient_id, answers, fhir), now))
 
 
-def _known_facts(case: PatientCase) -> list[tuple[str, str, str]]:
+def _known_facts(findings: Findings) -> list[tuple[str, str, str]]:
     return [
         (
             fact.spec.label,
-            say_value(fact, case.content) if fact.value is not None else fact.status,
+            say_value(fact, findings.content) if fact.value is not None else fact.status,
             say_time(fact.time),
         )
-        for fact in (case.facts[name] for name in case.content.facts)
+        for fact in (findings.facts[name] for name in findings.content.facts)
         if fact.status != "not-recorded" and fact.spec.type != "time"
     ]
 
 
-def _written(case: PatientCase) -> list[str]:
+def _written(findings: Findings) -> list[str]:
     """The labels of what was asked for or done already."""
     return [
         intervention.label
-        for intervention in case.content.interventions.values()
-        if case.ordered(intervention.id) is True
+        for intervention in findings.content.interventions.values()
+        if findings.ordered(intervention.id) is True
     ]
 
 
-def _plot(content: Content, case: PatientCase, time_zone: tzinfo | None) -> Plot | None:
-    birth = case.facts["delivery-time"].moment
+def _plot(content: Content, findings: Findings, time_zone: tzinfo | None) -> Plot | None:
+    birth = findings.facts["delivery-time"].moment
     if birth is None:
         return None
-    readings, _ = collect_readings(content, case.chart, case.now, time_zone)
+    readings, _ = collect_readings(content, findings.case.chart, findings.now, time_zone)
     return plot_volumes(
-        content, readings.get("expressed-milk-volume", ()), birth.earliest, case.now
+        content, readings.get("expressed-milk-volume", ()), birth.earliest, findings.now
     )

@@ -19,7 +19,7 @@ from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 from ..fhir.times import HOUR, MINUTE, say_ago
 from .decision import CardDecision, TakenBack, Told
 from .facts import MOST_REFERENCES, RECORDED_WHEN
-from .interventions import Recommendation, check_guards, recommend
+from .interventions import Recommendation, recommend
 from .medicines import TakenMedicine
 from .render import MOST_CITED, Prerendered, links_of
 from .suppression import INDICATORS
@@ -28,9 +28,9 @@ from .together import SAYS, TO_WARN_OF, Pair
 if TYPE_CHECKING:
     from ..content.compiled import Content
     from ..content.fact_types import FactValue
-    from ..content.schema import Ask, Band, Card, Evidence, Guard, Reading
-    from .case import PatientCase
+    from ..content.schema import Ask, Band, Card, Evidence, Reading
     from .feeds import OrderedFeed
+    from .findings import Contraindications, Findings
     from .render import Backing
     from .suppression import Overridden, Suppression
 
@@ -76,6 +76,9 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
 }
 
 
+PairKeys = set[frozenset[str]]  # of the pairs of which a card of this answer speaks
+
+
 class NothingEvaluated(Exception):
     """No card could be judged. An empty answer would be read as "no concern"."""
 
@@ -92,18 +95,19 @@ class Decided:
     asks: Card | None = None
 
 
-def decide(case: PatientCase, hook: str, prerendered: Prerendered) -> Decided:
+def decide(findings: Findings, hook: str, prerendered: Prerendered) -> Decided:
     """Judge every card of a hook, but for the one that asks for data.
 
-    Does not raise for one card: what cannot be put together is kept in ``case.faults`` and told on
-    the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
+    Does not raise for one card: what cannot be put together is kept in ``findings.faults`` and told
+    on the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
     """
     judged = False
+    told_pairs: PairKeys = set()
     decided = Decided([], [])
     asks: Card | None = None
-    for card in case.content.cards.values():
-        case.chart.go_on()
-        if not case.gates_let_through(card.under):
+    for card in findings.content.cards.values():
+        findings.case.chart.go_on()
+        if not findings.gates_let_through(card.under):
             judged = True
             continue
         if card.body == "data-needed":  # last: it tells what went wrong with the others
@@ -112,25 +116,25 @@ def decide(case: PatientCase, hook: str, prerendered: Prerendered) -> Decided:
             continue
         if hook not in card.hooks:
             continue
-        holds = case.holds("card", card.title, card.when, card.unless)
+        holds = findings.holds("card", card.title, card.when, card.unless)
         judged = judged or holds is False
         if holds is not True:
             continue
-        stronger = next((name for name in card.withheld_by if case.finding(name) is True), None)
+        stronger = next((name for name in card.withheld_by if findings.finding(name) is True), None)
         if stronger is not None:
             judged = True
-            decided.withheld.append(f"{card.title} ({case.content.findings[stronger].label})")
+            decided.withheld.append(f"{card.title} ({findings.content.findings[stronger].label})")
             continue
         try:
-            decided.cards += _decide(case.worded(card), case, prerendered)
+            decided.cards += _decide(findings.worded(card), findings, prerendered, told_pairs)
         except Exception as error:
-            case.faults[f"card {card.title}"] = type(error).__name__
+            findings.note_fault(f"card {card.title}", error)
             continue
         judged = True
-    if case.faults and not judged:
-        raise NothingEvaluated(", ".join(sorted(case.faults)))
-    if asks is not None and (hook in asks.hooks or case.faults):
-        decided.asks = case.worded(asks)
+    if findings.faults and not judged:
+        raise NothingEvaluated(", ".join(sorted(findings.faults)))
+    if asks is not None and (hook in asks.hooks or findings.faults):
+        decided.asks = findings.worded(asks)
     return decided
 
 
@@ -141,7 +145,7 @@ def suppress(
     kept: list[CardDecision] = []
     suppressed: dict[str, Overridden] = {}
     for decision in cards:
-        said = suppression.override_of(decision.shown)
+        said = suppression.override_of(decision)
         if said is None:
             kept.append(decision)
         else:
@@ -178,39 +182,43 @@ def _title_of(made: CardDecision) -> str:
     return f"{title} ({_name_some(made.orders)})" if made.card.body == "order" else title
 
 
-def _decide(card: Card, case: PatientCase, prerendered: Prerendered) -> list[CardDecision]:
+def _decide(
+    card: Card, findings: Findings, prerendered: Prerendered, told_pairs: PairKeys
+) -> list[CardDecision]:
     """What a card comes to for her: nothing, one, or one for each order that it is about."""
     made: list[CardDecision | None]
     if card.body == "order":
         orders: list[TakenMedicine | OrderedFeed]
-        orders = [*case.ordered_medicines, *case.ordered_feeds]
+        orders = [*findings.case.ordered_medicines, *findings.case.ordered_feeds]
         if card.as_one:
-            made = [_decide_unchecked(card, case, prerendered)]
+            made = [_decide_unchecked(card, findings, prerendered, told_pairs)]
         else:
-            made = [_decide_order(card, order, case, prerendered) for order in orders]
+            made = [
+                _decide_order(card, order, findings, prerendered, told_pairs) for order in orders
+            ]
     elif card.body == "medicines":
-        made = [_decide_medicines(card, case, prerendered)]
+        made = [_decide_medicines(card, findings, prerendered)]
     elif card.body == "against":
-        made = [_decide_against(card, case, prerendered)]
+        made = [_decide_against(card, findings, prerendered)]
     elif card.body == "together":
-        made = [_decide_together(card, case, prerendered)]
+        made = [_decide_together(card, findings, prerendered, told_pairs)]
     else:
-        made = [_decide_interventions(card, case, prerendered)]
+        made = [_decide_interventions(card, findings, prerendered)]
     return [each for each in made if each is not None]
 
 
 def _decide_interventions(
-    card: Card, case: PatientCase, prerendered: Prerendered
+    card: Card, findings: Findings, prerendered: Prerendered
 ) -> CardDecision | None:
-    recommendations = recommend(card, case)
+    recommendations = recommend(card, findings)
     todo = [recommendation for recommendation in recommendations if recommendation.status == "open"]
-    guarded = [recommendation for recommendation in recommendations if recommendation.guards]
+    guarded = [each for each in recommendations if each.guards is not None]
     if not (todo or guarded):
         return None
     because: Because = {}
-    card.when.support(case, because)
+    card.when.support(findings, because)
     for recommendation in todo:
-        recommendation.support(case, because)
+        recommendation.support(findings, because)
     shown = [
         *todo,
         *(recommendation for recommendation in guarded if recommendation.status != "open"),
@@ -218,59 +226,55 @@ def _decide_interventions(
     backing = prerendered.backing(
         card, *[recommendation.intervention.id for recommendation in shown]
     )
-    plain = [recommendation for recommendation in todo if not recommendation.guards]
+    plain = [recommendation for recommendation in todo if recommendation.guards is None]
     not_now = _not_now(recommendations)
-    room = max(1, MOST_WRITTEN_OUT - len(not_now))
-    graded = [] if guarded else plain[:room]  # a guarded one tells its own grade
+    written_out = max(1, MOST_WRITTEN_OUT - len(not_now))
+    graded = [] if guarded else plain[:written_out]  # a guarded one tells its own grade
     grades = {recommendation.intervention.grade for recommendation in graded}
     is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
     paragraphs = [
-        _numbers(card, case),
-        card.opening.say(case) if card.opening else "",
-        _todo_list(plain, room, is_told_once, case),
-        *(_guards_of(recommendation, case) for recommendation in guarded),
-        _what_else(card, recommendations, not_now, case),
-        _could_not_be_read(case.unread),
-        _evidence(backing, grades if is_told_once else set(), case),
+        _numbers(card, findings),
+        card.opening.say(findings) if card.opening else "",
+        _todo_list(plain, written_out, is_told_once, findings),
+        *(_guards_of(each, each.guards, findings) for each in guarded if each.guards),
+        _what_else(card, recommendations, not_now, findings),
+        _could_not_be_read(findings.unread),
+        _evidence(backing, grades if is_told_once else set(), findings),
     ]
-    summary = card.summary.say(case)
+    summary = card.summary.say(findings)
     if card.summary_names:
         summary = _with_names(
             summary, [recommendation.intervention.short for recommendation in todo]
         )
-    made = _start(card, case, summary, paragraphs)
+    made = _start(card, findings, summary, paragraphs)
     made.interventions = [recommendation.intervention.id for recommendation in todo]
     offer = prerendered.offer(card, *made.interventions)
-    made.offered = {case.new_uuid(): each.interventions for each in offer.suggestions}
     made.links = offer.handout | backing.links
     made.rows.update(backing.rows)
     for finding in because.values():
         if finding is not None:
-            made.rows.update(case.content.findings[finding].rows)
+            made.rows.update(findings.content.findings[finding].rows)
     for recommendation in recommendations:
         if recommendation.held_back_by is not None:
             made.rows.update(recommendation.held_back_by.rows)
-    made.because = _because(because, case)
+    made.because = _because(because, findings)
     made.evidence = backing.evidence
-    made.guards = {
-        recommendation.intervention.id: recommendation.guards for recommendation in guarded
-    }
-    if card.critical_when is not None and card.critical_when.test(case) is True:
+    made.guards = {each.intervention.id: each.guards for each in guarded if each.guards}
+    if card.critical_when is not None and card.critical_when.test(findings) is True:
         made.indicator = "critical"
     return made
 
 
-def _start(card: Card, case: PatientCase, summary: str, paragraphs: Iterable[str]) -> CardDecision:
+def _start(card: Card, findings: Findings, summary: str, paragraphs: Iterable[str]) -> CardDecision:
     """A card with its words, and the rows that it always has."""
     texts = [text for text in paragraphs if text]
     return CardDecision(
         card,
-        case.new_uuid(),
         summary[:LONGEST_SUMMARY],
         card.indicator,
         texts,
         rows=set(card.rows),
-        birth=case.day_of_birth if card.overridden_for else None,
+        birth=findings.case.day_of_birth if card.overridden_for else None,
     )
 
 
@@ -292,25 +296,25 @@ def _with_names(
 # --- the detail ---------------------------------------------------------------------------------
 
 
-def _numbers(card: Card, case: PatientCase) -> str:
+def _numbers(card: Card, findings: Findings) -> str:
     """Her numbers, a line each: what is usual, and how long ago it was recorded.
 
     If that is the same for all of them, it is said once; and not where her number is a time.
     """
     lines: list[str] = []
     ages: list[str] = []
-    now = case.now.timestamp()
+    now = findings.now.timestamp()
     for line in card.table:
-        if line.when is not None and line.when.test(case) is not True:
+        if line.when is not None and line.when.test(findings) is not True:
             continue
-        hers = line.hers.say(case)
-        fact = case.facts[line.hers.fact]
+        hers = line.hers.say(findings)
+        fact = findings.facts[line.hers.fact]
         if hers == NOT_RECORDED:
-            if case.closed_gates and fact.status == "unusable":  # else another card asks for it
+            if findings.closed_gates and fact.status == "unusable":  # else another card asks for it
                 lines.append(f"- {line.label}: {_why_unused(fact)}")
                 ages.append("")
             continue
-        usual = line.usual.say(case) if line.usual else ""
+        usual = line.usual.say(findings) if line.usual else ""
         is_time = fact.spec.type == "time" or ".held}" in line.hers.text
         ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
         lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
@@ -328,56 +332,60 @@ def _beside(usual: str, hers: str) -> str:
 
 
 def _todo_list(
-    todo: list[Recommendation], room: int, grade_is_told: bool, case: PatientCase
+    todo: list[Recommendation], written_out: int, grade_is_told: bool, findings: Findings
 ) -> str:
-    """What to do, as many as there is ``room`` for in full, the others by name.
+    """What to do, as many as ``written_out`` in full, the others by name.
 
     Where it is not recorded whether she does it already, it is to be checked, and not claimed.
     """
-    lines = [_todo(recommendation, grade_is_told, case) for recommendation in todo[:room]]
+    lines = [
+        _todo(recommendation, grade_is_told, findings) for recommendation in todo[:written_out]
+    ]
     if any(recommendation.unrecorded for recommendation in todo):
         lines.insert(0, "Check, and start what is missing:\n")
-    others = [recommendation.intervention.short for recommendation in todo[room:]]
+    others = [recommendation.intervention.short for recommendation in todo[written_out:]]
     return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
 
 
-def _todo(recommendation: Recommendation, grade_is_told: bool, case: PatientCase) -> str:
+def _todo(recommendation: Recommendation, grade_is_told: bool, findings: Findings) -> str:
     intervention = recommendation.intervention
-    grade = "" if grade_is_told else f" ({case.content.grades[intervention.grade].word})"
-    return f"* **{intervention.label}**{grade}. {recommendation.do(case)}"
+    grade = "" if grade_is_told else f" ({findings.content.grades[intervention.grade].word})"
+    return f"* **{intervention.label}**{grade}. {recommendation.do(findings)}"
 
 
-def _evidence(backing: Backing, grades: set[str], case: PatientCase) -> str:
+def _evidence(backing: Backing, grades: set[str], findings: Findings) -> str:
     """The sources in a line, with the grade where all that is to be done has the same."""
-    told = [case.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
+    told = [findings.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
     if len(told) != 1:
         return f"Evidence: {backing.cited}." if backing.cited else ""
     return f"Evidence: {told[0]}{backing.cited and f' ({backing.cited})'}."
 
 
-def _guards_of(recommendation: Recommendation, case: PatientCase) -> str:
+def _guards_of(
+    recommendation: Recommendation, guards: Contraindications, findings: Findings
+) -> str:
     """What was checked before an intervention could be offered, and what came of it."""
     intervention = recommendation.intervention
     verdict = "" if recommendation.status == "open" else " Not recommended."
-    grade = case.content.grades[intervention.grade].word
-    medicine = case.content.medicines.get(intervention.medicine or "")
-    limits = medicine.say_limits(case.jurisdiction) if medicine is not None else ""
-    head = f"**{intervention.label}** ({grade}).{verdict} {recommendation.do(case)}"
-    return f"{head}{limits and f' {limits}'}\n{_list_guards(recommendation.guards, case)}"
+    grade = findings.content.grades[intervention.grade].word
+    medicine = findings.content.medicines.get(intervention.medicine or "")
+    limits = medicine.say_limits(findings.jurisdiction) if medicine is not None else ""
+    head = f"**{intervention.label}** ({grade}).{verdict} {recommendation.do(findings)}"
+    return f"{head}{limits and f' {limits}'}\n{_list_guards(guards, findings)}"
 
 
 GUARD_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: "Clear"}
 
 
 def _list_guards(
-    guards: dict[Truth, list[Guard]], case: PatientCase, most_unknown: int = LONGEST_SUMMARY
+    guards: Contraindications, findings: Findings, most_unknown: int = LONGEST_SUMMARY
 ) -> str:
     """What came of each guard; those that are clear are counted where others are not."""
     lines: list[str] = []
     for truth, title in GUARD_TITLES.items():
-        found = guards[truth]
+        found = guards.where(truth)
         most = most_unknown if truth is None else len(found)
-        names = _name_some([guard.short.say(case) for guard in found], most)
+        names = _name_some([guard.short.say(findings) for guard in found], most)
         if truth is False and lines:
             names = f"{len(found)} other{'s' if len(found) > 1 else ''}"
         if found:
@@ -400,17 +408,17 @@ def _what_else(
     card: Card,
     recommendations: list[Recommendation],
     not_now: dict[str, list[str]],
-    case: PatientCase,
+    findings: Findings,
 ) -> str:
     """What is not for now and why, what is asked for already, and the one thing to ask her."""
     lines = [f"Not now, for {reason}: {', '.join(names)}." for reason, names in not_now.items()]
     ordered = [c.intervention.short for c in recommendations if c.status == "ordered"]
     if ordered:
         lines.append(f"Already asked for: {', '.join(ordered)}.")
-    wanted = [fact for fact in card.asks_first if case.facts[fact].status not in TOLD_ELSEWHERE]
+    wanted = [fact for fact in card.asks_first if findings.facts[fact].status not in TOLD_ELSEWHERE]
     wanted += [fact for recommendation in recommendations for fact in recommendation.missing]
     if wanted:
-        lines.append(f"Ask about: {case.content.facts[wanted[0]].label}.")
+        lines.append(f"Ask about: {findings.content.facts[wanted[0]].label}.")
     return "\n\n".join(lines)
 
 
@@ -421,12 +429,12 @@ def _could_not_be_read(unread: list[str]) -> str:
 # --- why ----------------------------------------------------------------------------------------
 
 
-def _because(because: Because, case: PatientCase) -> list[Told]:
+def _because(because: Because, findings: Findings) -> list[Told]:
     """The facts behind a card, and of these what did not count."""
     entries: list[Told] = []
     with_problems: dict[str, FactValue] = {}
     for (fact_id, measure), finding in because.items():
-        fact = case.facts[fact_id]
+        fact = findings.facts[fact_id]
         entry: Told = {"fact": fact_id}
         if finding is not None:
             entry["finding"] = finding
@@ -467,64 +475,70 @@ def _problems_of(facts: Iterable[FactValue]) -> list[Told]:
 
 
 def _decide_order(
-    card: Card, order: TakenMedicine | OrderedFeed, case: PatientCase, prerendered: Prerendered
+    card: Card,
+    order: TakenMedicine | OrderedFeed,
+    findings: Findings,
+    prerendered: Prerendered,
+    told_pairs: PairKeys,
 ) -> CardDecision | None:
     """A card about a medicine or feed that is being ordered; its suggestion takes it back."""
-    if not _is_about(card, order, case):
+    if not _is_about(card, order, findings, told_pairs):
         return None
-    reading = case.read(order)[1] if isinstance(order, TakenMedicine) else NOT_READ
+    reading = findings.read(order)[1] if isinstance(order, TakenMedicine) else NOT_READ
     medicine = order if isinstance(order, TakenMedicine) and card.cites else None
-    guards: dict[Truth, list[Guard]] = {}
+    guards: Contraindications | None = None
     beyond: list[str] = []  # of its dose, what is more than is allowed
     if medicine is not None and medicine.medicine is not None:
-        beyond = medicine.medicine.beyond_limits(case.jurisdiction, medicine.dose)
-    guarded = case.content.guarded.get(order.key)
+        beyond = medicine.medicine.beyond_limits(findings.jurisdiction, medicine.dose)
+    guarded = findings.content.guarded.get(order.key)
     if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
-        guards = check_guards(guarded, case.with_orders_beside(order))
-        against = guards[True] or beyond
-        if not against and (card.if_guarded == "open" or not guards[None]):
+        guards = findings.with_orders_beside(order).contraindications(guarded)
+        against = guards.present or beyond
+        if not against and (card.if_guarded == "open" or not guards.unknown):
             return None
     backing = prerendered.backing(card)
     line = reading.ordered or reading.line
     limits = ""
     if isinstance(order, TakenMedicine) and order.medicine is not None:
-        limits = order.medicine.say_limits(case.jurisdiction)
+        limits = order.medicine.say_limits(findings.jurisdiction)
         limits += f" This order is for more: {', '.join(beyond)}." if beyond else ""
     pairs: list[Pair] = []
     if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
-        pairs = _unsaid(case.pairs_with(order), case)
-        case.said_together.update(pair.key for pair in pairs)
+        pairs = _untold(findings.pairs_with(order), told_pairs)
+        told_pairs.update(pair.key for pair in pairs)
     paragraphs = [
-        _numbers(card, case),
-        card.opening.say(case) if card.opening else "",
+        _numbers(card, findings),
+        card.opening.say(findings) if card.opening else "",
         f"**{order.name}**: {' '.join(filter(None, (line, limits)))}"
         if medicine is not None and line
         else "",
-        f"{_who_says(reading, case.content)} names in its place: {reading.instead}."
+        f"{_who_says(reading, findings.content)} names in its place: {reading.instead}."
         if medicine is not None and reading.instead
         else "",
-        _list_guards(guards, case, MOST_UNKNOWN if pairs else LONGEST_SUMMARY) if guards else "",
+        _list_guards(guards, findings, MOST_UNKNOWN if pairs else LONGEST_SUMMARY)
+        if guards
+        else "",
         "The order was matched by its name." if order.matched == "name" else "",
-        _could_not_be_read(case.unread_for_orders),
-        _evidence(backing, set(), case),
+        _could_not_be_read(findings.unread_for_orders),
+        _evidence(backing, set(), findings),
     ]
-    said = card.summary.say(case)
+    said = card.summary.say(findings)
     name = order.name
     if INTERACTING in card.about:
         name = _names_of(pairs, order)
     summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
     if card.summary_names and guards:
         # What could not be checked is on the card, and not in its headline: it is no finding.
-        found = [*beyond, *(guard.short.say(case) for guard in guards[True])]
+        found = [*beyond, *(guard.short.say(findings) for guard in guards.present)]
         summary = _with_names(summary, found)
-    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    words_left = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     sources = prerendered.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
-    paragraphs[5:5] = _say_together(pairs, room, named_sources, order)
-    made = _start(card, case, summary, paragraphs)
+    paragraphs[5:5] = _say_together(pairs, words_left, named_sources, order)
+    made = _start(card, findings, summary, paragraphs)
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
         made.indicator = "info"
-    _offer_to_take_back(made, [order], case)
+    _offer_to_take_back(made, [order], findings)
     if medicine is not None and medicine.medicine is not None:
         made.links |= prerendered.sources_of(medicine, reading)
     made.links |= backing.links | links_of(named_sources)
@@ -539,38 +553,40 @@ def _decide_order(
 # --- medicines that she takes, and what speaks against them -------------------------------------
 
 
-def _decide_against(card: Card, case: PatientCase, prerendered: Prerendered) -> CardDecision | None:
+def _decide_against(
+    card: Card, findings: Findings, prerendered: Prerendered
+) -> CardDecision | None:
     """Medicines that she takes although her record speaks against them, each with what does.
 
     What she takes beside them has a card of its own (``_decide_together``).
     """
     against = [
         (taken, guards)
-        for taken in case.medicines
-        if (guarded := case.content.guarded.get(taken.key)) is not None
-        and (guards := [g for g in check_guards(guarded, case)[True] if g.of_her_record])
+        for taken in findings.case.medicines
+        if (guarded := findings.content.guarded.get(taken.key)) is not None
+        and (guards := [g for g in findings.contraindications(guarded).present if g.of_her_record])
     ]
     if not against:
         return None
     (first, its_guards), *others = against
-    shorts = [guard.short.say(case) for guard in its_guards]
+    shorts = [guard.short.say(findings) for guard in its_guards]
     names = [*shorts, *(taken.name for taken, _ in others)]
     said = f"{first.name}, which she takes"
-    summary = _with_names(said, names, len(shorts), card.summary.say(case))
+    summary = _with_names(said, names, len(shorts), card.summary.say(findings))
     lines = [
         f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}."
         for taken, guards in against
     ]
     paragraphs = [
         "\n".join(lines),
-        card.opening.say(case) if card.opening else "",
-        _could_not_be_read(case.unread),
+        card.opening.say(findings) if card.opening else "",
+        _could_not_be_read(findings.unread),
     ]
     sources = list(dict.fromkeys(e for _, guards in against for g in guards for e in g.evidence))
     cited = prerendered.cited(sources)
     if card.cites and cited:
         paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
-    made = _start(card, case, summary, paragraphs)
+    made = _start(card, findings, summary, paragraphs)
     made.links = links_of(cited) if card.cites else {}
     made.because = [
         {
@@ -592,19 +608,22 @@ def _decide_against(card: Card, case: PatientCase, prerendered: Prerendered) -> 
 
 
 def _decide_together(
-    card: Card, case: PatientCase, prerendered: Prerendered
+    card: Card, findings: Findings, prerendered: Prerendered, told_pairs: PairKeys
 ) -> CardDecision | None:
     """What she takes together and should not, or with care only; a warning if any is worse."""
-    pairs = _unsaid(case.pairs, case)
+    pairs = _untold(findings.pairs, told_pairs)
     if not pairs:
         return None
-    case.said_together.update(pair.key for pair in pairs)
-    summary = f"{_names_of(pairs)}{card.summary.say(case)}"
-    paragraphs = [card.opening.say(case) if card.opening else "", _could_not_be_read(case.unread)]
-    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    told_pairs.update(pair.key for pair in pairs)
+    summary = f"{_names_of(pairs)}{card.summary.say(findings)}"
+    paragraphs = [
+        card.opening.say(findings) if card.opening else "",
+        _could_not_be_read(findings.unread),
+    ]
+    words_left = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
     sources = prerendered.cited(_evidence_of(pairs))
-    lines = _say_together(pairs, room, sources if card.cites else [])
-    made = _start(card, case, summary, [*lines, *paragraphs])
+    lines = _say_together(pairs, words_left, sources if card.cites else [])
+    made = _start(card, findings, summary, [*lines, *paragraphs])
     if any(pair.severity in TO_WARN_OF for pair in pairs):
         made.indicator = "warning"
     made.links = links_of(sources) if card.cites else {}
@@ -614,9 +633,9 @@ def _decide_together(
     return made
 
 
-def _unsaid(pairs: list[Pair], case: PatientCase) -> list[Pair]:
+def _untold(pairs: list[Pair], told_pairs: PairKeys) -> list[Pair]:
     """Those of which no card of this answer speaks yet: no pair is told twice."""
-    return [pair for pair in pairs if pair.key not in case.said_together]
+    return [pair for pair in pairs if pair.key not in told_pairs]
 
 
 def _names_of(pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None) -> str:
@@ -643,11 +662,11 @@ def _alike(
 
 def _say_together(
     pairs: list[Pair],
-    room: int,
+    words_left: int,
     sources: list[Evidence],
     first: TakenMedicine | OrderedFeed | None = None,
 ) -> list[str]:
-    """Lines for some pairs, as many as have room and one at least, the others by name.
+    """Lines for some pairs: as many as fit, one at least; the others by name.
 
     And the ``sources`` of what is said, if they are to be named.
     """
@@ -663,11 +682,11 @@ def _say_together(
         said = ["\n".join(lines), f"Also: {also}." if also else ""]
         cited = list(dict.fromkeys(source.shortest for source in sources))
         said.append(f"Of these together: {_name_some(cited, MOST_CITED)}." if cited else "")
-        if _words(" ".join(said)) <= room:
+        if _words(" ".join(said)) <= words_left:
             return said
         if count == 1:  # its sources are links still
             shorter = said[:2] if sources else said
-            if rest and _words(" ".join(shorter)) > room:
+            if rest and _words(" ".join(shorter)) > words_left:
                 shorter = [said[0], f"Also {len(rest)} more."]
             return shorter
     return []
@@ -691,20 +710,21 @@ def _told_together(pair: Pair, fact: str) -> Told:
 
 
 def _decide_unchecked(
-    card: Card, case: PatientCase, prerendered: Prerendered
+    card: Card, findings: Findings, prerendered: Prerendered, told_pairs: PairKeys
 ) -> CardDecision | None:
     """One card about all orders of which nothing is known for milk, each by its name."""
     orders = [
         order
-        for order in case.ordered_medicines
-        if _is_about(card, order, case) and not order.part_of  # else the whole of it is here
+        for order in findings.case.ordered_medicines
+        if _is_about(card, order, findings, told_pairs)
+        and not order.part_of  # else the whole of it is here
     ]
     if not orders:
         return None
     in_part = [f"{order.name} ({order.read_in_part})" for order in orders if order.left]
     unknown = [order.name for order in orders if order.medicine is None and not order.left]
     unread = [f"{order.name}{_how_matched(order)}" for order in orders if order.medicine]
-    summary = _with_names(card.summary.say(case), [order.name for order in orders])
+    summary = _with_names(card.summary.say(findings), [order.name for order in orders])
 
     def say(most: int) -> list[str]:
         return [
@@ -713,24 +733,26 @@ def _decide_unchecked(
             if unknown
             else "",
             f"In our list, but not read for milk: {_name_some(unread, most)}." if unread else "",
-            card.opening.say(case) if card.opening else "",
-            _could_not_be_read(case.unread_for_orders),
+            card.opening.say(findings) if card.opening else "",
+            _could_not_be_read(findings.unread_for_orders),
         ]
 
-    made = _start(card, case, summary, _as_fits(say, MOST_WORDS - _words(summary)))
-    _offer_to_take_back(made, orders, case)
+    made = _start(card, findings, summary, _as_fits(say, MOST_WORDS - _words(summary)))
+    _offer_to_take_back(made, orders, findings)
     for order in orders:
         made.links |= prerendered.sources_of(order)
     made.because = [_told_of(order) for order in orders]
     return made
 
 
-def _is_about(card: Card, order: TakenMedicine | OrderedFeed, case: PatientCase) -> bool:
+def _is_about(
+    card: Card, order: TakenMedicine | OrderedFeed, findings: Findings, told_pairs: PairKeys
+) -> bool:
     """Whether a card is about an order: by what it is, its effects, or its band."""
     kinds = order.kinds
     if isinstance(order, TakenMedicine) and order.medicine is not None:
-        kinds = kinds | {case.read(order)[0]}
-        if INTERACTING in card.about and _unsaid(case.pairs_with(order), case):
+        kinds = kinds | {findings.read(order)[0]}
+        if INTERACTING in card.about and _untold(findings.pairs_with(order), told_pairs):
             kinds.add(INTERACTING)
     return not kinds.isdisjoint(card.about) and kinds.isdisjoint(card.not_about)
 
@@ -746,11 +768,11 @@ def _told_of(order: TakenMedicine | OrderedFeed) -> Told:
 
 
 def _offer_to_take_back(
-    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], case: PatientCase
+    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], findings: Findings
 ) -> None:
     made.orders = [order.name for order in orders]
     made.to_take_back = [
-        TakenBack(case.new_uuid(), order.name, draft)
+        TakenBack(order.name, draft)
         for order in orders
         for draft in dict.fromkeys(order.references)
         if not draft.endswith("/?")  # one without an id cannot be pointed at
@@ -761,21 +783,21 @@ def _offer_to_take_back(
 
 
 def _decide_medicines(
-    card: Card, case: PatientCase, prerendered: Prerendered
+    card: Card, findings: Findings, prerendered: Prerendered
 ) -> CardDecision | None:
     """What was read of her medicines, the worst first; what was not read is said to be so.
 
     At most ``MOST_MEDICINES`` that were read are named, the first with their lines; of the others
     it is said how many are in which band. What is not read is named as such, and never among those.
     """
-    medicines = [(taken, *case.read(taken)) for taken in case.medicines]
+    medicines = [(taken, *findings.read(taken)) for taken in findings.case.medicines]
     if not medicines:
         return None
     medicines.sort(key=lambda read: _rank_of_warning(card, read[0], read[1]))
     said: list[tuple[str, str, Band]] = []
     unread: list[str] = []
     for taken, band, reading in medicines:
-        line = _say_of(taken, reading, case)
+        line = _say_of(taken, reading, findings)
         if line is not None:
             said.append((f"{taken.name}{_how_matched(taken)}", line, band))
         elif taken.medicine is not None and not taken.part_of:
@@ -786,8 +808,8 @@ def _decide_medicines(
     nameless = [taken.name for taken in unknown if not taken.named]
     named = [each for each in medicines if not each[0].part_of or each[1] != "not-read"]
     names = [taken.name for taken, *_ in named]
-    summary = _warn(card, named) or _with_names(card.summary.say(case), names)
-    opening = card.opening.say(case) if card.opening else ""
+    summary = _warn(card, named) or _with_names(card.summary.say(findings), names)
+    opening = card.opening.say(findings) if card.opening else ""
 
     def also(most: int) -> list[str]:
         """What was not read or not identified, as many as that by name."""
@@ -800,12 +822,12 @@ def _decide_medicines(
         named = [
             f"{what}: {_name_some(found, most)}." if found else "" for what, found in lists.items()
         ]
-        return [*named, opening, _could_not_be_read(case.unread)]
+        return [*named, opening, _could_not_be_read(findings.unread)]
 
     least = _words(" ".join((summary, *_lines_of(said, 1))))
     paragraphs = _as_fits(also, MOST_WORDS - least)
-    room = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
-    made = _start(card, case, summary, [*_say_read(said, room), *paragraphs])
+    words_left = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    made = _start(card, findings, summary, [*_say_read(said, words_left), *paragraphs])
     if any(band == "avoid" or taken.has("lowers-supply") for taken, band, _ in medicines):
         made.indicator = "warning"
     for taken, _, reading in medicines:
@@ -840,11 +862,11 @@ def _how_matched(taken: TakenMedicine) -> str:
     return f" ({', '.join(how)})" if how else ""
 
 
-def _as_fits(say: Callable[[int], list[str]], room: int) -> list[str]:
-    """What is said with as many names as there is room for, in words; with one at least."""
+def _as_fits(say: Callable[[int], list[str]], words_left: int) -> list[str]:
+    """What is said with as many names as fit into so many words; with one at least."""
     for most in range(MOST_MEDICINES, 1, -1):
         said = say(most)
-        if _words(" ".join(said)) <= room:
+        if _words(" ".join(said)) <= words_left:
             return said
     return say(1)
 
@@ -853,9 +875,9 @@ def _words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def _say_of(taken: TakenMedicine, reading: Reading, case: PatientCase) -> str | None:
+def _say_of(taken: TakenMedicine, reading: Reading, findings: Findings) -> str | None:
     """What was read of a medicine, and where; of one that was not, what its record begins with."""
-    medicine, content = taken.medicine, case.content
+    medicine, content = taken.medicine, findings.content
     if medicine is None:
         return None
     record = medicine.lactmed.id if medicine.lactmed is not None else ""
@@ -866,7 +888,7 @@ def _say_of(taken: TakenMedicine, reading: Reading, case: PatientCase) -> str | 
     where = record
     if reading.source in content.evidence:
         where = content.evidence[reading.source].shortest
-    limits = medicine.say_limits(case.jurisdiction)
+    limits = medicine.say_limits(findings.jurisdiction)
     return f"{reading.line}{instead if reading.instead else ''} {where}{limits and f'. {limits}'}"
 
 
@@ -875,14 +897,14 @@ def _who_says(reading: Reading, content: Content) -> str:
     return (source.known_as or source.shortest) if source is not None else "LactMed"
 
 
-def _say_read(said: list[tuple[str, str, Band]], room: int) -> list[str]:
-    """What was read: a line each for as many as have room, one at least; and of the others."""
+def _say_read(said: list[tuple[str, str, Band]], words_left: int) -> list[str]:
+    """What was read: a line each for as many as fit, one at least; and of the others."""
     for count in range(min(len(said), MOST_MEDICINES), 1, -1):
         lines, rest = _lines_of(said, count)
-        if _words(f"{lines} {rest}") <= room:
+        if _words(f"{lines} {rest}") <= words_left:
             return [lines, rest]
     lines, rest = _lines_of(said, 1)
-    if _words(f"{lines} {rest}") > room:
+    if _words(f"{lines} {rest}") > words_left:
         lines, rest = _lines_of(said, 1, named=1)
     return [lines, rest]
 
@@ -911,7 +933,7 @@ def _name_some(names: list[str], most: int = MOST_MEDICINES) -> str:
 
 
 def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> str:
-    """What the summary says, as far as it has room: the first medicine of each warning.
+    """What the summary says, as far as it fits: the first medicine of each warning.
 
     Each medicine is named once. That some are compatible is said only if all are.
     """
@@ -931,21 +953,21 @@ def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> s
     return warning
 
 
-def ask_for_data(card: Card, case: PatientCase, told: bool) -> CardDecision | None:
+def ask_for_data(card: Card, findings: Findings, told: bool) -> CardDecision | None:
     """What is missing, what contradicts, what could not be read, and what could not be judged.
 
     While a gate is closed, what could not be read needs no card of its own where others have
     ``told`` it.
     """
-    concerns = case.holds("card", card.title, card.when, card.unless)
+    concerns = findings.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
     headline: tuple[str, list[str]] | None = None  # the first question that has one, and its facts
     rows: list[str] = []
     unclear: list[FactValue] = []
     unread: list[str] = []
     if concerns is True:
-        for ask in case.content.asks.values():
-            wanted = _wanted_by(ask, case)
+        for ask in findings.content.asks.values():
+            wanted = _wanted_by(ask, findings)
             if wanted:
                 rows += ask.rows
             # What another line of the card asks for already is not asked for again.
@@ -953,19 +975,19 @@ def ask_for_data(card: Card, case: PatientCase, told: bool) -> CardDecision | No
             if new := [name for name in wanted if name not in asked]:
                 missing[ask.why] = new
                 if headline is None and ask.summary is not None:
-                    headline = ask.summary.say(case), new
-        if not case.closed_gates:
-            asked_facts = (case.facts[name] for name in case.content.asked_facts)
+                    headline = ask.summary.say(findings), new
+        if not findings.closed_gates:
+            asked_facts = (findings.facts[name] for name in findings.content.asked_facts)
             unclear = [fact for fact in asked_facts if fact.status in UNCLEAR and _is_unclear(fact)]
-        unread = [] if told and case.closed_gates else case.unread
-    if not (missing or unclear or unread or case.faults):
+        unread = [] if told and findings.closed_gates else findings.unread
+    if not (missing or unclear or unread or findings.faults):
         return None
     names = [
-        *(case.content.facts[name].label for wanted in missing.values() for name in wanted),
+        *(findings.content.facts[name].label for wanted in missing.values() for name in wanted),
         *(fact.spec.label for fact in unclear),
     ]
     questions = [
-        (case.facts[name], f"{why}: {_ask_for(case.content.facts[name].ask)}")
+        (findings.facts[name], f"{why}: {_ask_for(findings.content.facts[name].ask)}")
         for why, wanted in missing.items()
         for name in wanted
     ]
@@ -974,35 +996,35 @@ def ask_for_data(card: Card, case: PatientCase, told: bool) -> CardDecision | No
         for fact in unclear
     ]
     lines = _one_question(questions)
-    faults = [f"{name} ({kind})" for name, kind in case.faults.items()]
+    faults = [f"{name} ({kind})" for name, kind in findings.faults.items()]
     if faults:
         lines.append(f"- Could not be evaluated: {', '.join(faults)}. Judge these yourself.")
-    summary = card.summary.say(case)
+    summary = card.summary.say(findings)
     unique = list(dict.fromkeys(names))
     if headline is not None:
         summary, asked_in_it = headline
-        told_in_it = {case.content.facts[name].label for name in asked_in_it}
+        told_in_it = {findings.content.facts[name].label for name in asked_in_it}
         unique = [name for name in unique if name not in told_in_it]
         summary += ALSO_MISSING if unique else ""
     if faults:
         summary = "Part of the lactation check could not be evaluated"
     elif not names:
-        check = "Check" if case.closed_gates else "Lactation check"
+        check = "Check" if findings.closed_gates else "Lactation check"
         summary, unique = f"{check} incomplete, could not be read", unread
     if unique:
         summary = _with_names(summary, unique)
-    opening = card.opening.say(case) if card.opening else ""
-    paragraphs = [opening, "\n".join(lines), _could_not_be_read(case.unread)]
-    made = _start(card, case, summary, paragraphs)
+    opening = card.opening.say(findings) if card.opening else ""
+    paragraphs = [opening, "\n".join(lines), _could_not_be_read(findings.unread)]
+    made = _start(card, findings, summary, paragraphs)
     if faults:
         made.indicator = "warning"
     made.because = [
-        {"fact": name, "problem": case.facts[name].status}
+        {"fact": name, "problem": findings.facts[name].status}
         for wanted in missing.values()
         for name in wanted
     ]
     made.because += _problems_of(
-        [*unclear, *(case.facts[name] for wanted in missing.values() for name in wanted)]
+        [*unclear, *(findings.facts[name] for wanted in missing.values() for name in wanted)]
     )
     made.because += [
         {
@@ -1013,7 +1035,7 @@ def ask_for_data(card: Card, case: PatientCase, told: bool) -> CardDecision | No
         for fact in unclear
         if fact.status == "conflicting"
     ]
-    made.because += [{"finding": name, "problem": kind} for name, kind in case.faults.items()]
+    made.because += [{"finding": name, "problem": kind} for name, kind in findings.faults.items()]
     made.rows.update(rows)
     return made
 
@@ -1043,17 +1065,17 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _wanted_by(ask: Ask, case: PatientCase) -> list[str]:
+def _wanted_by(ask: Ask, findings: Findings) -> list[str]:
     """The facts that one ask wants and that are not known."""
-    if not case.gates_let_through(ask.under):
+    if not findings.gates_let_through(ask.under):
         return []
-    if case.holds("ask", ask.why, ask.when, ask.unless) is not True:
+    if findings.holds("ask", ask.why, ask.when, ask.unless) is not True:
         return []
-    if ask.finding is not None and case.finding(ask.finding) is not None:
+    if ask.finding is not None and findings.finding(ask.finding) is not None:
         return []
-    wanted = [name for name in ask.facts if _is_wanting(case.facts[name])]
+    wanted = [name for name in ask.facts if _is_wanting(findings.facts[name])]
     if ask.finding is not None:  # not known for want of these, such as the day of a birth
-        missing = ((name, case.facts[name]) for name in case.missing(ask.finding))
+        missing = ((name, findings.facts[name]) for name in findings.missing(ask.finding))
         wanted += [
             name
             for name, fact in missing

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
-
-from .suppression import Shown
 
 if TYPE_CHECKING:
     import orjson
 
-    from ..content.conditions import Truth
-    from ..content.schema import Card, Guard
-
-Checked = dict["Truth", list["Guard"]]  # guards that are present, absent or not known
+    from ..content.schema import Card
+    from .findings import Contraindications
 
 
 class Told(TypedDict, total=False):
@@ -38,26 +34,30 @@ class Told(TypedDict, total=False):
     references: list[str]
 
 
+def reason_of(told: Told) -> str:
+    """One of what stands behind a card, in the words of which a digest is made."""
+    value = told.get("value")
+    answer = value if isinstance(value, str) else ""
+    return f"{told['fact']} {told.get('finding', '')} {answer}"
+
+
 @dataclass(frozen=True, slots=True)
 class TakenBack:
     """A suggestion to delete a draft order: what it is called, and its id in the hook's context."""
 
-    uuid: str
     name: str
     reference: str
 
 
 @dataclass
 class CardDecision:
-    """A card that is to be shown to whoever looks at one mother's chart.
+    """A card that is to be shown to whoever looks at one patient's chart.
 
-    ``offered`` are its suggestions by their UUID: the interventions of each, with a plus sign
-    between two. ``orders`` are the names of the orders that it is about. ``birth`` is the day of
-    the birth for which an override of it counts, if it counts for one.
+    ``orders`` are the names of the orders that it is about. ``birth`` is the day of the birth for
+    which an override of it counts, if it counts for one.
     """
 
     card: Card
-    uuid: str
     summary: str
     indicator: str
     paragraphs: list[str]
@@ -65,9 +65,8 @@ class CardDecision:
     rows: set[str] = field(default_factory=set)
     evidence: list[str] = field(default_factory=list)
     interventions: list[str] = field(default_factory=list)
-    offered: dict[str, str] = field(default_factory=dict)
     to_take_back: list[TakenBack] = field(default_factory=list)
-    guards: dict[str, Checked] = field(default_factory=dict)  # by what they were checked for
+    guards: dict[str, Contraindications] = field(default_factory=dict)  # by what they guard
     links: dict[str, orjson.Fragment] = field(default_factory=dict)  # by address
     orders: list[str] = field(default_factory=list)
     birth: str | None = None
@@ -77,25 +76,40 @@ class CardDecision:
         """Its paragraphs, as Markdown."""
         return "\n\n".join(paragraph for paragraph in self.paragraphs if paragraph)
 
-    @cached_property
-    def shown(self) -> Shown:
-        """What it is and what stands behind it, for overrides and the log of cards.
+    @property
+    def about(self) -> str:
+        """The orders that it is about, by their keys; empty if it is about none."""
+        if self.card.body != "order":
+            return ""
+        keys = (told["value"] for told in self._behind if "interaction" not in told)
+        return "+".join(map(str, keys))
 
-        Asked for once it is decided; of what changes afterwards, only its paragraphs, it has none.
+    @property
+    def reasons(self) -> set[str]:
+        """What stands behind it: facts, with what was found of them or answered.
+
+        Not the numbers: they are others each time. That they are worse, a finding says. Of one that
+        is overridden for a birth, that birth alone.
         """
-        because = [told for told in self.because if "problem" not in told]
-        orders: list[str] = []
-        if self.card.body == "order":
-            orders = [str(told["value"]) for told in because if "interaction" not in told]
+        if self.birth is not None:
+            return {f"birth  {self.birth}"}
+        return {reason_of(told) for told in self._behind}
+
+    @property
+    def is_never_suppressed(self) -> bool:
+        """Whether no override holds it back: as its content says, or because something failed."""
         asks = self.card.body == "data-needed"
-        return Shown(
-            self.uuid,
-            self.card.id,
-            "+".join(orders),
-            self.indicator,
-            tuple(self.interventions),
-            self.offered,
-            because,
-            self.card.never_quiet or (asks and self.indicator != self.card.indicator),
-            self.birth,
-        )
+        return self.card.never_quiet or (asks and self.indicator != self.card.indicator)
+
+    @property
+    def _behind(self) -> list[Told]:
+        return [told for told in self.because if "problem" not in told]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCard:
+    """A card as it was shown: what was decided, and the identifiers that the answer has for it."""
+
+    decision: CardDecision
+    uuid: str
+    suggestions: Mapping[str, str]  # by their uuid: interventions, with a plus sign between two

@@ -13,9 +13,9 @@ import msgspec
 import orjson
 
 from ..fhir import chart
-from . import case, facts, medicines, patient, unmapped
+from . import facts, findings, medicines, patient, unmapped
 
-READ = chart.READ | facts.READ | medicines.READ | case.READ | patient.READ | unmapped.READ
+READ = chart.READ | facts.READ | medicines.READ | findings.READ | patient.READ | unmapped.READ
 # What is left as it was written, for ``member_of`` to read: every Observation has a category, which
 # is looked at in orders and allergies only, and a code, which most often others have too.
 AS_WRITTEN = ("category", "code")

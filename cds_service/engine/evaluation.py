@@ -17,15 +17,16 @@ import orjson
 
 from ..content.compiled import Content
 from ..fhir.chart import Chart, Resource
-from .case import PatientCase, say_conclusions
+from .case import PatientCase
 from .decide import ask_for_data, decide, rank, suppress
-from .decision import CardDecision
+from .decision import CardDecision, ShownCard
 from .facts import Facts, read_facts
 from .feeds import FeedIndex
+from .findings import Findings, say_conclusions
 from .medicines import MedicineIndex
 from .patient import gets_no_card
 from .render import EXTENSION, Prerendered, Rendering, SuggestionContext
-from .suppression import NOTHING_SUPPRESSED, Overridden, Shown, Suppression
+from .suppression import NOTHING_SUPPRESSED, Overridden, Suppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,14 @@ class Answered:
     """A response as JSON, its cards, and how many rules could not be evaluated."""
 
     body: bytes
-    shown: list[Shown]
+    shown: list[ShownCard]
     faults: int
     facts: Facts
 
     @property
     def cards(self) -> list[str]:
         """The ids of its cards."""
-        return [shown.card for shown in self.shown]
+        return [shown.decision.card.id for shown in self.shown]
 
 
 class Evaluation:
@@ -78,27 +79,29 @@ class Evaluation:
         self._prerendered = Prerendered(content, handout_of, jurisdiction)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> PatientCase:
-        """The facts of a chart, and the orders that are being made, ready to be judged."""
-        facts = read_facts(self.content, chart, now, self.time_zone)
-        taken = self._medicines.taken(chart)
+        """What is read of a chart, and of the orders that are being made, as of ``now``."""
+        medicines, feeds = self._medicines, self._feeds
         return PatientCase(
-            self.content,
             chart,
-            facts,
-            taken,
+            read_facts(self.content, chart, now, self.time_zone),
+            medicines.taken(chart),
             now,
-            self._medicines.ordered(chart, orders),
-            self._feeds.ordered(chart, orders),
-            self._medicines.allergies(chart),
             self.jurisdiction,
-            self._medicines.ordered(chart, chart.drafts or orders) if orders else [],
+            medicines.allergies(chart),
+            medicines.ordered(chart, orders),
+            medicines.ordered(chart, chart.drafts or orders) if orders else (),
+            feeds.ordered(chart, orders),
         )
+
+    def findings(self, case: PatientCase) -> Findings:
+        """What is so of a case, to be asked."""
+        return Findings(self.content, case, {})
 
     def assessed(self, chart: Chart, now: datetime) -> dict[str, str]:
         """What each assessment comes to, in words, by its id."""
-        case = self.case(chart, now)
+        findings = self.findings(self.case(chart, now))
         return {
-            name: say_conclusions(case.assess(assessment))
+            name: say_conclusions(findings.assess(assessment))
             for name, assessment in self.content.assessments.items()
         }
 
@@ -118,14 +121,15 @@ class Evaluation:
         if gets_no_card(chart.patient, self.content, now):
             return Judged([], {}, 0, {})
         case = self.case(chart, now, orders)
-        decided = decide(case, hook, self._prerendered)
+        findings = self.findings(case)
+        decided = decide(findings, hook, self._prerendered)
         kept, suppressed = suppress(decided.cards, suppression)
         if decided.asks is not None:
-            asked = ask_for_data(decided.asks, case, told=bool(kept))
+            asked = ask_for_data(decided.asks, findings, told=bool(kept))
             more, held_too = suppress([asked] if asked is not None else [], suppression)
             kept, suppressed = [*kept, *more], suppressed | held_too
         cards = rank(kept, decided.withheld)
-        return Judged(cards, suppressed, len(case.faults), case.facts)
+        return Judged(cards, suppressed, len(findings.faults), case.facts)
 
     def answer(
         self,
@@ -141,11 +145,12 @@ class Evaluation:
         If the response is to ``explain`` itself, it says which cards are held back, and why.
         """
         judged = self.judge(chart, suggestion_context.hook, now, orders, suppression)
-        rendering = Rendering(self.content, self._prerendered, suggestion_context, now.isoformat())
-        response: dict[str, object] = {"cards": [rendering.card(each) for each in judged.cards]}
+        rendering = Rendering(self.content, self._prerendered, suggestion_context, now)
+        rendered = [rendering.card(each) for each in judged.cards]
+        response: dict[str, object] = {"cards": [card for card, _ in rendered]}
         if explain and judged.suppressed:
             response["extension"] = {EXTENSION: {"quiet": _explain(judged.suppressed)}}
-        shown = [each.shown for each in judged.cards]
+        shown = [each for _, each in rendered]
         return Answered(orjson.dumps(response), shown, judged.faults, judged.facts)
 
     def cards(

@@ -6,20 +6,24 @@ encounter, the time and the author are filled into a suggestion.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
+from itertools import count, repeat
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 import orjson
 
 from ..content.schema import NOT_READ
+from .decision import CardDecision, ShownCard, TakenBack
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
-    from ..content.conditions import Truth
     from ..content.schema import Card, Evidence, Reading
-    from .decision import CardDecision, TakenBack
+    from .findings import Contraindications
     from .medicines import TakenMedicine
 
 MOST_CITED = 2
@@ -29,12 +33,6 @@ TOPIC_SYSTEM = "urn:lactation-cds:card"
 TAUGHT = "teaching"  # the template of what has a handout
 EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
-# What came of a guard, in the extension; and the older word for it (for one release).
-GUARD_CODES: dict[Truth, tuple[str, str]] = {
-    True: ("present", "open"),
-    None: ("unknown", "unchecked"),
-    False: ("absent", "clear"),
-}
 
 # The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
 REQUESTERS = {
@@ -303,28 +301,28 @@ def _print_suggestion(
 
 
 class Rendering:
-    """The cards of one answer as JSON: for whom, and as of which time (as FHIR writes it)."""
+    """The cards of one answer as JSON: for whom, and as of which time, with an offset."""
 
     def __init__(
         self,
         content: Content,
         prerendered: Prerendered,
         suggestion_context: SuggestionContext,
-        now: str,
+        now: datetime,
     ) -> None:
-        self._content, self._prerendered, self._setting, self._now = (
-            content,
-            prerendered,
-            suggestion_context,
-            now,
-        )
+        self._content, self._prerendered = content, prerendered
+        self._suggestion_context, self._now = suggestion_context, now.isoformat()
+        self._new_uuid = map("{}{:06x}".format, repeat(_start_of_uuids(now)), count(1)).__next__
         self._patient_members: dict[str, bytes] = {}  # by resource type
 
-    def card(self, decision: CardDecision) -> dict[str, object]:
-        """A card, ready for ``orjson``; parts of it are JSON already (``orjson.Fragment``)."""
-        card, prerendered = decision.card, self._prerendered
+    def card(self, decision: CardDecision) -> tuple[dict[str, object], ShownCard]:
+        """A card, ready for ``orjson``, and the same for the log of cards.
+
+        Parts of the first are JSON already (``orjson.Fragment``).
+        """
+        card, prerendered, uuid = decision.card, self._prerendered, self._new_uuid()
         made: dict[str, object] = {
-            "uuid": decision.uuid,
+            "uuid": uuid,
             "summary": decision.summary,
             "indicator": decision.indicator,
             "detail": decision.detail,
@@ -332,10 +330,16 @@ class Rendering:
         }
         if prerendered.override_reasons is not None:
             made["overrideReasons"] = prerendered.override_reasons
-        suggestions: list[object] = [_take_back(each) for each in decision.to_take_back]
-        if decision.offered:
+        suggestions: list[object] = [
+            _take_back(each, self._new_uuid()) for each in decision.to_take_back
+        ]
+        suggested: dict[str, str] = {}
+        if decision.interventions:
             offer = prerendered.offer(card, *decision.interventions)
-            suggestions += map(self._suggestion, offer.suggestions, decision.offered)
+            for each in offer.suggestions:
+                identifier = self._new_uuid()
+                suggested[identifier] = each.interventions
+                suggestions.append(self._suggestion(each, identifier))
         if suggestions:
             made["suggestions"] = suggestions
             made["selectionBehavior"] = "any"
@@ -343,13 +347,15 @@ class Rendering:
         if links:
             made["links"] = list(links.values())[:MOST_LINKS]
         made["extension"] = {EXTENSION: self._why(decision)}
-        return made
+        return made, ShownCard(decision, uuid, suggested)
 
     def _suggestion(self, suggested: Suggested, uuid: str) -> orjson.Fragment:
         kind = suggested.resource_type
         members = self._patient_members.get(kind)
         if members is None:
-            members = self._patient_members[kind] = self._setting.members_of(kind, self._now)
+            members = self._patient_members[kind] = self._suggestion_context.members_of(
+                kind, self._now
+            )
         parts = (
             suggested.before_uuid,
             uuid.encode(),
@@ -374,14 +380,7 @@ class Rendering:
             why["grades"] = grades
         why["content"] = content.version
         if guards:
-            why["guards"] = {
-                name: {
-                    code: [guard.id for guard in checked[truth]]
-                    for truth, codes in GUARD_CODES.items()
-                    for code in codes
-                }
-                for name, checked in guards.items()
-            }
+            why["guards"] = {name: _say_guards(checked) for name, checked in guards.items()}
         return why
 
 
@@ -389,12 +388,40 @@ def rows_of(decision: CardDecision, content: Content) -> list[str]:
     """The rows behind a card, those of the guards that were checked among them, in order."""
     used = set(decision.rows)
     for checked in decision.guards.values():
-        used.update(row for found in checked.values() for guard in found for row in guard.rows)
+        used.update(row for guard in checked.all_guards() for row in guard.rows)
     return [row for row in content.rows if row in used]
 
 
-def _take_back(taken_back: TakenBack) -> dict[str, object]:
+def _say_guards(checked: Contraindications) -> dict[str, list[str]]:
+    """What came of guards, by id; each also by the older word for it (for one release)."""
+    present, unknown, absent = (
+        [guard.id for guard in guards]
+        for guards in (checked.present, checked.unknown, checked.absent)
+    )
+    return {
+        "present": present,
+        "open": present,
+        "unknown": unknown,
+        "unchecked": unknown,
+        "absent": absent,
+        "clear": absent,
+    }
+
+
+def _take_back(taken_back: TakenBack, uuid: str) -> dict[str, object]:
     """A suggestion that deletes a draft order."""
     label = f"Take back {taken_back.name}"
     action = {"type": "delete", "description": label, "resourceId": taken_back.reference}
-    return {"label": label, "uuid": taken_back.uuid, "actions": [action]}
+    return {"label": label, "uuid": uuid, "actions": [action]}
+
+
+def _start_of_uuids(now: datetime) -> str:
+    """All but the last six digits of a UUID of version 7 (RFC 9562, section 5.7).
+
+    Its time, and what is random; a count follows. They ascend with time: what is kept of them then
+    goes to one place of a database, not to any.
+    """
+    time, chance = int(now.timestamp() * 1000) & (1 << 48) - 1, secrets.randbits(50)
+    version, variant = 7, 2
+    number = time << 80 | version << 76 | (chance >> 38) << 64 | variant << 62
+    return str(UUID(int=number | (chance & (1 << 38) - 1) << 24))[:-6]

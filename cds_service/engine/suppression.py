@@ -16,9 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..fhir.references import normal_base
+
+if TYPE_CHECKING:
+    from .decision import CardDecision
 
 INDICATORS = ("critical", "warning", "info")  # the most urgent first
 
@@ -94,39 +97,6 @@ def audience_of(
     return Audience(client, tenant, patient)
 
 
-def reason_of(entry: Mapping[str, object]) -> str:
-    """One of what stands behind a card, in the words of which a digest is made."""
-    value = entry.get("value")
-    answer = value if isinstance(value, str) else ""
-    return f"{entry['fact']} {entry.get('finding', '')} {answer}"
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A card as it was shown."""
-
-    uuid: str
-    card: str
-    about: str  # the order that it is about, if it is about one
-    indicator: str
-    interventions: tuple[str, ...]
-    offered: Mapping[str, str]  # by the uuid of the suggestion: an intervention, or more with "+"
-    because: Sequence[Mapping[str, object]]  # what stood behind it, as it is told on the card
-    never_quiet: bool = False
-    birth: str | None = None  # the day of the birth for which an override counts, whatever comes
-
-    @property
-    def reasons(self) -> set[str]:
-        """What stood behind it: facts, with what was found of them or answered.
-
-        Not the numbers: they are others each time. That they are worse, a finding says. Of one that
-        was overridden for a birth, that birth alone.
-        """
-        if self.birth is not None:
-            return {f"birth  {self.birth}"}
-        return {reason_of(entry) for entry in self.because}
-
-
 @dataclass(frozen=True, slots=True)
 class Overridden:
     """A card that a clinician has overridden, and until when (seconds since 1970) it is quiet."""
@@ -156,24 +126,24 @@ class Suppression:
         self._digests, self._said, self._now, self._heard = digests, said, now, heard
         self._otherwise = otherwise
 
-    def override_of(self, shown: Shown) -> Overridden | None:
+    def override_of(self, decision: CardDecision) -> Overridden | None:
         """Why a card is not shown again yet; ``None`` if it is."""
-        if not self._said or shown.never_quiet or shown.indicator == "critical":
+        if not self._said or decision.is_never_suppressed or decision.indicator == "critical":
             return None
-        about = self._digests.of(shown.about) if shown.about else ""
+        about = self._digests.of(decision.about) if decision.about else ""
         for counts_for in self._heard:
-            said = self._said.get((shown.card, about, counts_for))
-            if said is not None and self._still_holds(said, shown):
+            said = self._said.get((decision.card.id, about, counts_for))
+            if said is not None and self._still_holds(said, decision):
                 return said
-        return self._otherwise.override_of(shown) if self._otherwise is not None else None
+        return self._otherwise.override_of(decision) if self._otherwise is not None else None
 
-    def _still_holds(self, said: Overridden, shown: Shown) -> bool:
+    def _still_holds(self, said: Overridden, decision: CardDecision) -> bool:
         """Whether an override is not over, and nothing has become worse since."""
         if self._now >= said.until:
             return False
-        if INDICATORS.index(shown.indicator) < INDICATORS.index(said.indicator):
+        if INDICATORS.index(decision.indicator) < INDICATORS.index(said.indicator):
             return False
-        return self._digests.reasons_of(said.uuid, shown.reasons) <= said.reasons
+        return self._digests.reasons_of(said.uuid, decision.reasons) <= said.reasons
 
 
 NOTHING_SUPPRESSED = Suppression(Digests(""), {}, 0.0)

@@ -17,18 +17,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from ..content.compiled import Content
 from ..content.schema import OTHER_REASON
+from ..engine.decision import ShownCard
 from ..engine.suppression import (
     NOTHING_SUPPRESSED,
     Audience,
     Digests,
     Overridden,
-    Shown,
     Suppression,
     audience_of,
 )
@@ -132,7 +132,7 @@ class CardLog:
 
     def keep(
         self,
-        shown: Iterable[Shown],
+        shown: Iterable[ShownCard],
         audience: Audience,
         service: str,
         content: str,
@@ -203,16 +203,17 @@ class CardLog:
                 self._lost = 0
         return True
 
-    def _members_of(self, shown: Shown) -> dict[str, Any]:
-        digests = self._digests
-        reasons = digests.reasons_of(shown.uuid, shown.reasons) if digests else ()
+    def _members_of(self, shown: ShownCard) -> dict[str, str]:
+        digests, decision = self._digests, shown.decision
+        about = decision.about
+        reasons = digests.reasons_of(shown.uuid, decision.reasons) if digests else ()
         return {
             "uuid": shown.uuid,
-            "card": shown.card,
-            "about": digests.of(shown.about) if digests and shown.about else "",
-            "indicator": shown.indicator,
-            "interventions": " ".join(shown.interventions),
-            "offered": " ".join([f"{uuid}={name}" for uuid, name in shown.offered.items()]),
+            "card": decision.card.id,
+            "about": digests.of(about) if digests and about else "",
+            "indicator": decision.indicator,
+            "interventions": " ".join(decision.interventions),
+            "offered": " ".join([f"{uuid}={name}" for uuid, name in shown.suggestions.items()]),
             "reasons": " ".join(sorted(reasons)),
         }
 

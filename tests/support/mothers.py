@@ -11,6 +11,7 @@ from typing import Any
 from cds_service.content.compiled import Content
 from cds_service.engine.decoder import decode
 from cds_service.engine.evaluation import Evaluation
+from cds_service.engine.findings import Findings
 from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Answer, Chart, read_answer
 from cds_service.hooks.prefetch import make_chart
@@ -182,6 +183,12 @@ def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart
 def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:
     """Her facts by id."""
     return Evaluation(content).case(chart_of(content, *resources, **answers), now).facts
+
+
+def findings_of(content: Content, *resources: Resource) -> Findings:
+    """What is so of her, to be asked."""
+    evaluation = Evaluation(content)
+    return evaluation.findings(evaluation.case(chart_of(content, *resources), NOW))
 
 
 def cards_of(
