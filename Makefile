@@ -64,11 +64,11 @@ soak: .venv/ready
 
 # Ten thousand items of feedback while workers and a PostgreSQL die.
 nothing-lost: .venv/ready
-	@$(BIN)/python -m tests.nothing_lost
+	@$(BIN)/python -m tests.storage.nothing_lost
 
 # Broken requests by the ten thousand; SEED=... sends the same again.
 fuzz: .venv/ready
-	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.hooks.fuzz $(if $(SEED),--seed $(SEED))
 
 # The requests beside the Bundles are made from them and from the content.
 fixtures: .venv/ready
@@ -76,8 +76,8 @@ fixtures: .venv/ready
 
 # The table of CDS Hooks' rules is made from the tests that carry their names.
 docs: .venv/ready
-	@$(BIN)/python -m tests.conformance
-	@$(BIN)/python -m tests.code_table
+	@$(BIN)/python -m tests.project.conformance
+	@$(BIN)/python -m tests.project.code_table
 
 .venv/ready: requirements-dev.lock pyproject.toml
 	@echo "Preparing .venv from requirements-dev.lock (once) ..."

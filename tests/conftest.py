@@ -11,15 +11,16 @@ import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
+from pydantic import SecretStr
 
 from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 from cds_service.settings import Settings
-
-from .support.mothers import NOW
-
-SCHEMAS = Path(__file__).parent / "schemas"
+from tests.support.clients import BASE, clients_file
+from tests.support.mothers import NOW
+from tests.support.recorded import SCHEMAS
+from tests.support.ward import Ward
 
 # A machine that is slow is no fault of what is tested.
 hypothesis.settings.register_profile(
@@ -56,9 +57,23 @@ def client(content: Content, settings: Settings) -> FlaskClient:
     return create_app(settings, content, lambda: NOW).test_client()
 
 
+@pytest.fixture
+def guarded(content: Content, tmp_path: Path) -> FlaskClient:
+    """A service that knows one client."""
+    settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
+    return create_app(settings, content, lambda: NOW).test_client()
+
+
+@pytest.fixture
+def ward(content: Content, settings: Settings, database: str) -> Ward:
+    """An EHR beside the service, which knows patients again."""
+    known = {"patient_key": SecretStr("a secret of the tests"), "explain": True}
+    return Ward(content, settings.model_copy(update=known), database)
+
+
 @pytest.fixture(scope="session")
 def valid() -> Callable[[str, Any], None]:
-    """Assert that a document is valid by one of ``tests/schemas``."""
+    """Assert that a document is valid by one of ``tests/support/schemas``."""
     validators = {
         path.stem: Draft202012Validator(json.loads(path.read_text()))
         for path in SCHEMAS.glob("*.json")

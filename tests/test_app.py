@@ -5,40 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.test import TestResponse
 
 from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.hooks import protocol
 from cds_service.settings import Settings
+from tests.support.broken import break_
+from tests.support.calls import VIEW, Valid, outcome
+from tests.support.fhir_servers import FhirServer, bundle
+from tests.support.listeners import Listener, listening
+from tests.support.mothers import NOW, average, hook_request, inhibited, milk
+from tests.support.processes import running
 
-from .support.fhir_servers import FhirServer, bundle
-from .support.mothers import NOW, average, hook_request, inhibited, milk
-from .support.processes import running
-from .test_cards import break_
-from .test_outgoing import Listener, listening
-
-Valid = Callable[[str, Any], None]
-VIEW = "/cds-services/lactation-patient-view"
 START = "/cds-services/lactation-encounter-start"
-
-
-def outcome(answer: TestResponse, status: int, content_type: str = "application/json") -> Any:
-    assert answer.status_code == status, answer.text
-    assert answer.mimetype == content_type
-    body = answer.get_json()
-    assert body["resourceType"] == "OperationOutcome"
-    (issue,) = body["issue"]
-    assert issue["severity"] in ("error", "fatal")
-    assert issue["details"]["text"]
-    return issue
 
 
 # --- discovery ----------------------------------------------------------------------------------

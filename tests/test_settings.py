@@ -12,13 +12,12 @@ import pytest
 
 from cds_service.authoring.vignettes import SHIPPED
 from cds_service.settings import Settings, SettingsError, read_settings, variable
-
-from .support.processes import free_port
+from tests.support.processes import free_port
+from tests.support.repository import ROOT
 
 REQUEST = str(SHIPPED / "inhibited-letdown" / "request.json")
 NOW = "2026-01-15T12:00:00Z"
 SECRET = "swordfish-of-the-operator"
-ROOT = Path(__file__).parent.parent
 FILES_OF_VARIABLES = (
     *("Dockerfile", "README.md", "SECURITY.md", "docs/connect.md", "docs/sandbox.md"),
     *(f"deploy/{name}" for name in ("demo.env", "settings.env", "kubernetes.yaml")),

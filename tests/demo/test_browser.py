@@ -20,8 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from cds_service.demo.app import create_demo
-
-from ..support.processes import free_port, running
+from tests.support.processes import free_port, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

@@ -13,10 +13,9 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from cds_service.authoring.vignettes import vignettes
 from cds_service.demo.app import create_demo
-
-from ..support.mothers import NOW
-from ..support.processes import free_port, running
-from ..test_suppression import soon
+from tests.support.mothers import NOW
+from tests.support.processes import free_port, running
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from .processes import free_port, lacking
+from tests.support.processes import free_port, lacking
 
 PROJECT = Path(__file__).parent / "hapi"
 NEEDED = "Java 17 and Maven are needed for HAPI FHIR (Debian: default-jdk-headless, maven)"

@@ -208,3 +208,38 @@ def why(card: dict[str, Any]) -> dict[str, Any]:
     """What a card carries for machines."""
     carried: dict[str, Any] = card["extension"]["org.lactation-cds"]
     return carried
+
+
+CLEAR: dict[str, Any] = {
+    "qtc-interval": (459, "ms"),
+    "potassium": (4.1, "mmol/L"),
+    "magnesium": (1.9, "mg/dL"),
+    "long-qt": False,
+    "heart-disease": False,
+    "liver-impairment": False,
+    "gastrointestinal-bleeding-or-obstruction": False,
+    "prolactinoma": False,
+    "tardive-dyskinesia-or-dystonia": False,
+    "phaeochromocytoma": False,
+    "epilepsy": False,
+    "depression-history": False,
+    "depression-score": 4,
+    "parkinson-disease": False,
+    "psychosis-or-mania": False,
+    "suicidality": False,
+}
+NONE_KNOWN = allergy("409137002")
+
+
+def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
+    """Little milk on day 8, with every measure in use for this long; and what guards say."""
+    in_use = ("massage-while-pumping", "hands-on-pumping")
+    records = [
+        birth(8 * 24 + 2),
+        plan("pump"),
+        *(milk(25, 2 + 3 * n) for n in range(9)),
+        observation("pump-mode", "double"),
+        *(observation(fact, True, ago) for fact in in_use for ago in (hours, 2)),
+        *(observation("warm-compress", "before-and-during", ago) for ago in (hours, 2)),
+    ]
+    return records + [observation(fact, value) for fact, value in guards.items()]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import sqlalchemy
 
-from .processes import free_port, lacking
+from tests.support.processes import free_port, lacking
 
 NEEDED = "PostgreSQL's server is needed (Debian: postgresql)"
 
@@ -83,3 +83,13 @@ def new_database(server: str) -> str:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return server.rpartition("/")[0] + f"/{name}"
+
+
+@contextmanager
+def locked(url: str, table: str) -> Iterator[None]:
+    """As a maintenance job would lock a table of PostgreSQL."""
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+        yield
+    engine.dispose()
