@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 
 import orjson
 from flask import Flask, Response, g, request
@@ -83,7 +84,6 @@ def create_app(
     for_all = ConcurrencyLimit(settings.at_once)
     for_each = ConcurrencyLimit(settings.at_once, callers.are_several)
     services = orjson.dumps(discovery(content))
-    description = describe(settings.base_url, content.version, settings.auth == "required")
 
     app = Flask("cds_service", static_folder=None)
     app.extensions[AT_WORKER_START] = card_log.start
@@ -108,9 +108,14 @@ def create_app(
     if passwords := settings.dashboard_passwords:
         app.register_blueprint(dashboard(database, content, passwords, clock))
 
+    @cache
+    def description() -> bytes:
+        must_be_known = settings.auth == "required"
+        return orjson.dumps(describe(settings.base_url, content.version, must_be_known))
+
     @app.get("/openapi.json")
     def show_description() -> Response:
-        return _json(orjson.dumps(description))
+        return _json(description())
 
     @app.get("/cds-services")
     def list_services() -> Response:

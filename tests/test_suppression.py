@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
 from cds_service.app import create_app
@@ -234,6 +235,9 @@ def test_the_answer_can_say_what_is_held_back(ward: Ward) -> None:
             "reason": "patient-refuses",
         }
     ]
+    described = ward.client.get("/openapi.json").get_json()
+    cards = {**described, "$ref": "#/components/schemas/Cards"}
+    Draft202012Validator(cards).validate(answer)
     silent = Ward(ward.content, ward.settings.model_copy(update={"explain": False}), ward.database)
     assert silent.client.post(VIEW, json=request).get_json() == {"cards": []}
 

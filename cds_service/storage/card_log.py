@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
@@ -32,7 +32,7 @@ from ..engine.suppression import (
     Suppression,
     audience_of,
 )
-from .database import Database, DatabaseError
+from .database import Database, DatabaseError, ShownRow
 
 EVERY = 1.0  # seconds: it writes and reads
 AGAIN_AFTER = 2.0  # once it has failed
@@ -140,16 +140,10 @@ class CardLog:
     ) -> None:
         """Note cards that were shown. They are written soon; too many to wait are only counted."""
         self.start()
-        same = {
-            "client": audience.client,
-            "tenant": audience.tenant,
-            "service": service,
-            "patient": audience.patient,
-            "counts_for": audience.counts_for,
-            "content": content,
-            "shown": int(now.timestamp() * 1000),
-        }
-        rows = [orjson.dumps(self._members_of(card) | same) for card in shown]
+        moment = int(now.timestamp() * 1000)
+        rows = [
+            orjson.dumps(self._row_of(card, audience, service, content, moment)) for card in shown
+        ]
         if not rows:
             return
         with self._noting:
@@ -203,17 +197,26 @@ class CardLog:
                 self._lost = 0
         return True
 
-    def _members_of(self, shown: Shown) -> dict[str, Any]:
+    def _row_of(
+        self, shown: Shown, audience: Audience, service: str, content: str, moment: int
+    ) -> ShownRow:
         digests = self._digests
         reasons = digests.reasons_of(shown.uuid, shown.reasons) if digests else ()
         return {
             "uuid": shown.uuid,
+            "client": audience.client,
+            "tenant": audience.tenant,
+            "service": service,
             "card": shown.card,
             "about": digests.of(shown.about) if digests and shown.about else "",
+            "patient": audience.patient,
+            "counts_for": audience.counts_for,
             "indicator": shown.indicator,
             "interventions": " ".join(shown.interventions),
             "offered": " ".join([f"{uuid}={name}" for uuid, name in shown.offered.items()]),
             "reasons": " ".join(sorted(reasons)),
+            "content": content,
+            "shown": moment,
         }
 
     def _known_reason(self, system: str | None, code: str | None) -> str:
