@@ -76,9 +76,10 @@ def create_app(
             chart = resolve_prefetch(
                 content, hook, context, reader, seconds, issuer, bases, now, bounds
             )
-            mark("gather")
-            whom = hook.fhir_server, context.patient_id, context.user_id
-            audience = card_log.audience(issuer, caller.tenant, *whom)
+            mark("prefetch")
+            audience = card_log.audience(
+                issuer, caller.tenant, hook.fhir_server, context.patient_id, context.user_id
+            )
             suppression = card_log.suppression(audience, now.timestamp())
             suggestion_context = SuggestionContext.of(hook.hook, context)
             orders = context.judged_orders

@@ -325,11 +325,11 @@ class Database:
         except (SQLAlchemyError, KeyError, self.engine.dialect.loaded_dbapi.Error) as error:
             raise _failed(error) from None
 
-    def said_since(self, moment: float) -> Sequence[Any]:
-        """Feedback received since ``moment`` (seconds since 1970) on cards shown to a patient.
+    def feedback_since(self, moment: float) -> Sequence[Any]:
+        """Feedback received since ``moment`` (seconds since 1970), with the card that it is on.
 
-        Only by the client and tenant to whom the card was shown. The earliest first. Raises
-        ``DatabaseError``.
+        Only of cards with a digest of the patient, and only by the client and tenant to which the
+        card was shown. The earliest first. Raises ``DatabaseError``.
         """
         wanted = (
             sa.select(

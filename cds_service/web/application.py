@@ -42,7 +42,11 @@ def make_application(
         trace_calls(app)
     add_health(
         app,
-        lambda: {"database": database.is_ready(), "ledger": card_log.is_well},
+        lambda: {
+            "database": database.is_ready(),
+            "card_log": card_log.is_well,
+            "ledger": card_log.is_well,  # the older name, for one release
+        },
         needed=() if settings.auth == "open" else ("database",),
         version=content.version,
     )
