@@ -88,7 +88,11 @@ def create_app(
             )
             mark("evaluate")
             card_log.keep(answered.shown, audience, service_id, content.version, now)
-            note(cards=answered.cards, faults=answered.faults, **chart.ways(hook.prefetch.keys()))
+            note(
+                cards=answered.cards,
+                faults=answered.faults,
+                **chart.count_keys(hook.prefetch.keys()),
+            )
             if left_out := chart.left_out + values_left_out(answered.facts):
                 note(left_out=dict(left_out))
             return json_response(answered.body)

@@ -5,7 +5,7 @@ The description of the service (``/openapi.json``) is made of these types, and o
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Final, Literal, NotRequired
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from ..fhir.chart import Resource
 
+EXTENSION: Final = "org.lactation-cds"
 MOST_CARDS = 4
 
 Text = Annotated[str, Field(min_length=1)]

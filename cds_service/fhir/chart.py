@@ -356,6 +356,15 @@ ABOUT_A_PATIENT = frozenset(
 MOTHERS = frozenset({"MTH", "NMTH", "GESTM"})
 
 
+class KeyCounts(TypedDict, total=False):
+    """How many prefetch keys were sent, were fetched, could not be had, and are not known."""
+
+    sent: int
+    fetched: int
+    missing: int
+    unknown: int
+
+
 class Chart:
     """Everything known about one mother, by prefetch key and by resource type.
 
@@ -700,8 +709,8 @@ class Chart:
     def _is_of_this_server(self, base: str) -> bool:
         return not base or not self._bases or base in self._bases
 
-    def ways(self, sent: Set[str]) -> dict[str, int]:
-        """How many prefetch keys were sent, were fetched, could not be had, and are not known."""
+    def count_keys(self, sent: Set[str]) -> KeyCounts:
+        """The prefetch keys of this chart by how they came; ``sent`` are those of the request."""
         known = self.answers.keys()
         absent = known - sent
         return {
