@@ -103,10 +103,10 @@ def measure_stages(times: int) -> dict[str, float]:
     return {
         "caller": stage["caller"],
         "body, JSON, request": stage["request"],
-        "chart": stage["gather"],
+        "chart": stage["prefetch"],
         "facts": facts,
         "findings to cards, JSON": stage["evaluate"] - facts,
-        "Flask, log, ledger": rest,
+        "Flask, logs, card log": rest,
     }
 
 

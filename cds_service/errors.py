@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 from gunicorn.errors import AppImportError
+from pydantic import Field
+from typing_extensions import TypedDict
 
 
 class CannotStart(AppImportError, RuntimeError):  # type: ignore[misc]
@@ -42,11 +44,37 @@ class Refusal(Exception):
         self.headers = headers or {}
 
 
+Severity = Literal["fatal", "error"]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Details(TypedDict):
+    """What went wrong, in words."""
+
+    text: Text
+
+
+class Issue(TypedDict):
+    """What went wrong, and at which member of the request."""
+
+    severity: Severity
+    code: Text
+    details: Details
+    expression: NotRequired[Annotated[list[Text], Field(min_length=1)]]
+
+
+class OperationOutcome(TypedDict):
+    """Why a request was refused, or failed (FHIR R4)."""
+
+    resourceType: Literal["OperationOutcome"]
+    issue: Annotated[list[Issue], Field(min_length=1)]
+
+
 def operation_outcome(
-    reason: str, code: str, expression: list[str] | None = None, severity: str = "error"
-) -> dict[str, Any]:
-    """A FHIR OperationOutcome with one issue. ``code`` is of the FHIR issue-type code system."""
-    issue: dict[str, Any] = {"severity": severity, "code": code, "details": {"text": reason}}
+    reason: str, code: str, expression: list[str] | None = None, severity: Severity = "error"
+) -> OperationOutcome:
+    """An outcome with one issue. ``code`` is of the FHIR issue-type code system."""
+    issue: Issue = {"severity": severity, "code": code, "details": {"text": reason}}
     if expression:
         issue["expression"] = expression
     return {"resourceType": "OperationOutcome", "issue": [issue]}

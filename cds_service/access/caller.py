@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
@@ -97,13 +98,15 @@ class Caller:
 
 
 class Token(NamedTuple):
-    """A token that holds: of which client it is, and what it says. Whether it is new is not known.
+    """A token that is valid: of which client it is, and its claims. It may have been used before.
 
-    Only such a one is noted, so that nobody can use up another's.
+    Only a valid one is noted as used, so that nobody can use up the token of another.
     """
 
     client: Client
-    claims: dict[str, Any]
+    jti: str
+    expires: float  # seconds since 1970
+    tenant: str | None
 
 
 class Callers:
@@ -135,10 +138,10 @@ class Callers:
         return self.admit(self.read(authorization, *paths))
 
     def read(self, authorization: str | None, *paths: str) -> Token | None:
-        """The token of a caller, which holds and is for one of ``paths``.
+        """The token of a caller, which is valid and for one of ``paths``.
 
-        Nobody waits for the database. ``None`` if the service is open. Raises ``Refusal`` (401) for
-        a token that is missing or does not hold.
+        The database is not asked. ``None`` if the service is open. Raises ``Refusal`` (401) for a
+        token that is missing or not valid.
         """
         if self._open:
             return None
@@ -148,7 +151,8 @@ class Callers:
             if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
                 raise _NotKnown("there is no bearer token")
             signed = jws.extract_compact(token.encode())
-            header, claims = signed.headers(), orjson.loads(signed.payload)
+            header: _Members = signed.headers()
+            claims: _Members = orjson.loads(signed.payload)
             if not isinstance(claims, dict):
                 raise _NotKnown("its claims are no object")
             client = claimed = self._client_of(claims)
@@ -158,12 +162,11 @@ class Callers:
                 for key in _keys_for(header, client)
             ):
                 raise _NotKnown("its signature is not right")
-            self._check(claims, {f"{self._base_url}{path}" for path in paths})
+            return _read_claims(client, claims, {f"{self._base_url}{path}" for path in paths})
         except _NotKnown as refused:
             raise _refusal(str(refused), claimed) from None
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise _refusal(type(error).__name__, claimed) from None
-        return Token(client, claims)
 
     def admit(self, token: Token | None) -> Caller:
         """The caller whose token was read, and was not used before.
@@ -173,41 +176,19 @@ class Callers:
         """
         if token is None:
             return Caller()
-        client, claims = token
-        if not self._database.sees_first(
-            client.issuer, claims["jti"], claims["exp"] + LEEWAY, time.time()
-        ):
+        client, jti, expires, tenant = token
+        if not self._database.sees_first(client.issuer, jti, expires + LEEWAY, time.time()):
             raise _refusal("it was used before", client)
-        tenant = claims.get("tenant")
         if client.tenants and tenant not in client.tenants:
             raise Refusal(403, "This tenant may not call the service.", "forbidden")
-        return Caller(client, tenant if isinstance(tenant, str) else "")
+        return Caller(client, tenant or "")
 
-    def _client_of(self, claims: dict[str, Any]) -> Client:
+    def _client_of(self, claims: _Members) -> Client:
         issuer = claims.get("iss")
         client = self._clients.get(issuer) if isinstance(issuer, str) else None
         if client is None:
             raise _NotKnown("its issuer is not a client")
         return client
-
-    def _check(self, claims: dict[str, Any], urls: set[str]) -> None:
-        now = time.time()
-        expires, issued = claims.get("exp"), claims.get("iat")
-        if not (_is_number(expires) and _is_number(issued)):
-            raise _NotKnown("it has no exp or no iat")
-        if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now + LEEWAY):
-            raise _NotKnown("it is not valid yet")
-        if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
-            raise _NotKnown("it is expired, not valid yet, or lives too long")
-        audience = claims.get("aud")
-        named = audience if isinstance(audience, list) else [audience]
-        if not any(isinstance(url, str) and url in urls for url in named):
-            raise _NotKnown("it is for another address")
-        if not isinstance(claims.get("jti"), str) or not claims["jti"]:
-            raise _NotKnown("it has no jti")
-        tenant = str(claims.get("tenant"))
-        if "\0" in tenant or len(tenant) > LONGEST_TENANT:  # it is kept with all that is told
-            raise _NotKnown("its tenant is no name")
 
     def authorize_fhir_server(self, client: Client | None, server: str) -> None:
         """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
@@ -224,8 +205,11 @@ class Callers:
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
+_Members = Mapping[str, object]  # of the header of a token, or its claims, which may be anything
+
+
 class _NotKnown(Exception):
-    """A token that is missing or does not hold; the message says why, for the log alone."""
+    """A token that is missing or not valid; the message says why, for the log alone."""
 
 
 def _refusal(why: str, claimed: Client | None) -> Refusal:
@@ -237,7 +221,29 @@ def _refusal(why: str, claimed: Client | None) -> Refusal:
     return Refusal(401, "", "login", headers={"WWW-Authenticate": "Bearer"})
 
 
-def _must_be_plain(header: dict[str, Any], client: Client) -> None:
+def _read_claims(client: Client, claims: _Members, urls: set[str]) -> Token:
+    """The token of these claims, if it is valid now, for one of ``urls``. Raises ``_NotKnown``."""
+    now = time.time()
+    expires, issued = claims.get("exp"), claims.get("iat")
+    if not (_is_number(expires) and _is_number(issued)):
+        raise _NotKnown("it has no exp or no iat")
+    if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now + LEEWAY):
+        raise _NotKnown("it is not valid yet")
+    if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
+        raise _NotKnown("it is expired, not valid yet, or lives too long")
+    audience = claims.get("aud")
+    named = audience if isinstance(audience, list) else [audience]
+    if not any(isinstance(url, str) and url in urls for url in named):
+        raise _NotKnown("it is for another address")
+    jti, tenant = claims.get("jti"), claims.get("tenant")
+    if not isinstance(jti, str) or not jti:
+        raise _NotKnown("it has no jti")
+    if "\0" in str(tenant) or len(str(tenant)) > LONGEST_TENANT:  # it is stored with each card
+        raise _NotKnown("its tenant is no name")
+    return Token(client, jti, expires, tenant if isinstance(tenant, str) else None)
+
+
+def _must_be_plain(header: _Members, client: Client) -> None:
     """Raises ``_NotKnown`` if the header of a token asks for what is not done here."""
     if str(header.get("typ", "JWT")).upper() != "JWT":
         raise _NotKnown("it is a token of another type")
@@ -251,7 +257,7 @@ def _must_be_plain(header: dict[str, Any], client: Client) -> None:
         raise _NotKnown("its jku is not that of its issuer")
 
 
-def _keys_for(header: dict[str, Any], client: Client) -> list[ECKey | RSAKey]:
+def _keys_for(header: _Members, client: Client) -> list[ECKey | RSAKey]:
     """The keys of a client that may have signed a token. Raises ``_NotKnown`` if there is none."""
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
@@ -265,7 +271,7 @@ def _keys_for(header: dict[str, Any], client: Client) -> list[ECKey | RSAKey]:
     return keys
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -82,13 +82,14 @@ from ..content.loader import load_content
 from ..content.schema import BANDS, Assessment
 from ..content.wording import say_value
 from ..demo.ehr import example_request, present_request
+from ..engine.card_json import EXTENSION, Card, Cards
 from ..engine.decide import NothingEvaluated
 from ..engine.evaluation import Evaluation
 from ..engine.facts import all_too_old, records_too_old, values_left_out
 from ..engine.findings import Conclusion, Findings, say_conclusions
 from ..engine.inert import one_line
 from ..engine.patient import gets_no_card
-from ..engine.render import EXTENSION, SuggestionContext
+from ..engine.render import SuggestionContext
 from ..engine.suppression import Digests
 from ..errors import CannotStart, Refusal
 from ..fhir.chart import SAY_LEFT_OUT
@@ -358,15 +359,15 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         chart = resolve_prefetch(content, request, context, FhirReader(), seconds, now=at)
         suggestion_context = SuggestionContext.of(request.hook, context)
         evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
-        cards: list[dict[str, Any]] = evaluation.cards(
-            chart, suggestion_context, at, context.judged_orders
-        )
+        answered = evaluation.answer(chart, suggestion_context, at, context.judged_orders)
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None
     except NothingEvaluated as error:
         raise click.ClickException(f"500: no card could be judged: {error}") from None
+    response: Cards = orjson.loads(answered.body)
+    cards = response["cards"]
     if as_json:
-        click.echo(orjson.dumps({"cards": cards}, option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(response, option=orjson.OPT_INDENT_2))
         return
     console = Console()
     for card in cards:
@@ -575,7 +576,7 @@ def _assessment_table(assessment: Assessment, conclusions: list[Conclusion]) -> 
     return table
 
 
-def _panel(card: dict[str, Any]) -> Panel:
+def _panel(card: Card) -> Panel:
     from rich.markdown import Markdown  # slow to load, and nothing that serves needs it
 
     colour = COLOURS[card["indicator"]]
@@ -583,7 +584,7 @@ def _panel(card: dict[str, Any]) -> Panel:
     for suggestion in card.get("suggestions", ()):
         mark = "★" if suggestion.get("isRecommended") else "•"
         kinds = ", ".join(
-            action["resource"]["resourceType"] if "resource" in action else action["type"]
+            str(action["resource"]["resourceType"]) if action["type"] == "create" else "delete"
             for action in suggestion["actions"]
         )
         parts.append(Text(f"{mark} {suggestion['label']}  ({kinds})", style=colour))
@@ -1120,7 +1121,7 @@ def _content(overlay: Path | None = None) -> Content:
         raise click.ClickException(f"the content has {len(error.faults)} faults") from None
 
 
-def _sections(loaded: Content) -> dict[str, dict[str, Any]]:
+def _sections(loaded: Content) -> dict[str, Collection[str]]:
     """What the content holds, by name."""
     return {
         "facts": loaded.facts,

@@ -28,12 +28,13 @@ from datetime import datetime, tzinfo
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, TypedDict, TypeVar
 
 import orjson
 
 from ..content.compiled import Content
 from ..content.loader import load_content
+from ..engine.card_json import Told
 from ..engine.decide import NothingEvaluated
 from ..engine.decision import CardDecision
 from ..engine.decoder import decode
@@ -298,8 +299,7 @@ class PatientEvaluation:
             judged = self._evaluation.judge(chart, "patient-view", self._now)
         except NothingEvaluated:
             summary.not_judged += 1
-            told: dict[str, Any] = {"patient": patient, "error": "no card could be judged"}
-            return orjson.dumps(told) + b"\n"
+            return _line({"patient": patient, "error": "no card could be judged"})
         shown = [decision.card.id for decision in judged.cards]
         if self._asking.issuperset(shown) and all_too_old(judged.facts):
             summary.too_old += 1
@@ -311,7 +311,7 @@ class PatientEvaluation:
         summary.with_cards += 1
         summary.cards.update(shown)
         cards = [_brief(decision, self._content) for decision in judged.cards]
-        return orjson.dumps({"patient": patient, "cards": cards}) + b"\n"
+        return _line({"patient": patient, "cards": cards})
 
     def _answers(self, resources: Iterable[Resource]) -> dict[str, Answer]:
         """As if they had been prefetched: each under the first key of its type."""
@@ -360,8 +360,38 @@ def concerning(
                     yield read(there)
 
 
-def _brief(decision: CardDecision, content: Content) -> dict[str, Any]:
+class BriefCard(TypedDict):
     """A card without what is for a click: nobody clicks here."""
+
+    card: str
+    indicator: str
+    summary: str
+    detail: str
+    interventions: list[str]
+    rows: list[str]
+    because: list[Told]
+    content: str
+
+
+class PatientCards(TypedDict):
+    """A line of the output."""
+
+    patient: str
+    cards: list[BriefCard]
+
+
+class PatientError(TypedDict):
+    """A line of the output for a patient who could not be judged."""
+
+    patient: str
+    error: str
+
+
+def _line(told: PatientCards | PatientError) -> bytes:
+    return orjson.dumps(told) + b"\n"
+
+
+def _brief(decision: CardDecision, content: Content) -> BriefCard:
     return {
         "card": decision.card.id,
         "indicator": decision.indicator,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 from fhir.resources.R4B import get_fhir_model_class
 from flask import Blueprint, Response, request
@@ -84,7 +87,7 @@ def fhir_endpoint(store: FhirStore, base: str) -> Blueprint:
     return endpoint
 
 
-def _fhir(resource: Resource, status: int = 200) -> Response:
+def _fhir(resource: Mapping[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(resource), status, mimetype="application/fhir+json")
 
 

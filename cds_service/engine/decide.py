@@ -17,7 +17,8 @@ from ..content.conditions import Because, Truth
 from ..content.schema import BANDS, INTERACTING, NOT_READ
 from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
 from ..fhir.times import HOUR, MINUTE, say_ago
-from .decision import CardDecision, TakenBack, Told
+from .card_json import Told
+from .decision import CardDecision, TakenBack
 from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Recommendation, recommend
 from .medicines import TakenMedicine

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
+
+from .card_json import Told
 
 if TYPE_CHECKING:
     import orjson
 
     from ..content.schema import Card
     from .findings import Contraindications
-
-
-class Told(TypedDict, total=False):
-    """One of what stands behind a card, as it is told to machines.
-
-    A fact with its value, a medicine or an order, two medicines that interact, or with a
-    ``problem`` what could not be used.
-    """
-
-    fact: str
-    finding: str
-    measure: str
-    value: str | float | None
-    unit: str
-    time: str
-    interaction: str
-    severity: str
-    problem: str
-    band: str
-    matched: str
-    references: list[str]
 
 
 def reason_of(told: Told) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from itertools import chain
+from typing import TypedDict
 
 import msgspec
 
@@ -298,6 +299,15 @@ ABOUT_A_PATIENT = frozenset(
 )
 # Who a RelatedPerson of a newborn is if it is the mother (HL7 v3 RoleCode).
 MOTHERS = frozenset({"MTH", "NMTH", "GESTM"})
+
+
+class KeyCounts(TypedDict, total=False):
+    """How many prefetch keys were sent, were fetched, could not be had, and are not known."""
+
+    sent: int
+    fetched: int
+    missing: int
+    unknown: int
 
 
 class Chart:
@@ -646,8 +656,8 @@ class Chart:
     def _is_of_this_server(self, base: str) -> bool:
         return not base or not self._bases or base in self._bases
 
-    def ways(self, sent: Set[str]) -> dict[str, int]:
-        """How many prefetch keys were sent, were fetched, could not be had, and are not known."""
+    def count_keys(self, sent: Set[str]) -> KeyCounts:
+        """The prefetch keys of this chart by how they came; ``sent`` are those of the request."""
         known = self.answers.keys()
         absent = known - sent
         return {

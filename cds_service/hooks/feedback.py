@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -27,10 +27,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import TypedDict
 
 from ..content.compiled import Content
 from ..content.schema import OTHER_REASON
 from ..errors import Refusal
+from ..storage.database import FeedbackRow
 from .protocol import MEMBERS, read_object, refusal_of
 
 MOST_ITEMS = 1000
@@ -66,14 +68,14 @@ class AcceptedSuggestion(_Lenient):
 
 
 class Reason(_Lenient):
-    """Why a card was not followed. Some clients leave out the system."""
+    """The code of an override reason. Some clients leave out the system."""
 
     code: Name
     system: Name | None = None
 
 
-class OverrideReason(_Lenient):
-    """A reason from a list, or in the clinician's own words, or both."""
+class Override(_Lenient):
+    """Why a card was overridden: by a code, in the clinician's own words, or both."""
 
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [{"required": ["reason"]}, {"required": ["userComment"]}]}
@@ -83,7 +85,7 @@ class OverrideReason(_Lenient):
     comment: str | None = Field(default=None, alias="userComment")
 
     @model_validator(mode="after")
-    def _says_something(self) -> OverrideReason:
+    def _says_something(self) -> Override:
         if self.reason is None and self.comment is None:
             raise ValueError("needs a reason or a userComment")
         return self
@@ -108,7 +110,7 @@ class Feedback(_Lenient):
     accepted_suggestions: list[AcceptedSuggestion] = Field(
         default_factory=list, alias="acceptedSuggestions", max_length=100, validate_default=True
     )
-    override_reason: OverrideReason | None = Field(default=None, alias="overrideReason")
+    override: Override | None = Field(default=None, alias="overrideReason")
 
     @field_validator("accepted_suggestions")
     @classmethod
@@ -121,14 +123,14 @@ class Feedback(_Lenient):
 
     def row(
         self, client: str, tenant: str, service: str, content: Content, keep_comment: bool
-    ) -> dict[str, Any]:
+    ) -> FeedbackRow:
         """What is stored of it. The same card and time of the same tenant is the same row.
 
         ``client`` and ``tenant`` are of the token that it came with. ``content`` has the reasons
         that are kept by their code.
         """
         same = f"{client}\0{tenant}\0{service}\0{self.card}\0{self.occurred.isoformat()}"
-        why = self.override_reason or OverrideReason.model_construct()
+        why = self.override or Override.model_construct()
         system, code = _known_reason(why.reason, content) if why.reason else (None, None)
         return {
             "key": hashlib.sha256(same.encode("utf-8", "replace")).hexdigest(),
@@ -148,6 +150,15 @@ class Feedback(_Lenient):
         }
 
 
+class FeedbackCall(TypedDict):
+    """What became of one card, or of several."""
+
+    feedback: Annotated[list[Feedback], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+Nothing = Annotated[dict[str, str], Field(max_length=0)]  # the answer
+
+
 def read_feedback(body: bytes) -> list[Feedback]:
     """The items of a call. Raises ``Refusal``: 400 if it is no feedback, 413 if it is too much."""
     document = read_object(body)
@@ -165,7 +176,7 @@ def read_feedback(body: bytes) -> list[Feedback]:
     return read
 
 
-def must_be_stored(rows: Sequence[Mapping[str, Any]]) -> None:
+def must_be_stored(rows: Sequence[FeedbackRow]) -> None:
     """Raises ``Refusal`` (413) if the rows of a call would take too much of the database."""
     texts = (text for row in rows for text in (row["suggestions"], row["comment"] or ""))
     if sum(map(len, texts)) > MOST_STORED:

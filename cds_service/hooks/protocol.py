@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
@@ -25,10 +25,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
 
 from ..content.compiled import Content
+from ..engine.card_json import Text
 from ..engine.decoder import Sent, decoder_of
 from ..errors import Refusal
+from ..fhir.chart import Resource
 from ..fhir.references import normal_urn, read_address
 
 SPECIFICATION = "2.0.1"
@@ -143,7 +146,7 @@ class Context(_Lenient):
     )
 
     @property
-    def judged_orders(self) -> list[dict[str, Any]]:
+    def judged_orders(self) -> list[Resource]:
         """The draft orders that the call is about."""
         return []
 
@@ -172,11 +175,11 @@ class EncounterContext(Context):
 class OrderSignContext(Context):
     """Context of ``order-sign``. Orders need not be drafts, and may be of any type."""
 
-    draft_orders: dict[str, Any] = Field(alias="draftOrders")
+    draft_orders: Resource = Field(alias="draftOrders")
 
     @field_validator("draft_orders")
     @classmethod
-    def _is_a_bundle(cls, sent: dict[str, Any]) -> dict[str, Any]:
+    def _is_a_bundle(cls, sent: Resource) -> Resource:
         if sent.get("resourceType", "Bundle") != "Bundle" or (
             not isinstance(sent.get("entry", []), list)
         ):
@@ -186,7 +189,7 @@ class OrderSignContext(Context):
         return sent
 
     @property
-    def judged_orders(self) -> list[dict[str, Any]]:
+    def judged_orders(self) -> list[Resource]:
         """Every order of the Bundle; what is no resource is passed over."""
         resources = [
             entry.get("resource") for entry in self.draft_entries if isinstance(entry, dict)
@@ -206,7 +209,7 @@ class OrderSelectContext(OrderSignContext):
     selections: Annotated[list[str], FailFast(), Field(min_length=1)]
 
     @property
-    def judged_orders(self) -> list[dict[str, Any]]:
+    def judged_orders(self) -> list[Resource]:
         """Those that were newly selected: the others were judged when they were.
 
         A selection may also be an absolute reference, one of a version, a bare id or the
@@ -221,7 +224,7 @@ class OrderSelectContext(OrderSignContext):
             if isinstance(entry, dict)
         }
 
-        def is_selected(order: dict[str, Any]) -> bool:
+        def is_selected(order: Resource) -> bool:
             identifier, address = order.get("id"), addresses.get(id(order))
             own = {f"{order.get('resourceType')}/{identifier}"}
             own |= {_selected(text) for text in (identifier, address) if isinstance(text, str)}
@@ -390,7 +393,25 @@ def refusal_of(error: ValidationError, *within: str | int) -> Refusal:
     )
 
 
-def discovery(content: Content) -> dict[str, Any]:
+class Service(TypedDict):
+    """A service: the hook at which it is called, and the FHIR data that it wants to be sent."""
+
+    hook: Text
+    title: Text
+    description: Text
+    id: Text
+    prefetch: Annotated[dict[str, Text], Field(min_length=1)]
+    usageRequirements: Text
+    version: Text
+
+
+class Discovery(TypedDict):
+    """All services."""
+
+    services: Annotated[list[Service], Field(min_length=1)]
+
+
+def discovery(content: Content) -> Discovery:
     """The answer of ``GET /cds-services``: the services, with templates made from the content."""
     prefetch = content.prefetch_templates
     return {

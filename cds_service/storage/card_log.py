@@ -1,8 +1,8 @@
 """The card log: which cards were shown, and which of them are suppressed.
 
-It is kept off the way of an answer. What was shown waits in memory, and a thread of each worker
-writes it, in batches; the same thread reads what was overridden since. A database that is lost
-slows no card: what was shown waits, as long as there is room, and is written when it is back.
+No answer waits for it. What was shown is kept in memory, and a thread of each worker writes it to
+the database, in batches; the same thread reads the feedback that came since. If the database is
+lost, what was shown waits, up to a limit, and is written when the database is back.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ from ..engine.suppression import (
     Suppression,
     audience_of,
 )
-from .database import Database, DatabaseError
+from .database import Database, DatabaseError, ShownRow
 
 EVERY = 1.0  # seconds: it writes and reads
-AGAIN_AFTER = 2.0  # once it has failed
+AGAIN_AFTER = 2.0  # seconds, once it has failed
 LATEST = 120.0  # seconds back that are read again: a card may be written after its feedback
 BATCH = 250  # cards
 MOST_WAITING = 40  # batches
 PAUSE = 0.03  # seconds between two batches, in which requests are answered
 
-log = logging.getLogger("cds_service.ledger")
+log = logging.getLogger("cds_service.card_log")
+
+OfCard = tuple[str, str, str]  # the card, what it is about, and for whom an override counts
 
 
 class _Batch:
-    """Rows as JSON, one behind the other: so they take little room, and in one place."""
+    """Rows as JSON in one piece, which takes little memory."""
 
     def __init__(self) -> None:
         self._rows = bytearray()
@@ -65,9 +67,10 @@ class _Batch:
 class CardLog:
     """What was shown and overridden, of all workers on one database.
 
-    Digests of patients are made with the first of ``secrets``; what was said of those that were
-    made with another counts too. Without any there are none: what was shown is counted, and no card
-    is quiet. ``be_quiet`` is whether any is, and ``overrides_count_for`` for whom (``Settings``).
+    Digests of patients are made with the first of ``secrets``; overrides under digests that were
+    made with another count too. Without a secret no digest is made: what was shown is counted, and
+    no card is suppressed. ``suppress`` is whether any is, ``overrides_count_for`` for whom
+    (``Settings``).
     """
 
     def __init__(
@@ -76,58 +79,57 @@ class CardLog:
         content: Content,
         clock: Callable[[], datetime],
         secrets: Sequence[str] = (),
-        be_quiet: bool = True,
+        suppress: bool = True,
         overrides_count_for: Literal["user", "clinicians", "everyone"] = "clinicians",
     ) -> None:
         self._database, self._clock = database, clock
         self._all_digests = [Digests(secret) for secret in secrets]
         self._digests = self._all_digests[0] if self._all_digests else None
-        self._be_quiet = be_quiet and bool(secrets)
+        self._suppress = suppress and bool(secrets)
         self._overrides_count_for = overrides_count_for
+        # For how many seconds a card is suppressed: by the reason, or whatever the reason is.
         reasons = content.override_reasons.values()
-        self._times = {(r.system, r.id): r.quiet for r in reasons}
+        self._by_reason = {(r.system, r.id): r.quiet for r in reasons}
         self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
         self._by_card = {c.id: c.overridden_for for c in content.cards.values() if c.overridden_for}
-        self._longest = max([*self._times.values(), *self._by_card.values(), 0.0])
+        self._longest = max([*self._by_reason.values(), *self._by_card.values(), 0.0])
         self._waiting: deque[_Batch] = deque()
-        self._noting = threading.Lock()
+        self._adding = threading.Lock()
         self._lock = threading.Lock()
         self._lost = 0
         self._well = True
         self._process = 0
-        self._said: dict[str, dict[tuple[str, str, str], Overridden]] = {}
-        self._heard: dict[tuple[str, str, str, str], float] = {}
+        self._overridden: dict[str, dict[OfCard, Overridden]] = {}  # by the patient's digest
+        self._latest: dict[tuple[str, OfCard], float] = {}  # when feedback was last given
         self._read_until = 0.0
-        if self._be_quiet:
+        if self._suppress:
             self._well = self._read()
 
     @property
     def is_well(self) -> bool:
-        """Whether all that was to be written and read could be, when it was last tried."""
+        """Whether it could write and read everything when it last tried."""
         return self._well
 
     def audience(
         self, client: str | None, tenant: str, server: str | None, patient_id: str, user_id: str
     ) -> Audience:
-        """Who looks at whose chart, as it is known here; no digests without a secret."""
-        who = (client or "", tenant, server or "", patient_id, user_id)
-        known_as = [
-            audience_of(digests, self._overrides_count_for, *who) for digests in self._all_digests
-        ]
-        if not known_as:
-            return Audience(client or "", tenant)
-        return replace(known_as[0], before=tuple(known_as[1:])) if known_as[1:] else known_as[0]
+        """Who looks at whose chart: the client, its tenant, and digests if there is a secret."""
+        ids = (client or "", tenant, server or "", patient_id, user_id)
+        now, *before = [
+            audience_of(digests, self._overrides_count_for, *ids) for digests in self._all_digests
+        ] or [Audience(client or "", tenant)]
+        return replace(now, before=tuple(before)) if before else now
 
     def suppression(self, audience: Audience, now: float) -> Suppression:
         """The overrides that count for an audience, at ``now`` in seconds since 1970."""
         self.start()
         found = NOTHING_SUPPRESSED
-        if not self._said:  # as always without a secret
+        if not self._overridden:  # as always without a secret
             return found
-        known_as = (audience, *audience.before)
-        for digests, known in zip(reversed(self._all_digests), reversed(known_as), strict=True):
-            if said := self._said.get(known.patient):
-                found = Suppression(digests, said, now, known.heard, found)
+        by_secret = (audience, *audience.before)
+        for digests, each in zip(reversed(self._all_digests), reversed(by_secret), strict=True):
+            if overridden := self._overridden.get(each.patient):
+                found = Suppression(digests, overridden, now, each.heard, found)
         return found
 
     def keep(
@@ -138,21 +140,18 @@ class CardLog:
         content: str,
         now: datetime,
     ) -> None:
-        """Note cards that were shown. They are written soon; too many to wait are only counted."""
+        """Keep cards that were shown. They are written soon; if too many wait, they are lost.
+
+        How many were lost is logged.
+        """
         self.start()
-        same = {
-            "client": audience.client,
-            "tenant": audience.tenant,
-            "service": service,
-            "patient": audience.patient,
-            "counts_for": audience.counts_for,
-            "content": content,
-            "shown": int(now.timestamp() * 1000),
-        }
-        rows = [orjson.dumps(self._members_of(card) | same) for card in shown]
+        moment = int(now.timestamp() * 1000)
+        rows = [
+            orjson.dumps(self._row_of(card, audience, service, content, moment)) for card in shown
+        ]
         if not rows:
             return
-        with self._noting:
+        with self._adding:
             if not self._waiting or self._waiting[-1].cards >= BATCH:
                 if len(self._waiting) >= MOST_WAITING:
                     self._lost += len(rows)
@@ -161,7 +160,7 @@ class CardLog:
             self._waiting[-1].add(rows)
 
     def start(self) -> None:
-        """Hear what was said until now, and go on to write and read, in this process.
+        """Read the feedback until now, and start the thread that writes and reads from now on.
 
         To be called in each worker before its first call; at the latest, that call does it.
         """
@@ -169,95 +168,103 @@ class CardLog:
             return
         with self._lock:
             if self._process != os.getpid():  # a thread does not live on in a fork
-                self._well = not self._be_quiet or self._read()
+                self._well = not self._suppress or self._read()
                 self._process = os.getpid()
                 itself = weakref.ref(self)
-                going_on = threading.Thread(
-                    target=_go_on, args=(itself,), daemon=True, name="ledger"
-                )
-                going_on.start()
+                threading.Thread(
+                    target=_write_and_read_on, args=(itself,), daemon=True, name="card-log"
+                ).start()
                 atexit.register(_write_rest, itself)
 
-    def go_on(self) -> float:
+    def write_and_read(self) -> float:
         """Write and read once; in how many seconds it is to be done again."""
-        written = self.write()  # what cannot be written keeps nobody from hearing
-        self._well = (not self._be_quiet or self._read()) and written
+        written = self.write()  # if it cannot, it reads all the same
+        self._well = (not self._suppress or self._read()) and written
         return EVERY if self._well else AGAIN_AFTER
 
     def write(self) -> bool:
-        """Write what waits. What cannot be written waits on; whether all was."""
+        """Write what waits; whether all of it could be written. What could not waits on."""
         with self._lock:
             while self._waiting:
-                with self._noting:
+                with self._adding:
                     batch = self._waiting.popleft()
                 try:
                     self._database.keep_shown(batch.document)
                 except DatabaseError:
-                    with self._noting:
+                    with self._adding:
                         self._waiting.appendleft(batch)
                     return False
                 if self._waiting:
                     time.sleep(PAUSE)
             if self._lost:
-                log.error("%s cards that were shown could not be noted", self._lost)
+                log.error("%s cards that were shown could not be written, and are lost", self._lost)
                 self._lost = 0
         return True
 
-    def _members_of(self, shown: ShownCard) -> dict[str, str]:
+    def _row_of(
+        self, shown: ShownCard, audience: Audience, service: str, content: str, moment: int
+    ) -> ShownRow:
         digests, decision = self._digests, shown.decision
         about = decision.about
         reasons = digests.reasons_of(shown.uuid, decision.reasons) if digests else ()
         return {
             "uuid": shown.uuid,
+            "client": audience.client,
+            "tenant": audience.tenant,
+            "service": service,
             "card": decision.card.id,
             "about": digests.of(about) if digests and about else "",
+            "patient": audience.patient,
+            "counts_for": audience.counts_for,
             "indicator": decision.indicator,
             "interventions": " ".join(decision.interventions),
             "offered": " ".join([f"{uuid}={name}" for uuid, name in shown.suggestions.items()]),
             "reasons": " ".join(sorted(reasons)),
+            "content": content,
+            "shown": moment,
         }
 
     def _known_reason(self, system: str | None, code: str | None) -> str:
         """The code of a reason, if the content has it: what is stored may be free text."""
         if code is None:
             return ""
-        return code if (system, code) in self._times else OTHER_REASON
+        return code if (system, code) in self._by_reason else OTHER_REASON
 
     def _read(self) -> bool:
-        """Hear what was said since, and forget what is over; whether it could be heard."""
+        """Read the feedback since the last time, and forget what is over; whether it could."""
         now = self._clock().timestamp()
         since = max(self._read_until - LATEST, now - self._longest)
         try:
-            rows = self._database.said_since(since)
+            rows = self._database.feedback_since(since)
         except DatabaseError:
             return False
-        said = {
-            patient: {key: each for key, each in cards.items() if each.until > now}
-            for patient, cards in self._said.items()
+        overridden = {
+            patient_digest: {key: each for key, each in cards.items() if each.until > now}
+            for patient_digest, cards in self._overridden.items()
         }
         for row in rows:
-            key = (row.card, row.about, row.counts_for)
+            key, patient_digest = (row.card, row.about, row.counts_for), row.patient
             occurred = min(row.occurred, row.received) / 1000
-            if occurred < self._heard.get((row.patient, *key), 0.0):
-                continue  # something was said of it later
-            self._heard[row.patient, *key] = occurred
-            cards = said.setdefault(row.patient, {})
+            if occurred < self._latest.get((patient_digest, key), 0.0):
+                continue  # there is later feedback on it
+            self._latest[patient_digest, key] = occurred
+            cards = overridden.setdefault(patient_digest, {})
             cards.pop(key, None)
-            by_reason = self._times.get((row.reason_system, row.reason_code), self._otherwise)
-            known = self._by_card.get(row.card, by_reason)
-            if row.outcome == "overridden" and occurred + known > now:
+            by_reason = self._by_reason.get((row.reason_system, row.reason_code), self._otherwise)
+            until = occurred + self._by_card.get(row.card, by_reason)
+            if row.outcome == "overridden" and until > now:
                 reasons = frozenset(row.reasons.split())
                 why = self._known_reason(row.reason_system, row.reason_code)
-                cards[key] = Overridden(row.uuid, occurred + known, why, row.indicator, reasons)
-        self._heard = {
-            key: moment for key, moment in self._heard.items() if moment > now - self._longest
+                cards[key] = Overridden(row.uuid, until, why, row.indicator, reasons)
+        self._latest = {
+            key: moment for key, moment in self._latest.items() if moment > now - self._longest
         }
-        self._said = {patient: cards for patient, cards in said.items() if cards}
+        self._overridden = {digest: cards for digest, cards in overridden.items() if cards}
         self._read_until = now
         return True
 
 
-def _go_on(card_log: weakref.ref[CardLog]) -> None:
+def _write_and_read_on(card_log: weakref.ref[CardLog]) -> None:
     """Write and read again and again, as long as anything has the card log."""
     wait = EVERY
     while True:
@@ -265,7 +272,7 @@ def _go_on(card_log: weakref.ref[CardLog]) -> None:
         there = card_log()
         if there is None:
             return
-        wait = there.go_on()
+        wait = there.write_and_read()
         del there
 
 

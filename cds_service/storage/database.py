@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 import sqlalchemy as sa
@@ -95,6 +95,47 @@ _shown = sa.Table(
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("shown", sa.BigInteger, nullable=False),
 )
+
+
+class FeedbackRow(TypedDict):
+    """What is stored of the feedback on one card; times are in milliseconds since 1970."""
+
+    key: str  # the same for what replaces it
+    client: str
+    tenant: str
+    service: str
+    card: str
+    outcome: str
+    occurred: int
+    suggestions: str  # uuids, with a space between two
+    reason_system: str | None
+    reason_code: str | None
+    commented: bool
+    comment: str | None
+
+
+class ShownRow(TypedDict):
+    """What is stored of one card that was shown; times are in milliseconds since 1970.
+
+    ``about``, ``patient``, ``counts_for`` and ``reasons`` are digests, or empty without a secret.
+    """
+
+    uuid: str
+    client: str
+    tenant: str
+    service: str
+    card: str
+    about: str
+    patient: str
+    counts_for: str
+    indicator: str
+    interventions: str  # ids, with a space between two
+    offered: str  # suggestions as uuid=interventions, with a space between two
+    reasons: str  # with a space between two
+    content: str
+    shown: int
+
+
 _FIRST_IN_LINE = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
@@ -251,7 +292,7 @@ class Database:
             raise _failed(error) from None
         return True
 
-    def keep_feedback(self, rows: Sequence[dict[str, Any]], received: float) -> None:
+    def keep_feedback(self, rows: Sequence[FeedbackRow], received: float) -> None:
         """Keep rows of feedback, all or none; one of the same key replaces what was told before.
 
         ``received`` is in seconds since 1970. When this returns, they are committed. Raises
@@ -275,7 +316,7 @@ class Database:
             raise _failed(error) from None
 
     def keep_shown(self, document: bytes) -> None:
-        """Keep cards that were shown, a JSON array of rows; those that are kept stay as they are.
+        """Keep cards that were shown, a JSON array of ``ShownRow``; what is kept is not changed.
 
         When this returns, they are committed. Raises ``DatabaseError`` if they are not.
         """
@@ -284,11 +325,11 @@ class Database:
         except (SQLAlchemyError, KeyError, self.engine.dialect.loaded_dbapi.Error) as error:
             raise _failed(error) from None
 
-    def said_since(self, moment: float) -> Sequence[Any]:
-        """Feedback received since ``moment`` (seconds since 1970) on cards shown to a patient.
+    def feedback_since(self, moment: float) -> Sequence[Any]:
+        """Feedback received since ``moment`` (seconds since 1970), with the card that it is on.
 
-        Only by the client and tenant to whom the card was shown. The earliest first. Raises
-        ``DatabaseError``.
+        Only of cards with a digest of the patient, and only by the client and tenant to which the
+        card was shown. The earliest first. Raises ``DatabaseError``.
         """
         wanted = (
             sa.select(

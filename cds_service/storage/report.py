@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from ..content.compiled import Content
+from ..engine.render import TOPIC_SYSTEM
 from .database import Database
 
 FEWEST = 5
@@ -164,31 +165,82 @@ def plain(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
-def as_measure_report(report: Report) -> dict[str, Any]:
+class Coding(TypedDict):
+    """A code in its code system."""
+
+    system: str
+    code: str
+    display: NotRequired[str]
+
+
+class Concept(TypedDict):
+    """A CodeableConcept."""
+
+    coding: list[Coding]
+
+
+class Population(TypedDict):
+    """How many cards had an outcome; without a count, it is not told."""
+
+    code: Concept
+    count: NotRequired[int]
+
+
+class Group(TypedDict):
+    """What came of one card."""
+
+    code: Concept
+    population: list[Population]
+
+
+class Period(TypedDict):
+    """From when until when, as FHIR writes it."""
+
+    start: str
+    end: str
+
+
+class MeasureReport(TypedDict):
+    """A FHIR R4 MeasureReport."""
+
+    resourceType: Literal["MeasureReport"]
+    status: Literal["complete"]
+    type: Literal["summary"]
+    measure: str
+    date: str
+    period: Period
+    group: NotRequired[list[Group]]
+
+
+def as_measure_report(report: Report) -> MeasureReport:
     """The figures by card as a FHIR R4 MeasureReport; a count that is not told is left out."""
-    groups = []
-    for line in report.lines["card"]:
-        counted = {"shown": line.shown, "accepted": line.accepted, "overridden": line.overridden}
-        population = []
-        for name, count in counted.items():
-            member: dict[str, Any] = {"code": {"coding": [{"system": OUTCOMES, "code": name}]}}
-            told = tell(count)
-            if told is not None:
-                member["count"] = told
-            population.append(member)
-        coding = {"system": "urn:lactation-cds:card", "code": line.name, "display": line.label}
-        groups.append({"code": {"coding": [coding]}, "population": population})
-    made: dict[str, Any] = {
+    until = report.until.astimezone(UTC).isoformat(timespec="seconds")
+    made: MeasureReport = {
         "resourceType": "MeasureReport",
         "status": "complete",
         "type": "summary",
         "measure": MEASURE,
-        "date": report.until.astimezone(UTC).isoformat(timespec="seconds"),
+        "date": until,
         "period": {
             "start": report.since.astimezone(UTC).isoformat(timespec="seconds"),
-            "end": report.until.astimezone(UTC).isoformat(timespec="seconds"),
+            "end": until,
         },
     }
-    if groups:
+    if groups := [_group_of(line) for line in report.lines["card"]]:
         made["group"] = groups
     return made
+
+
+def _group_of(line: Line) -> Group:
+    card: Coding = {"system": TOPIC_SYSTEM, "code": line.name, "display": line.label}
+    counts = {"shown": line.shown, "accepted": line.accepted, "overridden": line.overridden}
+    return {
+        "code": {"coding": [card]},
+        "population": [_population_of(name, count) for name, count in counts.items()],
+    }
+
+
+def _population_of(outcome: str, count: int) -> Population:
+    code: Concept = {"coding": [{"system": OUTCOMES, "code": outcome}]}
+    told = tell(count)
+    return {"code": code} if told is None else {"code": code, "count": told}

@@ -20,13 +20,14 @@ import traceback
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Unpack, get_args
 
 import orjson
 import structlog
 from flask import Flask, Response, g, request
 
 from ..access.tracing import known_method
+from ..fhir.chart import KeyCounts
 from ..storage.files import folder_aside
 
 REQUEST_ID = "X-Request-ID"
@@ -38,12 +39,29 @@ _MADE_BY_A_MACHINE = re.compile(r"(?=.{16,64}$)[0-9A-Fa-f]{8,}(-?[0-9A-Fa-f]+)*"
 
 OWN = "cds_service"  # the first word of our loggers; alone, it is Flask's name for its own
 CALLS = "cds_service.calls"
+
+
+class About(KeyCounts, total=False):
+    """What is told of one call, in its line of the log, as metrics and on its span."""
+
+    service: str  # its id, or the path as Flask writes it
+    client: str | None  # the issuer
+    cards: list[str]  # ids
+    faults: int
+    left_out: dict[str, int]  # records, by reason
+    feedback: int  # items
+    refused: str  # the code of the OperationOutcome
+    member: str  # of the request, which is not right
+
+
+Way = Literal["sent", "fetched", "missing", "unknown"]  # in which a prefetch key came
+WAYS: tuple[Way, ...] = get_args(Way)
 # All that a line of the log may have.
-FIELDS = (
-    *("timestamp", "level", "logger", "event", "request_id"),
-    *("method", "service", "client", "status", "ms"),
-    *("cards", "faults", "sent", "fetched", "missing", "unknown", "left_out", "feedback"),
-    *("refused", "member"),
+FIELDS = frozenset(
+    {
+        *("timestamp", "level", "logger", "event", "request_id", "method", "status", "ms"),
+        *About.__annotations__,
+    }
 )
 # How the lines of gunicorn begin that are about processes and addresses of its own.
 GUNICORN_LINES = (
@@ -181,7 +199,7 @@ class Call:
     started: float
     marked: float  # the end of the last stage
     stages: dict[str, float] = field(default_factory=dict)  # seconds
-    about: dict[str, Any] = field(default_factory=dict)
+    about: About = field(default_factory=About)
 
 
 def watch(app: Flask, with_metrics: bool) -> None:
@@ -206,8 +224,8 @@ def watch(app: Flask, with_metrics: bool) -> None:
         rule = request.url_rule.rule if request.url_rule is not None else "unknown"
         status = response.status_code
         if rule.startswith("/cds-services") or status >= 400:
-            about, ms = {"service": rule, **call.about}, round(took * 1000, 1)
-            method = known_method(request.method)
+            about: About = {"service": rule, **call.about}
+            ms, method = round(took * 1000, 1), known_method(request.method)
             log.info("answered", method=method, status=status, ms=ms, **about)
             if metrics is not None:
                 metrics.count(status, took, call.stages, about)
@@ -227,7 +245,7 @@ def mark(stage: str) -> None:
     call.stages[stage], call.marked = now - call.marked, now
 
 
-def note(**about: Any) -> None:
+def note(**about: Unpack[About]) -> None:
     """Add to the line of this call. Never anything of a patient, and no token."""
     g.call.about.update(about)
 
@@ -259,15 +277,13 @@ class _Metrics:
             "cds_records_left_out", "Records that were sent and not used", ["reason"], registry=own
         )
         self._refused = prometheus_client.Counter(
-            "cds_callers_refused", "Calls without a token that holds", registry=own
+            "cds_callers_refused", "Calls without a valid token", registry=own
         )
         self._faults = prometheus_client.Counter(
             "cds_faults", "Rules and cards that could not be evaluated", registry=own
         )
 
-    def count(
-        self, status: int, took: float, stages: dict[str, float], about: dict[str, Any]
-    ) -> None:
+    def count(self, status: int, took: float, stages: dict[str, float], about: About) -> None:
         """Count one call."""
         service = about["service"]
         self._calls.labels(service, str(status)).observe(took)
@@ -275,9 +291,9 @@ class _Metrics:
             self._stages.labels(service, stage).observe(seconds)
         for card in about.get("cards", ()):
             self._cards.labels(card).inc()
-        for way in ("sent", "fetched", "missing", "unknown"):
-            if about.get(way):
-                self._keys.labels(way).inc(about[way])
+        for way in WAYS:
+            if keys := about.get(way):
+                self._keys.labels(way).inc(keys)
         for reason, records in about.get("left_out", {}).items():
             self._left_out.labels(reason).inc(records)
         if status == 401:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
 from cds_service.cli.__main__ import main
@@ -167,6 +168,9 @@ def test_the_answer_can_say_what_is_held_back(ward: Ward) -> None:
             "reason": "patient-refuses",
         }
     ]
+    described = ward.client.get("/openapi.json").get_json()
+    cards = {**described, "$ref": "#/components/schemas/Cards"}
+    Draft202012Validator(cards).validate(answer)
     silent = Ward(ward.content, ward.settings.model_copy(update={"explain": False}), ward.database)
     assert silent.client.post(VIEW, json=request).get_json() == {"cards": []}
 
@@ -235,14 +239,15 @@ def test_a_database_that_is_lost_slows_no_card_and_what_was_shown_is_written_lat
     began = time.monotonic()
     meanwhile = [ward.cards(SMOKER)[RISK]["uuid"] for _ in range(20)]
     assert time.monotonic() - began < 2
-    soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["ledger"] == "fail")
+    soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["card_log"] == "fail")
     ready = ward.client.get("/health/ready")
     assert (ready.status_code, ready.get_json()["status"]) == (200, "warn")  # cards still come
+    assert ready.get_json()["checks"]["ledger"] == "fail"  # the older name, for one release
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("ALTER TABLE gone RENAME TO shown"))
     engine.dispose()
     soon(lambda: {first, *meanwhile} <= {row.uuid for row in ward.rows("shown")})
-    soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["ledger"] == "pass")
+    soon(lambda: ward.client.get("/health/ready").get_json()["checks"]["card_log"] == "pass")
 
 
 def test_overrides_are_heard_while_what_was_shown_cannot_be_written(ward: Ward) -> None:
@@ -304,7 +309,7 @@ def test_what_waits_for_a_lost_database_has_a_bound_and_more_is_counted(
         kept = connection.execute(sqlalchemy.text("SELECT uuid FROM shown ORDER BY rowid"))
         assert [int(uuid) for (uuid,) in kept] == list(range(most))
     engine.dispose()
-    assert "7 cards that were shown could not be noted" in caplog.text
+    assert "7 cards that were shown could not be written, and are lost" in caplog.text
 
 
 def test_what_is_old_can_be_forgotten(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 
+from cds_service.app import create_app
+from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
+from cds_service.demo.ehr import example_request
+from cds_service.settings import Settings
 from tests.support.calls import VIEW
 from tests.support.mothers import hook_request, inhibited
 from tests.support.processes import free_port, started
@@ -37,6 +42,36 @@ def test_answers_are_as_described(client: FlaskClient, content: Content) -> None
     answer = client.post("/cds-services/lactation-patient-view", json=request).get_json()
     Draft202012Validator(cards).validate(answer)
     assert not Draft202012Validator(cards).is_valid({"cards": [{"summary": "x"}]})
+
+
+def closed(schema: Any) -> Any:
+    """The schema without leave for members that it does not describe."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {name: closed(each) for name, each in schema.items()}
+    return {"additionalProperties": False} | inner if "properties" in schema else inner
+
+
+@pytest.mark.slow
+def test_no_mother_gets_a_member_that_is_not_described(
+    content: Content, settings: Settings
+) -> None:
+    mothers = vignettes()
+    now = mothers[0].now
+    client = create_app(settings, content, lambda: now).test_client()
+    components = client.get("/openapi.json").get_json()["components"]
+    described = {"$ref": "#/components/schemas/Cards", "components": components}
+    answer_is = jsonschema_rs.validator_for(closed(described))
+    found = set[str]()
+    for mother in mothers:
+        now = mother.now
+        request = example_request(content, mother)
+        answer = client.post(f"/cds-services/lactation-{request['hook']}", json=request).get_json()
+        answer_is.validate(answer)
+        found |= {name for card in answer["cards"] for name in card}
+    assert found == set(components["schemas"]["Card"]["properties"])  # and each of them is met
 
 
 MEMBERS = ("hook", "hookInstance", "fhirServer", "fhirAuthorization", "context", "prefetch")

@@ -220,7 +220,7 @@ def test_what_was_overridden_before_tenants_were_told_apart_counts_no_more(tmp_p
             connection.execute(sqlalchemy.text(statement))
     database = Database(url)
     database.upgrade()
-    assert database.said_since(0) == []
+    assert database.feedback_since(0) == []
     (row,) = database.what_came_of_cards(0)  # it still counts in reports
     assert (row.card, row.outcome, row.cards) == ("card", "overridden", 1)
     with engine.connect() as connection:

@@ -286,7 +286,7 @@ def test_metrics_are_of_all_workers(service: Running, content: Content) -> None:
     for _ in range(20):
         post(service, present(content))
     assert (count(shown), count(calls)) == (before[0] + 20, before[1] + 20)
-    for stage in ("caller", "request", "gather", "evaluate"):
+    for stage in ("caller", "request", "prefetch", "evaluate"):
         name = f'cds_stage_seconds_count{{service="lactation-patient-view",stage="{stage}"}}'
         assert count(name) >= 20
 

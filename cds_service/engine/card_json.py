@@ -1,0 +1,163 @@
+"""The JSON of the cards in an answer, as this service writes it (CDS Hooks 2.0.1, "Card").
+
+The description of the service (``/openapi.json``) is made of these types, and of their docstrings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, NotRequired
+
+from pydantic import Field
+
+# The types of ``typing`` can be described from Python 3.12 on only.
+from typing_extensions import TypedDict
+
+from ..fhir.chart import Resource
+
+EXTENSION: Final = "org.lactation-cds"
+MOST_CARDS = 4
+
+Text = Annotated[str, Field(min_length=1)]
+Url = Annotated[str, Field(pattern=r"^https?://")]
+Texts = Annotated[list[Text], Field(min_length=1)]
+SuggestedResource = Annotated[Resource, Field(json_schema_extra={"required": ["resourceType"]})]
+
+
+class Coding(TypedDict):
+    """A code, with its code system and what it is called."""
+
+    code: Text
+    system: Text
+    display: Text
+
+
+class Source(TypedDict):
+    """Where a card is from. Its topic is which card of the content it is."""
+
+    label: Text
+    topic: Coding
+
+
+class Create(TypedDict):
+    """An action that creates a resource."""
+
+    type: Literal["create"]
+    description: Text
+    resource: SuggestedResource
+
+
+class Delete(TypedDict):
+    """An action that deletes a draft order, by its id in the context of the hook."""
+
+    type: Literal["delete"]
+    description: Text
+    resourceId: Text
+
+
+Action = Create | Delete
+
+
+class Suggestion(TypedDict):
+    """What a clinician can do with one click."""
+
+    label: Text
+    uuid: Text
+    isRecommended: NotRequired[bool]
+    actions: Annotated[list[Action], Field(min_length=1)]
+
+
+class Link(TypedDict):
+    """A link to a source, or to a handout for the mother."""
+
+    label: Text
+    url: Url
+    type: Literal["absolute"]
+
+
+class Told(TypedDict, total=False):
+    """One of the things for which a card is shown.
+
+    A fact with its value, a medicine or an order, two medicines that interact, or, with a
+    ``problem``, what could not be used.
+    """
+
+    fact: str
+    finding: str
+    measure: str
+    value: str | float | None
+    unit: str
+    time: str
+    interaction: str
+    severity: str
+    problem: str
+    band: str
+    matched: str
+    references: list[str]
+
+
+class Guards(TypedDict):
+    """The contraindications of one intervention, by id: present, not known or absent.
+
+    ``open``, ``unchecked`` and ``clear`` are the older names of these three, for one release.
+    """
+
+    present: list[str]
+    unknown: list[str]
+    absent: list[str]
+    open: list[str]
+    unchecked: list[str]
+    clear: list[str]
+
+
+class Why(TypedDict):
+    """Why a card is shown, for programs: ids of the content, and its version."""
+
+    rows: Texts
+    interventions: NotRequired[Texts]
+    because: NotRequired[Annotated[list[Told], Field(min_length=1)]]
+    evidence: NotRequired[Texts]
+    grades: NotRequired[dict[str, str]]
+    content: Text
+    guards: NotRequired[Annotated[dict[str, Guards], Field(min_length=1)]]
+
+
+CardExtension = TypedDict("CardExtension", {"org.lactation-cds": Why})
+
+
+class Card(TypedDict):
+    """A card: what a clinician reads, and what can be done with a click."""
+
+    uuid: Text
+    summary: Annotated[Text, Field(max_length=139)]
+    detail: Text
+    indicator: Literal["info", "warning", "critical"]
+    source: Source
+    overrideReasons: NotRequired[Annotated[list[Coding], Field(min_length=1)]]
+    suggestions: NotRequired[Annotated[list[Suggestion], Field(min_length=1)]]
+    selectionBehavior: NotRequired[Literal["any"]]
+    links: NotRequired[Annotated[list[Link], Field(min_length=1)]]
+    extension: CardExtension
+
+
+class Suppressed(TypedDict):
+    """A card that is not shown because it was overridden, until when, and by which reason."""
+
+    card: Text
+    until: Text
+    reason: NotRequired[Text]
+
+
+class Suppressions(TypedDict):
+    """The cards that are not shown. Only a service with ``CDS_EXPLAIN`` tells of them."""
+
+    quiet: Annotated[list[Suppressed], Field(min_length=1)]
+
+
+CardsExtension = TypedDict("CardsExtension", {"org.lactation-cds": Suppressions})
+
+
+class Cards(TypedDict):
+    """The answer to a call: the cards, the most urgent first."""
+
+    cards: Annotated[list[Card], Field(max_length=MOST_CARDS)]
+    extension: NotRequired[CardsExtension]
