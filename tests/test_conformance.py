@@ -5,7 +5,6 @@ And the table of rules itself: each has a test that carries its name, or a reaso
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from flask.testing import FlaskClient
 from cds_service.access.caller import ALGORITHMS
 from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
+from cds_service.demo.ehr import example_request
 from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
 
@@ -41,7 +41,7 @@ def answers(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[
     settings = Settings(auth="open", base_url="https://cds.example.org", database_url=database)
     answered = []
     for mother in vignettes():
-        request = json.loads((mother.path / "request.json").read_text())
+        request = example_request(content, mother)
         client = client_of(content, settings, mother)
         answer = client.post(f"/cds-services/lactation-{request['hook']}", json=request)
         assert answer.status_code == 200
