@@ -70,7 +70,7 @@ nothing-lost: .venv/ready
 fuzz: .venv/ready
 	@$(BIN)/python -m tests.hooks.fuzz $(if $(SEED),--seed $(SEED))
 
-# The requests beside the Bundles are made from them and from the content.
+# Bundle and request of every mother in fhir_bundles, which is not kept; those of the samples beside them.
 fixtures: .venv/ready
 	@$(BIN)/python -m cds_service.demo.ehr
 
@@ -100,4 +100,4 @@ docs: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-tools .venv-peer dist benchmarks/last
+	rm -rf .venv .venv-tools .venv-peer dist fhir_bundles benchmarks/last

@@ -1,9 +1,9 @@
 """Vignettes: mothers with the cards that each must and must not get.
 
-Each is a directory with ``expected.yaml`` and ``bundle.json``, a FHIR transaction Bundle that loads
-into any R4 server. The Bundle's ``timestamp`` is the "now" to which its times belong; ``at`` moves
-all of them together, so that the mothers never age. A Bundle may be written in a few lines, as
-``mother.yaml``, from which ``build_bundle`` makes it::
+Each is a directory with ``expected.yaml`` and her record: a few lines of ``mother.yaml``, from
+which ``build_bundle`` makes a FHIR transaction Bundle that loads into any R4 server, or such a
+Bundle itself, as ``bundle.json``. Its ``timestamp`` is the "now" to which its times belong; ``at``
+moves all of them together, so that the mothers never age. ``mother.yaml`` says::
 
     mother: {given: Mother D, born: 1995-03-02}
     records:
@@ -54,6 +54,7 @@ class Expected(BaseModel):
     teaches: str
     topic: str = "Your own"  # under which the demo shows her
     place: int = 0
+    sample: bool = False  # her Bundle and her request are kept in the repository, for all to read
     hook: str = "patient-view"
     jurisdiction: str = "US"
     orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
@@ -82,30 +83,29 @@ class Vignette:
         """The name of her directory."""
         return self.path.name
 
+    @property
+    def is_written_as_bundle(self) -> bool:
+        """Whether her record is a Bundle that somebody wrote, and not made from ``mother.yaml``."""
+        return not (self.path / "mother.yaml").exists()
+
     @cached_property
     def bundle(self) -> Resource:
         """Her transaction Bundle, as of its own ``timestamp``."""
-        written = self.path / "bundle.json"
-        bundle: Resource | None = (
-            orjson.loads(written.read_bytes()) if written.exists() else self.rebuild()
-        )
-        if bundle is None:
-            raise FileNotFoundError(f"{self.path} has neither bundle.json nor mother.yaml")
-        return bundle
-
-    def rebuild(self) -> Resource | None:
-        """Her Bundle made anew from ``mother.yaml``; ``None`` if it was not made from one."""
-        source = self.path / "mother.yaml"
-        if not source.exists():
-            return None
-        return build_bundle(self.name, yaml.load(source.read_text("utf-8"), AuthoredYaml))
+        if not self.is_written_as_bundle:
+            written = (self.path / "mother.yaml").read_text("utf-8")
+            return build_bundle(self.name, yaml.load(written, AuthoredYaml))
+        bundle = self.path / "bundle.json"
+        if not bundle.exists():
+            raise FileNotFoundError(f"{self.path} has neither mother.yaml nor bundle.json")
+        read: Resource = orjson.loads(bundle.read_bytes())
+        return read
 
     @cached_property
     def expected(self) -> Expected:
         """What she teaches, and the cards that must and must not appear."""
         path = self.path / "expected.yaml"
         try:
-            return Expected.model_validate(yaml.safe_load(path.read_text("utf-8")))
+            return Expected.model_validate(yaml.load(path.read_text("utf-8"), AuthoredYaml))
         except (yaml.YAMLError, ValidationError) as error:
             raise VignetteError(f"{path}: {error}") from None
 

@@ -81,7 +81,7 @@ from ..content.files import ContentError
 from ..content.loader import load_content
 from ..content.schema import BANDS, Assessment
 from ..content.wording import say_value
-from ..demo.ehr import example_request, present_request
+from ..demo.ehr import example_request, present_request, write_examples
 from ..engine.card_json import EXTENSION, Card, Cards
 from ..engine.decide import NothingEvaluated
 from ..engine.evaluation import Evaluation
@@ -394,15 +394,28 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
 @main.command(short_help="Print a hook request for a synthetic mother.")
 @click.argument("name", metavar="[MOTHER]", default="inhibited-letdown")
 @click.option("--list", "names", is_flag=True, help="Print the names of all mothers instead.")
-def example(name: str, names: bool) -> None:
+@click.option(
+    "--write",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write Bundle and request of every mother into this directory instead.",
+)
+def example(name: str, names: bool, directory: Path | None) -> None:
     """Print the hook request for a synthetic mother, with her times moved to the present.
 
     Without MOTHER it is inhibited-letdown. The request can be judged by cds-service evaluate, or
-    sent to the service with curl.
+    sent to the service with curl. What --write writes is as of the day for which the mothers are
+    written: bundle.json, a transaction, and request.json, in a folder for each mother.
     """
     mothers = {mother.name: mother for mother in vignettes()}
     if names:
         click.echo("\n".join(sorted(mothers)))
+        return
+    if directory is not None:
+        write_examples(_content(), mothers.values(), directory)
+        click.echo(f"Wrote bundle.json and request.json of {len(mothers)} mothers to {directory}.")
+        their_now = next(iter(mothers.values())).now.isoformat()
+        _hint(f"cds-service evaluate FILE --now {their_now} shows the cards of one of them.")
         return
     if name not in mothers:
         near = get_close_matches(name, mothers)
@@ -684,7 +697,7 @@ def reload(pid_file: Path | None) -> None:
 def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     """Check that every vignette of DIRECTORY (the shipped ones, if not given) gets its cards.
 
-    A vignette is a directory with expected.yaml and bundle.json, or mother.yaml. Ends with 1 if any
+    A vignette is a directory with expected.yaml and mother.yaml, or bundle.json. Ends with 1 if any
     differs.
     """
     loaded = _content(overlay)

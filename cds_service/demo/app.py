@@ -68,10 +68,11 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     if not settings.allowed_origins:
         settings.allowed_origins = SANDBOX_ORIGIN
     app = create_app(settings, content, clock)
-    store = FhirStore(vignettes(), clock())
+    mothers = vignettes()
+    store = FhirStore(mothers, clock())
     app.register_blueprint(fhir_endpoint(store, f"{settings.base_url}/fhir"))
     evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
-    app.register_blueprint(_pages(store, settings.base_url, evaluation, clock))
+    app.register_blueprint(_pages(mothers, store, settings.base_url, evaluation, clock))
 
     names = own_names(settings.base_url)
 
@@ -85,6 +86,7 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
 
 
 def _pages(
+    shown: list[Vignette],
     store: FhirStore,
     base_url: str,
     evaluation: Evaluation,
@@ -100,7 +102,7 @@ def _pages(
     # Not "no-referrer": with that, browsers do not say of a form from which origin it comes.
     policy = ("style-src 'self'", "img-src 'self' data:", "form-action 'self'")
     protect(pages, *policy, referrer="same-origin")
-    mothers = {mother.name: mother for mother in vignettes()}
+    mothers = {mother.name: mother for mother in shown}
     content = evaluation.content
     fhir = f"{base_url}/fhir"
     displays = {f"{r.system}|{r.id}": r.display for r in content.override_reasons.values()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import orjson
@@ -140,7 +141,7 @@ def write(fhir_server: str, resource: Resource) -> str:
 
 
 def example_request(content: Content, mother: Vignette) -> Resource:
-    """The request that stands as ``request.json`` beside the mother's Bundle, as of its "now"."""
+    """The hook request of a mother as of her own "now", the same each time that it is made."""
     store = FhirStore([mother], mother.now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
     instance = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:lactation-cds:{mother.name}"))
@@ -153,27 +154,39 @@ def present_request(content: Content, mother: Vignette, now: datetime) -> Resour
     return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent)
 
 
-def write_examples() -> None:
-    """Write the Bundle of each ``mother.yaml``, and ``request.json`` beside each Bundle.
+def example_files(content: Content, mother: Vignette) -> dict[str, bytes]:
+    """The Bundle and the request of a mother, by the names of their files."""
+    documents = {"bundle.json": mother.bundle, "request.json": example_request(content, mother)}
+    return {
+        name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+        for name, document in documents.items()
+    }
+
+
+def write_examples(content: Content, mothers: Iterable[Vignette], directory: Path) -> None:
+    """Write the Bundle and the request of each mother into a folder of her name."""
+    for mother in mothers:
+        folder = directory / mother.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in example_files(content, mother).items():
+            (folder / name).write_bytes(data)
+
+
+def main() -> None:
+    """Write those of the samples beside them, and those of all mothers into ``fhir_bundles/``.
 
     Called by ``make fixtures``. Ends with a message if it is not in a checkout of the repository.
     """
-    if not (SHIPPED.parent / "pyproject.toml").exists():
+    checkout = SHIPPED.parent
+    if not (checkout / "pyproject.toml").exists():
         sys.exit(
-            "Fixtures are written in a checkout of the repository, not into what is installed."
+            "Fixtures are written in a checkout of the repository, not into what is installed: "
+            "see cds-service example --write."
         )
-    content = load_content()
-    for mother in vignettes():
-        bundle = mother.rebuild()
-        if bundle is not None:
-            (mother.path / "bundle.json").write_bytes(_pretty(bundle))
-        mother = Vignette(mother.path)
-        (mother.path / "request.json").write_bytes(_pretty(example_request(content, mother)))
-
-
-def _pretty(document: Resource) -> bytes:
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+    content, mothers = load_content(), vignettes()
+    write_examples(content, [mother for mother in mothers if mother.expected.sample], SHIPPED)
+    write_examples(content, mothers, checkout / "fhir_bundles")
 
 
 if __name__ == "__main__":
-    write_examples()
+    main()

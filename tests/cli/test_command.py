@@ -244,6 +244,19 @@ def test_a_mother_who_is_not_there_is_told_by_whom_is_meant() -> None:
     assert sorted(path.parent.name for path in SHIPPED.glob("*/expected.yaml")) == names
 
 
+def test_example_writes_what_is_kept_of_the_samples_and_all_others_too(tmp_path: Path) -> None:
+    printed, beside = apart("example", "--write", str(tmp_path))
+    names = {path.parent.name for path in SHIPPED.glob("*/expected.yaml")}
+    assert f"of {len(names)} mothers to " in printed
+    assert {path.name for path in tmp_path.iterdir()} == names
+    kept = {path.relative_to(SHIPPED): path.read_bytes() for path in SHIPPED.glob("*/*.json")}
+    assert kept
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
+    (command,) = re.findall(r"(?<=cds-service ).*--now \S+", beside)
+    file = str(tmp_path / "stillbirth" / "request.json")
+    assert "after-loss" in run(*(file if word == "FILE" else word for word in command.split()))
+
+
 def test_evaluate_ends_with_what_it_came_to() -> None:
     printed, beside = apart("evaluate", REQUEST, "--now", NOW)
     end = " ".join(printed.split("╯")[-1].split())

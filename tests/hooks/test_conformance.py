@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from flask.testing import FlaskClient
 from cds_service.access.caller import ALGORITHMS
 from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
+from cds_service.demo.ehr import example_request
 from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
 from tests.support.mothers import hook_request
@@ -36,7 +36,7 @@ def answers(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[
     settings = Settings(auth="open", base_url="https://cds.example.org", database_url=database)
     answered = []
     for mother in vignettes():
-        request = json.loads((mother.path / "request.json").read_text())
+        request = example_request(content, mother)
         client = client_of(content, settings, mother)
         answer = client.post(f"/cds-services/lactation-{request['hook']}", json=request)
         assert answer.status_code == 200

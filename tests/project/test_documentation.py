@@ -103,7 +103,7 @@ def test_the_commands_of_the_sandbox_are_some_and_its_mother_is_there() -> None:
         _, name, *rest = shlex.split(arguments)
         main.commands[name].make_context(name, rest)
     (mother,) = re.findall(r"patientId=mother-(\S+)", SANDBOX)
-    assert (ROOT / "fhir_fixtures" / mother / "bundle.json").exists()
+    assert (ROOT / "fhir_fixtures" / mother / "expected.yaml").exists()
 
 
 def test_the_conditions_of_the_content_page_are_some(tmp_path: Path) -> None:
