@@ -83,7 +83,7 @@ def _unknown_system(url: str) -> str:
 def _codes_of_two_facts(content: Content) -> Iterator[CodeWarning]:
     """A code that is read as two facts from one type of resource."""
     told: set[Pair] = set()
-    for kind, index in content.facts_by_code.items():
+    for kind, index in content.lookup.by_code.items():
         for fact in content.facts:
             for pair in content.codes.get(VALUE_SET + fact, CodeSet()):
                 system, code = pair

@@ -32,8 +32,10 @@ from .conditions import (
     Taking,
     Together,
 )
+from .fact_lookup import factor_and_offset
 from .fact_types import MEASURES, SIDE_OF_BREAST, AnswerSpec, FactSpec, FactValue
 from .files import ContentError, ContentFiles, Fault, brief
+from .prefetch_templates import templates_of
 from .schema import (
     BANDS,
     IN_PART,
@@ -44,7 +46,6 @@ from .schema import (
     NO_ALLERGY,
     OWN_ACTIVITY,
     OWN_ANSWER,
-    OWN_FACT,
     OWN_RECORD,
     SECTIONS,
     SEVERITIES,
@@ -59,7 +60,6 @@ from .schema import (
     Parameter,
     UnitKind,
     conditions_of,
-    plain_unit,
 )
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity
 
@@ -128,7 +128,7 @@ def _make_templates(content: Content) -> None:
         content.prefetch[key.id] = key
         if not key.asked:
             continue
-        for number, template in enumerate(content.make_templates(key), 1):
+        for number, template in enumerate(templates_of(key, content, content.activities), 1):
             part = key if number == 1 else key.part(number)
             content.prefetch[part.id] = part
             content.prefetch_templates[part.id] = template
@@ -237,10 +237,8 @@ def _included_and_taken_out(
 def _settle_units_and_answers(content: Content, files: ContentFiles) -> None:
     yes_no = {"yes": AnswerSpec(label="yes"), "no": AnswerSpec(label="no")}
     for spec in content.facts.values():
-        if spec.type in ("quantity", "number"):
-            content.conversions[spec.id] = _conversions(content, spec)
-            if not content.conversions[spec.id]:
-                files.fault("facts", spec.id, f"the unit {spec.unit!r} is in no unit kind")
+        if not content.lookup.conversions.get(spec.id, True):
+            files.fault("facts", spec.id, f"the unit {spec.unit!r} is in no unit kind")
         if spec.type == "yes-no":
             spec.answers = {**yes_no, **spec.answers}
         if spec.type == "coded" and not spec.answers:
@@ -269,7 +267,7 @@ def _settle_parameters(content: Content, files: ContentFiles) -> None:
                     files.fault(section, entry.id, f"there is no parameter '{part.parameter}'")
                     continue
                 spec = content.facts.get(part.fact)
-                if spec is not None and content.conversions.get(spec.id, True):
+                if spec is not None and content.lookup.conversions.get(spec.id, True):
                     part.limit = _limit_of(parameter, spec, part.measure, content)
                     if part.limit is None:
                         reason = f"{parameter.id} has another unit than {part.fact}.{part.measure}"
@@ -289,28 +287,7 @@ def _limit_of(parameter: Parameter, spec: FactSpec, measure: str, content: Conte
         return parameter.value if parameter.unit == wanted else None
     if spec.type not in ("quantity", "number"):
         return None
-    return content.convert(spec.id, parameter.value, parameter.unit)
-
-
-def _conversions(content: Content, spec: FactSpec) -> dict[str, tuple[float, float]]:
-    """Factor and offset from each unit to the fact's own."""
-    if spec.unit is None:
-        plain = {"": (1.0, 0.0), "1": (1.0, 0.0)}
-        return {**plain, **{unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}}
-    for kind in content.units.values():
-        if spec.unit not in kind.units:
-            continue
-        own, own_offset = _pair(kind.units[spec.unit])
-        factors = {}
-        for unit, written in kind.units.items():
-            factor, offset = _pair(written)
-            factors[unit] = (factor / own, (offset - own_offset) / own)
-        factors |= {unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}
-        texts = {text: unit for unit, written in kind.texts.items() for text in written}
-        plain = {plain_unit(unit): factors[unit] for unit in factors}
-        plain |= {plain_unit(text): factors[unit] for text, unit in texts.items()}
-        return plain | factors
-    return {}
+    return content.lookup.convert(spec.id, parameter.value, parameter.unit)
 
 
 def _spoken_units(kinds: Iterable[UnitKind]) -> dict[str, SpokenUnit]:
@@ -320,8 +297,8 @@ def _spoken_units(kinds: Iterable[UnitKind]) -> dict[str, SpokenUnit]:
         for unit, label in kind.labels.items():
             spoken[unit] = SpokenUnit(label, kind.decimals.get(unit))
         for unit, other in kind.beside.items():
-            factor, offset = _pair(kind.units[unit])
-            others, others_offset = _pair(kind.units[other])
+            factor, offset = factor_and_offset(kind.units[unit])
+            others, others_offset = factor_and_offset(kind.units[other])
             spoken[unit] = replace(
                 spoken[unit],
                 beside=spoken[other],
@@ -331,38 +308,10 @@ def _spoken_units(kinds: Iterable[UnitKind]) -> dict[str, SpokenUnit]:
     return spoken
 
 
-def _pair(written: float | tuple[float, float]) -> tuple[float, float]:
-    return written if isinstance(written, tuple) else (written, 0.0)
-
-
-_BETWEEN_NAMES = re.compile(r"\s*(?:,|\bor\b)\s*")  # in the label of a fact
-
-
 def _index(content: Content) -> None:
     content.not_recorded.update({spec.id: FactValue(spec) for spec in content.facts.values()})
     content.counting_facts += [spec for spec in content.facts.values() if spec.counts is not None]
     content.facts_of_birth += [spec for spec in content.facts.values() if spec.before_birth]
-    for spec in content.facts.values():
-        for source in spec.also_from if spec.words is not None else ():
-            content.facts_in_words.setdefault(source.resource, []).append(spec)
-    content.known_systems |= {OWN_FACT, OWN_ANSWER, *content.addresses}
-    for spec in content.facts.values():
-        for kind in ("Observation", *(source.resource for source in spec.also_from)):
-            by_code = content.facts_by_code.setdefault(kind, CodeIndex(content.addresses))
-            by_code.add(CodeSet({(OWN_FACT, spec.id): True}), spec)
-            if kind == "Observation" and spec.before_birth and spec.type == "yes-no":
-                continue  # its codes are diagnoses; an Observation with one asks something else
-            by_code.add(content.codes.get(f"{VALUE_SET}{spec.id}", CodeSet()), spec)
-            if spec.type == "coded" and kind != "Observation":
-                for answer in spec.answers:  # its code is the answer
-                    name = f"{VALUE_SET}{spec.id}-{answer}"
-                    by_code.add(content.codes.get(name, CodeSet()), spec)
-    for by_code in content.facts_by_code.values():
-        by_code.settle()
-    for spec in content.facts.values():
-        if any(source.resource == "Condition" for source in spec.also_from):
-            for label in _BETWEEN_NAMES.split(spec.label):
-                content.diagnoses.add(label, spec.id)
     for card in content.cards.values():
         for gate, under in card.under.items():
             other = {name: getattr(under, name) for name in under.model_fields_set}

@@ -366,15 +366,15 @@ def _specs_of(content: Content, kind: str, resource: Resource) -> Specs:
     if kind != "Encounter":
         code = resource.get("code")
         if not isinstance(code, msgspec.Raw):
-            return content.facts_of_concept(code, kind)
-        return content.facts_as_written(kind, bytes(code))
+            return content.lookup.of_concept(code, kind)
+        return content.lookup.as_written(kind, bytes(code))
     found = {
         spec.id: spec
         for each in _types_of(resource)
-        for spec in content.facts_of_concept(each, kind)
+        for spec in content.lookup.of_concept(each, kind)
     }
     for each in _why_and_how_it_ended(resource):  # of a birth; a stay is none of its reasons
-        specs = content.facts_of_concept(each, kind)
+        specs = content.lookup.of_concept(each, kind)
         found |= {spec.id: spec for spec in specs if spec.before_birth}
     return tuple(found.values())
 
@@ -392,13 +392,13 @@ def _why_and_how_it_ended(encounter: Resource) -> list[object]:
 
 
 def _suggested_by(content: Content, resource: Resource, known: dict[bytes, Specs]) -> Specs:
-    """As ``Content.facts_suggested``; ``known`` are those of codes as they were written."""
+    """As ``FactLookup.suggested``; ``known`` are those of codes as they were written."""
     code = resource.get("code")
     if not isinstance(code, msgspec.Raw):
-        return content.facts_suggested(code)
+        return content.lookup.suggested(code)
     written = bytes(code)
     if written not in known:
-        known[written] = content.facts_suggested(member_of(resource, "code"))
+        known[written] = content.lookup.suggested(member_of(resource, "code"))
     return known[written]
 
 
@@ -420,7 +420,7 @@ def _parts_of(
     parts = [
         (component, its)
         for component in components
-        if (its := content.facts_of_concept(component.get("code"), kind))
+        if (its := content.lookup.of_concept(component.get("code"), kind))
     ]
     adding = tuple(spec for spec in specs if spec.combine == "sum")
     if parts or not adding or _has_value(resource):
@@ -534,7 +534,7 @@ def _certainty_of(content: Content, spec: FactSpec, resource: Resource) -> str |
     of_the_fact = (
         coding
         for coding in islice(concept.get("coding") or (), MOST_CODINGS)
-        if spec in content.facts_of_concept({"coding": [coding]}, "Condition")
+        if spec in content.lookup.of_concept({"coding": [coding]}, "Condition")
     )
     said = {
         (extension.get("valueCoding") or {}).get("code", extension.get("valueCode"))
@@ -712,7 +712,7 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
     unit = quantity.code or quantity.unit
     if spec.unit is not None and not unit:
         raise Unusable("its number has no unit, and none is guessed")
-    converted = content.convert(spec.id, float(number), unit)
+    converted = content.lookup.convert(spec.id, float(number), unit)
     if converted is None:
         raise Unusable("its unit is of another kind")
     if not abs(converted) < spec.most:

@@ -70,10 +70,10 @@ def test_what_is_written_can_be_laid_over_the_content(content: Content, tmp_path
     for name, value_set in value_sets(content).items():
         (tmp_path / name).write_text(json.dumps(value_set))
     laid = load_content(tmp_path)
-    for kind, index in content.facts_by_code.items():
+    for kind, index in content.lookup.by_code.items():
         for system, code in index:
             concept = {"coding": [{"system": system, "code": code}]}
-            before, after = (c.facts_of_concept(concept, kind) for c in (content, laid))
+            before, after = (c.lookup.of_concept(concept, kind) for c in (content, laid))
             assert [spec.id for spec in before] == [spec.id for spec in after]
     for fact, answers in content.answers.items():
         assert set(laid.answers[fact]) == set(answers)

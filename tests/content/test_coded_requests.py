@@ -169,7 +169,7 @@ def test_a_diagnosis_of_lactation_is_read(
     content: Content, system: str, code: str, facts: set[str]
 ) -> None:
     concept = {"coding": [{"system": system, "code": code}]}
-    assert {spec.id for spec in content.facts_of_concept(concept, "Condition")} == facts
+    assert {spec.id for spec in content.lookup.of_concept(concept, "Condition")} == facts
 
 
 @pytest.mark.parametrize("code", ["819975003", "819973005", "1204299001", "1204305004"])

@@ -50,7 +50,7 @@ def concepts(*codes: str, system: str = CM) -> dict[str, Any]:
 
 
 def facts_of(content: Content, *codings: dict[str, Any]) -> list[str]:
-    found = content.facts_of_concept({"coding": list(codings)}, "Condition")
+    found = content.lookup.of_concept({"coding": list(codings)}, "Condition")
     return [spec.id for spec in found]
 
 

@@ -393,17 +393,19 @@ def test_no_member_of_a_resource_can_break_the_others(
 def test_units_of_one_amount_agree(content: Content, amount: float) -> None:
     """UCUM: 1 L is 1000 mL, [foz_us] 29.5735295625 mL; milk weighs 1.03 g/mL."""
     for factor, unit in ((1, "mL"), (0.001, "L"), (1 / 29.5735295625, "[foz_us]"), (1.03, "g")):
-        assert content.convert(VOLUME, amount * factor, unit) == pytest.approx(amount, rel=1e-9)
+        assert content.lookup.convert(VOLUME, amount * factor, unit) == pytest.approx(
+            amount, rel=1e-9
+        )
 
 
 @pytest.mark.parametrize("unit", ["gill", "cup", "mg", "", None, 3, "{drops}"])
 def test_an_unknown_unit_of_volume_is_refused(content: Content, unit: object) -> None:
-    assert content.convert(VOLUME, 1.0, unit) is None
+    assert content.lookup.convert(VOLUME, 1.0, unit) is None
 
 
 @pytest.mark.parametrize("unit", [None, "", "1", "{sessions}", "{sessions}/d", "/d"])
 def test_an_annotation_is_no_unit(content: Content, unit: object) -> None:
-    assert content.convert("pump-sessions-24h", 4.0, unit) == 4
+    assert content.lookup.convert("pump-sessions-24h", 4.0, unit) == 4
 
 
 @pytest.mark.parametrize(

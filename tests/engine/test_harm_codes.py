@@ -153,7 +153,7 @@ MEANT: dict[str, dict[str, tuple[str, str]]] = {
 
 def read_of(content: Content, system: str, code: str, kind: str = "Condition") -> set[str]:
     concept = {"coding": [{"system": system, "code": code}]}
-    return {spec.id for spec in content.facts_of_concept(concept, kind)}
+    return {spec.id for spec in content.lookup.of_concept(concept, kind)}
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def write_it_in_standard_codes(content: Content, sent: Sent, chance: random.Rand
             (system, code)  # but those of a diagnosis: an Observation of it is not read
             for system, code in content.codes.get(f"{VALUE_SET}{fact}", ())
             if content.facts[fact]
-            in content.facts_of_concept(
+            in content.lookup.of_concept(
                 {"coding": [{"system": system, "code": code}]}, "Observation"
             )
         ]

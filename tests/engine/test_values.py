@@ -186,7 +186,7 @@ def test_case_spaces_and_full_stops_of_a_unit_do_not_matter(
         data.draw(st.sampled_from(["", " "])) + written + data.draw(st.sampled_from(["", "."]))
     )
     expected = 29.5735295625 if "o" in text else 1.0
-    assert content.convert(VOLUME, 1.0, written) == pytest.approx(expected)
+    assert content.lookup.convert(VOLUME, 1.0, written) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_case_spaces_and_full_stops_of_a_unit_do_not_matter(
 def test_units_as_they_are_written(
     content: Content, fact: str, number: float, unit: str, expected: float
 ) -> None:
-    assert content.convert(fact, number, unit) == pytest.approx(expected, abs=1e-3)
+    assert content.lookup.convert(fact, number, unit) == pytest.approx(expected, abs=1e-3)
 
 
 def total(volume: float, hours: float = 24, end: float = 0.5) -> dict[str, Any]:

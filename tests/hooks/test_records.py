@@ -833,7 +833,7 @@ def test_words_of_a_loss_are_read_of_what_was_done_and_ordered(
 )  # fmt: skip
 def test_words_mean_what_no_code_says(content: Content, text: str, fact: str, meant: bool) -> None:
     record = of_the_infant("Condition", HER, code={"text": text}, recordedDate=ago(9))
-    read = content.facts_of_concept(record["code"], "Condition")
+    read = content.lookup.of_concept(record["code"], "Condition")
     assert (fact in [spec.id for spec in read]) is meant
 
 

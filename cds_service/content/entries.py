@@ -1,0 +1,98 @@
+"""What people wrote: each entry of the content by section and id, and the codes of ValueSets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .codes import CodeIndex, CodeSet, Systems
+from .fact_types import FactSpec
+from .schema import (
+    OWN_FACT,
+    VALUE_SET,
+    WITH_ROWS,
+    Ask,
+    Assessment,
+    Card,
+    CodeSystem,
+    Curve,
+    Evidence,
+    Feed,
+    Finding,
+    Gate,
+    Grade,
+    Guard,
+    Interaction,
+    Intervention,
+    Medicine,
+    NameWords,
+    OverrideReason,
+    Parameter,
+    PrefetchKey,
+    Row,
+    Template,
+    UnitKind,
+)
+
+
+@dataclass(slots=True)
+class Entries:
+    """The entries of each section, by id, and the codes that mean them."""
+
+    version: str
+    rows: dict[str, Row]
+    evidence: dict[str, Evidence]
+    grades: dict[str, Grade]
+    prefetch: dict[str, PrefetchKey]
+    systems: dict[str, CodeSystem]
+    units: dict[str, UnitKind]
+    facts: dict[str, FactSpec]
+    parameters: dict[str, Parameter]
+    curves: dict[str, Curve]
+    assessments: dict[str, Assessment]
+    findings: dict[str, Finding]
+    gates: dict[str, Gate]  # the first comes first
+    guards: dict[str, Guard]
+    interventions: dict[str, Intervention]
+    templates: dict[str, Template]
+    cards: dict[str, Card]
+    asks: dict[str, Ask]
+    medicines: dict[str, Medicine]
+    interactions: dict[str, Interaction]
+    feeds: dict[str, Feed]
+    name_words: dict[str, NameWords]
+    override_reasons: dict[str, OverrideReason]
+    codes: dict[str, CodeSet]  # by the url of the value set
+    addresses: Systems  # each code system by each of its addresses
+    value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
+
+    @property
+    def searches(self) -> list[PrefetchKey]:
+        """The keys under which records of the mother are asked for."""
+        return [key for key in self.prefetch.values() if key.asked and not key.by_id]
+
+    def codes_of(self, fact_id: str) -> list[tuple[str, str]]:
+        """The codes that mean a fact: our own, and those of its ValueSet."""
+        return [(OWN_FACT, fact_id), *self.codes.get(f"{VALUE_SET}{fact_id}", ())]
+
+    def index_of(self, value_set: str) -> CodeIndex[str]:
+        """What finds the codes of one value set, by its url; empty if the content has none."""
+        index: CodeIndex[str] = CodeIndex(self.addresses)
+        index.add(self.codes.get(value_set, CodeSet()), value_set)
+        index.settle()
+        return index
+
+    def entries_of(self, sections: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """Every entry of some sections, with the section."""
+        for section in sections:
+            for entry in getattr(self, section).values():
+                yield section, entry
+
+    def row_uses(self) -> dict[str, list[tuple[str, Any]]]:
+        """Where each row is at work: the kind of entry, and the entry."""
+        uses: dict[str, list[tuple[str, Any]]] = {row: [] for row in self.rows}
+        for section, entry in self.entries_of(WITH_ROWS):
+            for row in entry.rows:
+                uses.setdefault(row, []).append((section.removesuffix("s"), entry))
+        return uses
