@@ -303,15 +303,15 @@ def _numbers(card: Card, case: PatientCase) -> str:
     for line in card.table:
         if line.when is not None and line.when.test(case) is not True:
             continue
-        hers = line.hers.say(case)
-        fact = case.facts[line.hers.fact]
+        hers = line.value.say(case)
+        fact = case.facts[line.value.fact]
         if hers == NOT_RECORDED:
             if case.closed_gates and fact.status == "unusable":  # else another card asks for it
                 lines.append(f"- {line.label}: {_why_unused(fact)}")
                 ages.append("")
             continue
         usual = line.usual.say(case) if line.usual else ""
-        is_time = fact.spec.type == "time" or ".held}" in line.hers.text
+        is_time = fact.spec.type == "time" or ".held}" in line.value.text
         ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
         lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
     if len(ages) > 1 and len(set(ages)) == 1 and ages[0]:
