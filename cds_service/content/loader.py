@@ -591,7 +591,7 @@ def _check_findings_have_no_cycle(content: Content, files: ContentFiles) -> None
 def _check_wording(content: Content, files: ContentFiles) -> None:
     worded = content.cards_worded.values()
     for card in [*content.cards.values(), *content.cards_under.values(), *worded]:
-        lines = [line.hers for line in card.table]
+        lines = [line.value for line in card.table]
         lines += [line.usual for line in card.table if line.usual is not None]
         sentences = [card.summary, *lines] + ([card.opening] if card.opening else [])
         for sentence in sentences:
