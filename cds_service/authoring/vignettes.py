@@ -105,7 +105,7 @@ class Vignette:
         """What she teaches, and the cards that must and must not appear."""
         path = self.path / "expected.yaml"
         try:
-            return Expected.model_validate(yaml.safe_load(path.read_text("utf-8")))
+            return Expected.model_validate(yaml.load(path.read_text("utf-8"), yaml.CSafeLoader))
         except (yaml.YAMLError, ValidationError) as error:
             raise VignetteError(f"{path}: {error}") from None
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cds_service.content.compiled import Content
 from cds_service.content.conditions import All, AnyOf, Condition, Not, Truth, compile_condition
 from tests.support.mothers import birth, chart_of, medicine, milk, observation
+from tests.support.once import evaluation_of
 
 TRUTHS = st.sampled_from([True, False, None])
 
@@ -75,10 +76,9 @@ def test_what_cannot_be_asked_is_refused_when_it_is_read(written: Any) -> None:
 
 
 def _case(content: Content, *resources: dict[str, Any]) -> Any:
-    from cds_service.engine.evaluation import Evaluation
     from tests.support.mothers import NOW
 
-    return Evaluation(content).case(chart_of(content, *resources), NOW)
+    return evaluation_of(content).case(chart_of(content, *resources), NOW)
 
 
 def taken(name: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from cds_service.content.compiled import Content
 from cds_service.content.files import ContentError
 from cds_service.content.loader import load_content
 from cds_service.engine.case import Conclusion, say_conclusions
-from cds_service.engine.evaluation import Evaluation
 from tests.support.mothers import NOW, average, birth, chart_of, inhibited, observation
+from tests.support.once import evaluation_of
 
 
 def assess(content: Content, *records: dict[str, Any]) -> dict[str, Conclusion]:
-    case = Evaluation(content).case(chart_of(content, *records), NOW)
+    case = evaluation_of(content).case(chart_of(content, *records), NOW)
     return {c.finding.id: c for c in case.assess(content.assessments["letdown"])}
 
 
