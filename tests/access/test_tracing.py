@@ -15,6 +15,8 @@ from tests.support.processes import free_port, running, started
 from tests.support.traces import PARENT, TRACE, Collector
 from tests.support.waiting import soon
 
+pytestmark = pytest.mark.slow  # real workers
+
 CANARY = "canary-9b1d"
 
 
