@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from pydantic import SecretStr
 
 from cds_service.app import create_app
 from cds_service.content.compiled import Content
-from cds_service.content.loader import load_content
 from cds_service.settings import Settings
+from cds_service.storage.database import Database
 from tests.support.clients import BASE, clients_file
 from tests.support.mothers import NOW
+from tests.support.once import evaluation_of, read_shipped_once, shipped_content
 from tests.support.recorded import SCHEMAS
-from tests.support.ward import Ward
+from tests.support.ward import HEARS_EVERY, Ward
 
 # A machine that is slow is no fault of what is tested.
 hypothesis.settings.register_profile(
@@ -29,10 +31,29 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What takes long to make and is the same for each test is made once."""
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    read_shipped_once(patch)
+    patch.setattr("cds_service.app.Evaluation", evaluation_of)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all tables and nothing in them."""
+    path = tmp_path_factory.mktemp("database") / "empty.sqlite3"
+    made = Database(f"sqlite:///{path}")
+    made.upgrade()
+    made.engine.dispose()
+    return path
+
+
 @pytest.fixture(autouse=True)
-def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_database: Path) -> str:
     """A database of each test's own."""
-    url = f"sqlite:///{tmp_path}/lactation-cds.sqlite3"
+    path = shutil.copy(empty_database, tmp_path / "lactation-cds.sqlite3")
+    url = f"sqlite:///{path}"
     monkeypatch.setenv("CDS_DATABASE_URL", url)
     return url
 
@@ -40,7 +61,7 @@ def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def content() -> Content:
     """The shipped content."""
-    return load_content()
+    return shipped_content()
 
 
 @pytest.fixture
@@ -65,8 +86,12 @@ def guarded(content: Content, tmp_path: Path) -> FlaskClient:
 
 
 @pytest.fixture
-def ward(content: Content, settings: Settings, database: str) -> Ward:
-    """An EHR beside the service, which knows patients again."""
+def ward(
+    content: Content, settings: Settings, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Ward:
+    """An EHR beside the service, which knows patients again and hears of overrides at once."""
+    monkeypatch.setattr("cds_service.storage.card_log.EVERY", HEARS_EVERY)
+    monkeypatch.setattr("cds_service.storage.card_log.AGAIN_AFTER", HEARS_EVERY)
     known = {"patient_key": SecretStr("a secret of the tests"), "explain": True}
     return Ward(content, settings.model_copy(update=known), database)
 

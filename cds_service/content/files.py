@@ -54,7 +54,7 @@ class ContentFiles:
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
-        self.value_sets: list[tuple[str, Resource]] = []  # with the file of each
+        self.value_sets: list[tuple[str, dict[str, Any]]] = []  # with the file of each
         self.digest = hashlib.sha256()
 
     def read_directory(self, directory: Path, overlay: bool) -> None:

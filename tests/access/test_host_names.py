@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cds_service.access import host_names
-from cds_service.access.host_names import MOST, MOST_OF_ONE, SAME, addresses_of
+from cds_service.access.host_names import MOST, MOST_OF_ONE, addresses_of
 from cds_service.access.outgoing import Outgoing, OutgoingError
 from tests.support.processes import free_port
 
@@ -83,14 +83,16 @@ def test_no_more_threads_ask_than_there_may_be(resolver: Resolver) -> None:
     assert host_names._asked == {}
 
 
-def test_what_may_have_been_lost_is_asked_for_once_more(resolver: Resolver) -> None:
+def test_what_may_have_been_lost_is_asked_for_once_more(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_names, "SAME", 0.1)
     for _ in range(3):
         assert took(SILENT, 0.01)[0] == []
     assert resolver.asked == [SILENT]
-    time.sleep(SAME)
     for _ in range(3):
+        time.sleep(host_names.SAME)
         took(SILENT, 0.01)
-        time.sleep(SAME)
     assert resolver.asked == [SILENT] * MOST_OF_ONE
 
 

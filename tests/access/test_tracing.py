@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,9 @@ from tests.support.fhir_servers import FhirServer, bundle
 from tests.support.mothers import HER, hook_request, inhibited
 from tests.support.processes import free_port, running, started
 from tests.support.traces import PARENT, TRACE, Collector
+from tests.support.waiting import soon
+
+pytestmark = pytest.mark.slow  # real workers
 
 CANARY = "canary-9b1d"
 
@@ -47,13 +49,9 @@ def traced(content: Content) -> tuple[list[Any], list[bytes], list[Any], int]:
                 f"{service.address}{VIEW}?{CANARY}", json=request, headers=headers, timeout=5
             )
             wanted = len(content.prefetch_templates) + 1
-            for _ in range(50):
-                if (
-                    len([span for span in collector.spans() if span.trace_id.hex() == TRACE])
-                    >= wanted
-                ):
-                    break
-                time.sleep(0.1)
+            soon(
+                lambda: sum(s.trace_id.hex() == TRACE for s in collector.spans()) >= wanted,
+            )
     return collector.spans(), collector.bodies, fhir.headers, answer.status_code
 
 

@@ -20,8 +20,8 @@ from cds_service.authoring.products import ATC, COMMENT, NDC, RXNORM, ndc_forms
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
-from cds_service.engine.evaluation import Evaluation
 from tests.support.mothers import NOW, birth, cards_of, chart_of, medicine, plan
+from tests.support.once import evaluation_of
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def found_by(content: Content, system: str, code: str, text: str | None = None) 
     if text:
         concept["text"] = text
     record = medicine(medicationCodeableConcept=concept)
-    case = Evaluation(content).case(chart_of(content, birth(80), record), NOW)
+    case = evaluation_of(content).case(chart_of(content, birth(80), record), NOW)
     ids = {taken.medicine.id for taken in case.medicines if taken.medicine is not None}
     assert all(taken.matched == "code" for taken in case.medicines if taken.medicine is not None)
     return ids, any(taken.medicine is None for taken in case.medicines)

@@ -20,12 +20,12 @@ from cds_service.demo.ehr import (
 )
 from cds_service.demo.fhir_store import FhirStore
 from cds_service.engine.decoder import READ
-from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Chart, read_answer
 from cds_service.settings import Settings
 from tests.support.calls import fire, topics
 from tests.support.mothers import answer_of
+from tests.support.once import evaluation_of
 from tests.support.vignettes import EACH, MOTHERS, client_of
 
 
@@ -34,7 +34,7 @@ def assessed(content: Content, mother: Vignette) -> dict[str, str]:
     request = example_request(content, mother)
     answers = {key: answer_of(value) for key, value in request["prefetch"].items()}
     chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
-    return Evaluation(content).assessed(chart, mother.now)
+    return evaluation_of(content).assessed(chart, mother.now)
 
 
 def test_there_are_enough_mothers() -> None:
@@ -218,7 +218,7 @@ def test_nothing_is_read_of_a_resource_that_is_not_decoded(content: Content) -> 
         for answer in answers.values():
             answer.resources = [Watched(resource) for resource in answer.resources]
         chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
-        Evaluation(content).cards(
+        evaluation_of(content).cards(
             chart, SuggestionContext(mother.patient_id, "Practitioner/x"), mother.now
         )
     assert len(read) >= 25

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 from tests.benchmarks.growth import Place, count, grown, lists_in
@@ -24,6 +23,7 @@ from tests.support.mothers import HER, allergy, birth, hook_request, medicine, m
 from tests.support.orders import draft, order_request
 from tests.support.processes import needed
 from tests.support.recorded import REQUESTS
+from tests.support.vignettes import MOTHERS
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ LISTS: dict[str, Callable[[int], Callable[[Content], Any]]] = {
 
 def example_requests(content: Content) -> dict[str, dict[str, Any]]:
     """The requests of the shipped mothers, those of the tests, and one of each kind above."""
-    requests = {mother.name: example_request(content, mother) for mother in vignettes()}
+    requests = {mother.name: example_request(content, mother) for mother in MOTHERS}
     requests |= {
         path.name: json.loads(path.read_bytes()) for path in sorted(REQUESTS.glob("*.json"))
     }

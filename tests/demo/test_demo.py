@@ -11,10 +11,10 @@ import pytest
 import requests
 from fhir.resources.R4B import get_fhir_model_class
 
-from cds_service.authoring.vignettes import vignettes
 from cds_service.demo.app import create_demo
 from tests.support.mothers import NOW
 from tests.support.processes import free_port, running
+from tests.support.vignettes import MOTHERS
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_search_by_post_finds_the_same(demo: str) -> None:
 
 
 def test_the_bundles_are_served_whole(demo: str) -> None:
-    for mother in vignettes():
+    for mother in MOTHERS:
         for entry in mother.bundle["entry"]:
             get(f"{demo}/fhir/{entry['request']['url']}")
 
@@ -144,7 +144,7 @@ def test_the_bundles_are_served_whole(demo: str) -> None:
 # --- the pages ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mother", vignettes(), ids=lambda mother: mother.name)
+@pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
 @pytest.mark.parametrize("data", ["prefetch", "server"])
 def test_her_encounter_shows_her_cards_however_her_data_come(
     shared_demo: str, mother: Any, data: str

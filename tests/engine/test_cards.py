@@ -15,7 +15,6 @@ from markdown_it import MarkdownIt
 
 from cds_service.content.compiled import Content
 from cds_service.engine.decide import NothingEvaluated
-from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
 from tests.support.broken import UNREADABLE, break_
 from tests.support.mothers import (
@@ -33,6 +32,7 @@ from tests.support.mothers import (
     plan,
     why,
 )
+from tests.support.once import evaluation_of
 
 
 def with_(records: list[dict[str, Any]], *more: dict[str, Any]) -> list[dict[str, Any]]:
@@ -462,7 +462,7 @@ def test_every_suggestion_is_valid_fhir_for_this_patient_and_encounter(content: 
 def test_without_an_encounter_and_with_a_patient_as_user(content: Content) -> None:
     setting = SuggestionContext(HER, f"Patient/{HER}")
     records = [*inhibited(), observation("pump-type", "manual")]
-    cards = Evaluation(content).cards(chart_of(content, *records), setting, NOW)
+    cards = evaluation_of(content).cards(chart_of(content, *records), setting, NOW)
     for card in cards:
         for suggestion in card.get("suggestions", ()):
             resource = suggestion["actions"][0]["resource"]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
-from cds_service.engine.evaluation import Evaluation
 from cds_service.fhir.chart import Answer, State
 from tests.support.mothers import (
     HER,
@@ -26,6 +25,7 @@ from tests.support.mothers import (
     milk,
     observation,
 )
+from tests.support.once import evaluation_of
 
 VOLUME = "expressed-milk-volume"
 A_DAY = [milk(20, hours) for hours in (26, 20, 14, 8, 2)]  # 80 mL in the last 24 h
@@ -646,7 +646,7 @@ def nights(
         milk(20, 1, effectiveDateTime=f"2026-01-{time}:00{offset}") for time in ("13T23:30", *times)
     ]
     known = None if zone is None else ZoneInfo(zone)
-    evaluation = Evaluation(content, time_zone=known)
+    evaluation = evaluation_of(content, time_zone=known)
     facts = evaluation.case(chart_of(content, *sessions), NOW).facts
     return facts["expressed-milk-volume"].measure("night-sessions")
 

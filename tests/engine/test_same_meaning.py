@@ -16,17 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cds_service.authoring.vignettes import Vignette, vignettes
+from cds_service.authoring.vignettes import Vignette
 from cds_service.content.compiled import Content
 from cds_service.content.schema import OWN_ANSWER, OWN_FACT, VALUE_SET
 from cds_service.demo.ehr import EXAMPLE_SERVER, example_request
-from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Chart
 from cds_service.hooks.protocol import read_request
 from tests.support.mothers import answer_of
+from tests.support.once import evaluation_of
+from tests.support.vignettes import EACH, MOTHERS
 
-MOTHERS = vignettes()
 Sent = dict[str, Any]
 Way = Callable[[Content, Sent, random.Random], None]
 
@@ -44,12 +44,11 @@ UNITS = {
 @pytest.fixture(scope="module")
 def said(content: Content) -> Callable[[Vignette, Sent], list[Any]]:
     """What the cards say for a vignette whose records were sent like this."""
-    by_country: dict[str, Evaluation] = {}
 
     def say(mother: Vignette, sent: Sent) -> list[Any]:
         country = mother.expected.jurisdiction
         # Where she is, is known: then no offset tells when her night is.
-        evaluation = by_country.setdefault(country, Evaluation(content, country, UTC))
+        evaluation = evaluation_of(content, country, UTC)
         body = json.dumps(example_request(content, mother)).encode()
         request, context = read_request(body, mother.expected.hook)
         answers = {key: answer_of(value) for key, value in sent.items()}
@@ -190,19 +189,16 @@ WAYS: list[Way] = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("mother", MOTHERS, ids=lambda mother: mother.name)
+@EACH
 def test_each_way_of_saying_it_gives_the_same_cards(
-    content: Content,
-    said: Callable[[Vignette, Sent], list[Any]],
-    mother: Vignette,
-    way: Way,
+    content: Content, said: Callable[[Vignette, Sent], list[Any]], mother: Vignette
 ) -> None:
     sent = example_request(content, mother)["prefetch"]
     before = said(mother, sent)
-    otherwise = copy.deepcopy(sent)
-    way(content, otherwise, random.Random(mother.name))
-    assert said(mother, otherwise) == before
+    for way in WAYS:
+        otherwise = copy.deepcopy(sent)
+        way(content, otherwise, random.Random(mother.name))
+        assert said(mother, otherwise) == before, way.__name__
 
 
 @pytest.mark.slow

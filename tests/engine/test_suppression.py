@@ -34,7 +34,7 @@ from tests.support.mothers import (
 )
 from tests.support.orders import draft, order_request
 from tests.support.waiting import soon, stays
-from tests.support.ward import REASONS, SMOKER, Ward
+from tests.support.ward import LONG_ENOUGH, REASONS, SMOKER, Ward
 
 assert main
 SIGN = "/cds-services/lactation-order-sign"
@@ -95,7 +95,7 @@ def test_a_new_medicine_brings_the_card_of_medicines_again(ward: Ward) -> None:
 def test_what_must_not_wait_is_never_quiet(ward: Ward) -> None:
     card = ward.cards(*MASTITIS)["breast-infection"]
     ward.override(card, "patient-ineligible")
-    stays(lambda: "breast-infection" in ward.cards(*MASTITIS))
+    stays(lambda: "breast-infection" in ward.cards(*MASTITIS), LONG_ENOUGH)
 
 
 def test_only_this_card_of_this_patient_is_quiet(ward: Ward) -> None:
@@ -123,7 +123,7 @@ def test_an_accepted_card_is_not_quiet_for_that(ward: Ward) -> None:
     soon(lambda: any(row.uuid == card["uuid"] for row in ward.rows("shown")))
     taken = [{"id": card["suggestions"][0]["uuid"]}] if "suggestions" in card else [{"id": "x"}]
     ward.tell({"card": card["uuid"], "outcome": "accepted", "acceptedSuggestions": taken})
-    stays(lambda: RISK in ward.cards(SMOKER))
+    stays(lambda: RISK in ward.cards(SMOKER), LONG_ENOUGH)
 
 
 def test_the_last_word_counts(ward: Ward) -> None:
@@ -194,7 +194,7 @@ def test_free_text_that_is_stored_as_a_reason_is_not_told(ward: Ward, system: st
 def test_it_can_be_switched_off(ward: Ward, off: dict[str, Any]) -> None:
     loud = Ward(ward.content, ward.settings.model_copy(update=off), ward.database)
     loud.override(loud.cards(SMOKER)[RISK])
-    stays(lambda: RISK in loud.cards(SMOKER))
+    stays(lambda: RISK in loud.cards(SMOKER), LONG_ENOUGH)
 
 
 # --- what is stored -----------------------------------------------------------------------------

@@ -20,9 +20,10 @@ from cds_service.engine.together import SAYS, TO_WARN_OF
 from cds_service.settings import Settings
 from tests.support.calls import fire
 from tests.support.mothers import NOW, birth, cards_of, hook_request, medicine, plan, why
+from tests.support.once import shipped_content
 from tests.support.orders import draft, order_request
 
-SHIPPED = load_content()
+SHIPPED = shipped_content()
 PAIRS = sorted(SHIPPED.pairs)
 INVOLVED = sorted(SHIPPED.paired)
 # Effects that no interaction is about: what they do is to milk or to the infant.

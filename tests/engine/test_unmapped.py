@@ -200,6 +200,7 @@ def of_now(content: Content, *records: dict[str, Any], **keys: Any) -> dict[str,
     return request
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("record", "counts"), DIAGNOSES.values(), ids=DIAGNOSES)
 def test_a_diagnosis_of_no_known_system_is_counted_if_it_may_matter(
     counted: Any, client: FlaskClient, content: Content, record: dict[str, Any], counts: bool
@@ -212,6 +213,7 @@ def test_a_diagnosis_of_no_known_system_is_counted_if_it_may_matter(
     assert client.post(VIEW, json=known).get_json() == {"cards": []}
 
 
+@pytest.mark.slow
 def test_codes_that_are_not_mapped_are_counted(counted: Any, content: Content) -> None:
     assert counted(of_now(content, local(), local(4))) == {"code-not-mapped": 2}
 
@@ -224,6 +226,7 @@ del BORN["onsetDateTime"]
 PUMPED = [milk(15, hours) for hours in (26, 20, 14, 8, 2)]
 
 
+@pytest.mark.slow
 def test_a_birth_that_was_only_recorded_is_counted(counted: Any, content: Content) -> None:
     """By a service that looks at the clock: how long ago it was decides whether its day matters."""
     today = datetime.now(UTC).isoformat()

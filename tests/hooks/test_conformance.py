@@ -11,14 +11,13 @@ from fhir.resources.R4B import get_fhir_model_class
 from flask.testing import FlaskClient
 
 from cds_service.access.caller import ALGORITHMS
-from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request
 from cds_service.hooks.protocol import HOOKS
 from cds_service.settings import Settings
 from tests.support.mothers import hook_request
 from tests.support.repository import ROOT
-from tests.support.vignettes import client_of
+from tests.support.vignettes import MOTHERS, client_of
 
 LACTMED = "https://www.ncbi.nlm.nih.gov/books/"
 
@@ -35,7 +34,7 @@ def answers(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[
     database = f"sqlite:///{tmp_path_factory.mktemp('service')}/service.sqlite3"
     settings = Settings(auth="open", base_url="https://cds.example.org", database_url=database)
     answered = []
-    for mother in vignettes():
+    for mother in MOTHERS:
         request = example_request(content, mother)
         client = client_of(content, settings, mother)
         answer = client.post(f"/cds-services/lactation-{request['hook']}", json=request)

@@ -28,6 +28,7 @@ from tests.support.listeners import Listener, drip, listening, silent
 from tests.support.mothers import NOW, hook_request, inhibited, observation
 from tests.support.processes import free_port, running, started
 from tests.support.vignettes import present
+from tests.support.waiting import soon
 
 pytestmark = pytest.mark.slow
 
@@ -197,12 +198,13 @@ def test_when_too_many_wait_the_next_is_told_to_come_again(
             assert answer.headers["Retry-After"] == "1"
             assert answer.get_json()["issue"][0]["code"] == "transient"
 
-    with running(FhirServer(delay=0.5)) as address:
+    server = FhirServer(delay=0.5)
+    with running(server) as address:
         request = request_for(content, address, without="conditions")
         threads = [threading.Thread(target=call, args=(request,)) for _ in range(5)]
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        soon(lambda: server.most_at_once == 2 and len(statuses) == 3)
         # One that needs no reading is answered all the same.
         assert client.test_client().post(VIEW, json=hook_request(content)).status_code == 200
         for thread in threads:
@@ -216,7 +218,8 @@ def test_no_more_are_answered_at_once_than_there_is_room_for(
 ) -> None:
     few = settings.model_copy(update={"at_once": 2, "deadline_ms": 1500})
     app = create_app(few, content, lambda: NOW)
-    with running(FhirServer(delay=0.5)) as address:
+    server = FhirServer(delay=0.5)
+    with running(server) as address:
         request = request_for(content, address, without="conditions")
         threads = [
             threading.Thread(target=app.test_client().post, args=(VIEW,), kwargs={"json": request})
@@ -224,7 +227,7 @@ def test_no_more_are_answered_at_once_than_there_is_room_for(
         ]
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        soon(lambda: server.most_at_once == 2)
         refused = app.test_client().post(VIEW, json=hook_request(content))
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         assert app.test_client().get("/health/live").status_code == 200
@@ -237,7 +240,8 @@ def test_no_more_are_answered_at_once_than_there_is_room_for(
 def test_one_client_leaves_room_for_the_others(content: Content, tmp_path: Path) -> None:
     from tests.support.clients import BASE, clients_file, signed
 
-    with running(FhirServer(delay=0.5)) as address:
+    server = FhirServer(delay=0.5)
+    with running(server) as address:
         path = clients_file(tmp_path / "clients.yaml", fhir_servers=[f"{address}/fhir"])
         another = path.read_text().replace("https://ehr.example.org", "https://other.example.org")
         path.write_text(path.read_text() + another.removeprefix("clients:\n"))
@@ -257,7 +261,7 @@ def test_one_client_leaves_room_for_the_others(content: Content, tmp_path: Path)
         ]
         for thread in greedy:
             thread.start()
-        time.sleep(0.2)
+        soon(lambda: server.most_at_once == 2 and statuses == [429])
         call("https://other.example.org")
         for thread in greedy:
             thread.join()
@@ -329,8 +333,8 @@ def test_the_slow_servers_of_some_clients_cost_another_nothing(
             ]
             for thread in threads:
                 thread.start()
-            time.sleep(1)
             try:
+                soon(lambda: statuses.keys() >= {412, 429})
                 told = [call("fast") for _ in range(60)]
             finally:
                 over.set()

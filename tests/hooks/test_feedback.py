@@ -19,7 +19,7 @@ from tests.support.calls import VIEW, outcome
 from tests.support.clients import BASE, clients_file, signed
 from tests.support.mothers import NOW, hook_request, inhibited, observation
 from tests.support.waiting import soon, stays
-from tests.support.ward import SMOKER, Ward
+from tests.support.ward import LONG_ENOUGH, SMOKER, Ward
 
 FEEDBACK = f"{VIEW}/feedback"
 REASONS = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
@@ -239,7 +239,7 @@ def test_a_time_that_is_odd_is_taken_and_counts_from_when_it_came_at_the_latest(
     if held_back:
         soon(lambda: "supply-risk-factors" not in ward.cards(SMOKER))
         ward.now = NOW + timedelta(hours=8.1)  # as for one of now
-    stays(lambda: "supply-risk-factors" in ward.cards(SMOKER), for_=2.2)
+    stays(lambda: "supply-risk-factors" in ward.cards(SMOKER), for_=LONG_ENOUGH)
 
 
 def without_null(item: Any) -> Any:

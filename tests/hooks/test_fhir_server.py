@@ -16,6 +16,7 @@ from cds_service.limits.concurrency import TooBusyError
 from tests.support.fhir_servers import FhirServer, bundle, fhir
 from tests.support.mothers import milk
 from tests.support.processes import running
+from tests.support.waiting import soon
 
 KEYS = {name: f"{name}?patient=mother-1" for name in ("Observation", "Condition", "Encounter")}
 
@@ -200,11 +201,13 @@ def test_nobody_there_is_a_failure() -> None:
 
 @pytest.mark.rule("call-half-second")
 def test_a_slow_server_costs_no_more_than_the_deadline() -> None:
-    slow = FhirServer({"Condition": lambda _: (time.sleep(2), fhir(bundle()))[1]})
+    over = threading.Event()
+    slow = FhirServer({"Condition": lambda _: (over.wait(5), fhir(bundle()))[1]})
     with running(slow) as address:
         started = time.monotonic()
         answers = FhirReader().read(f"{address}/fhir", None, KEYS, 0.4)
         took = time.monotonic() - started
+        over.set()
     assert took < 0.4 + 0.1
     assert answers["Condition"].reason == "the record system was too slow"
     assert answers["Observation"].state is State.EMPTY
@@ -261,7 +264,7 @@ def test_the_slow_server_of_one_caller_takes_no_thread_from_another() -> None:
         for thread in threads:
             thread.start()
         try:
-            time.sleep(0.2)
+            soon(lambda: slow.most_at_once >= 6)
             for _ in range(20):
                 answers = reader.read(f"{other}/fhir", None, keys, 0.4, "fast")
                 assert {answer.state for answer in answers.values()} == {State.EMPTY}
@@ -286,7 +289,15 @@ def test_a_place_is_kept_until_the_last_thread_has_come_back() -> None:
     with pytest.raises(TooBusyError):
         reader.read("https://fhir.example.org", None, KEYS, 0.1)
     blocked.set()
-    time.sleep(0.1)
+
+    def is_free() -> bool:
+        try:
+            reader.read("https://fhir.example.org", None, KEYS, 1.0)
+        except TooBusyError:
+            return False
+        return True
+
+    soon(is_free)
     for _ in range(50):  # one after the other, as a request reads twice
         answers = reader.read("https://fhir.example.org", None, KEYS, 1.0)
         assert {answer.state for answer in answers.values()} == {State.EMPTY}

@@ -14,17 +14,17 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from cds_service.app import create_app
-from cds_service.authoring.vignettes import Vignette, vignettes
+from cds_service.authoring.vignettes import Vignette
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 from cds_service.demo.ehr import example_request, hook_request, write
 from cds_service.settings import Settings
 from tests.support.calls import fire
 from tests.support.hapi_server import hapi_server
+from tests.support.vignettes import MOTHERS
 
 pytestmark = pytest.mark.slow
 
-MOTHERS = vignettes()
 SESSIONS = 240  # more than a page of the service's, and some of the server's own
 # All but those of whom a search fails: a real server finds their records.
 FOUND = [mother for mother in MOTHERS if not mother.expected.fails]

@@ -40,6 +40,7 @@ from tests.support.mothers import (
     plan,
     with_a_letdown,
 )
+from tests.support.once import evaluation_of
 from tests.support.orders import order_request
 from tests.support.processes import running
 from tests.support.recorded import recorded
@@ -485,7 +486,7 @@ def test_a_birth_is_known_by_the_newborns_own_record(content: Content) -> None:
         request["prefetch"]["conditions"] = bundle(*linked, newborn)
         hook, context = read_request(json.dumps(request).encode(), "patient-view")
         chart = resolve_prefetch(content, hook, context, None, 0)
-        facts = Evaluation(content).case(chart, NOW).facts
+        facts = evaluation_of(content).case(chart, NOW).facts
         assert facts["delivery-time"].measure("hours") == hours
 
 
@@ -589,7 +590,7 @@ def test_what_was_left_out_is_counted_by_reason(content: Content) -> None:
         "unreadable-reference": 1,
     }
     assert chart.partial == {"milkExpression"}
-    facts = Evaluation(content).case(chart, NOW).facts
+    facts = evaluation_of(content).case(chart, NOW).facts
     assert facts["expressed-milk-volume"].measure("sum-so-far") == 5
 
 

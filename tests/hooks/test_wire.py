@@ -523,6 +523,7 @@ def test_it_is_not_asked_without_end(refusals: Any, after: str | None, times: in
 # --- how a body is coded ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("coding", "status"),
     [

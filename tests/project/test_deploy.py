@@ -19,7 +19,6 @@ import yaml
 from werkzeug.wrappers import Request, Response
 
 from benchmarks.processes import children, resident
-from cds_service.authoring.vignettes import vignettes
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 from cds_service.limits.bounds import MOST_HELD, SECONDS
@@ -31,7 +30,7 @@ from tests.support.commands import run
 from tests.support.postgresql import postgresql_server
 from tests.support.processes import free_port, needed, running, started
 from tests.support.repository import DEPLOY, ROOT
-from tests.support.vignettes import present
+from tests.support.vignettes import MOTHERS, present
 
 pytestmark = pytest.mark.slow
 
@@ -265,7 +264,7 @@ def test_they_are_loaded_as_transactions_of_today() -> None:
 
     with running(server) as address:
         assert "synthetic mothers into" in run("load", f"{address}/fhir")
-    assert len(sent) == len(vignettes())
+    assert len(sent) == len(MOTHERS)
     for bundle in sent:
         assert bundle["type"] == "transaction"
         age = datetime.now(UTC) - datetime.fromisoformat(bundle["timestamp"])

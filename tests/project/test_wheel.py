@@ -29,12 +29,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from werkzeug.wrappers import Request, Response
 
-from cds_service.authoring.vignettes import vignettes
 from cds_service.content.compiled import Content
 from tests.support.calls import VIEW
 from tests.support.exports import EXPORTED, resources_of, write_export
 from tests.support.processes import free_port, running
 from tests.support.repository import ROOT, blocks
+from tests.support.vignettes import MOTHERS
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.slow
@@ -269,7 +269,7 @@ def test_it_evaluates_a_request(command: str, tmp_path: Path) -> None:
 
 
 def test_its_mothers_get_their_cards_and_watch_its_content(command: str) -> None:
-    count = len(vignettes())
+    count = len(MOTHERS)
     assert f"{count} of {count} vignettes" in run(command, "content", "test")
     assert "mutations are noticed" in run(command, "content", "mutate")
 
@@ -285,7 +285,7 @@ def test_it_loads_its_mothers(command: str) -> None:
 
     with running(server) as address:
         run(command, "load", f"{address}/fhir")
-    assert sorted(received) == sorted(mother.bundle["id"] for mother in vignettes())
+    assert sorted(received) == sorted(mother.bundle["id"] for mother in MOTHERS)
 
 
 @contextmanager

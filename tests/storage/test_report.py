@@ -50,7 +50,7 @@ def server() -> Iterator[str]:
         yield running.address
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def filled(request: pytest.FixtureRequest, content: Content, database: str) -> Database:
     """The card log of some synthetic months, on each kind of database."""
     url = database

@@ -9,13 +9,14 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from cds_service.authoring.vignettes import NOW, Vignette, vignettes
+from cds_service.authoring.vignettes import NOW, Vignette
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
+from tests.support.vignettes import MOTHERS
 
 EXPORTED = [
     mother
-    for mother in vignettes()
+    for mother in MOTHERS
     if mother.expected.hook == "patient-view"
     and mother.expected.jurisdiction == "US"
     and mother.now == NOW

@@ -49,7 +49,9 @@ def listening(listener: Listener, address: str = "127.0.0.1", port: int = 0) -> 
 
 
 def silent(peer: socket.socket) -> None:
-    time.sleep(30)
+    """Say nothing, for as long as the other does not hang up."""
+    while peer.recv(65536):
+        pass
 
 
 def drip(before: bytes, seconds: float = 0.05) -> Callable[[socket.socket], None]:

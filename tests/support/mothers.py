@@ -10,11 +10,11 @@ from typing import Any
 
 from cds_service.content.compiled import Content
 from cds_service.engine.decoder import decode
-from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.findings import Findings
 from cds_service.engine.render import SuggestionContext
 from cds_service.fhir.chart import Answer, Chart, read_answer
 from cds_service.hooks.prefetch import make_chart
+from tests.support.once import evaluation_of
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 HER = "mother-1"
@@ -182,12 +182,12 @@ def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart
 
 def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:
     """Her facts by id."""
-    return Evaluation(content).case(chart_of(content, *resources, **answers), now).facts
+    return evaluation_of(content).case(chart_of(content, *resources, **answers), now).facts
 
 
 def findings_of(content: Content, *resources: Resource) -> Findings:
     """What is so of her, to be asked."""
-    evaluation = Evaluation(content)
+    evaluation = evaluation_of(content)
     return evaluation.findings(evaluation.case(chart_of(content, *resources), NOW))
 
 
@@ -200,7 +200,7 @@ def cards_of(
 ) -> dict[str, dict[str, Any]]:
     """Her cards by their id, in the order in which they come."""
     chart = chart_of(content, *resources, **answers)
-    cards = Evaluation(content, jurisdiction).cards(chart, SETTING, now)
+    cards = evaluation_of(content, jurisdiction).cards(chart, SETTING, now)
     return {card["source"]["topic"]["code"]: card for card in cards}
 
 

@@ -101,7 +101,7 @@ def loaded(
 def running(app: Flask | Callable[..., Any], port: int = 0) -> Iterator[str]:
     """Serve a WSGI application on this machine, on a free port if none is given."""
     server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

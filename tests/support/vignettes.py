@@ -34,7 +34,7 @@ def client_of(
 
 def present(content: Content, name: str = "inhibited-letdown") -> dict[str, Any]:
     """The call for a mother of the fixtures, as of now."""
-    mother = next(mother for mother in vignettes() if mother.name == name)
+    mother = next(mother for mother in MOTHERS if mother.name == name)
     store = FhirStore([mother], datetime.now(UTC))
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
     made = ehr_request(mother, "patient-view", EXAMPLE_SERVER, sent)

@@ -23,6 +23,8 @@ from tests.support.mothers import (
 from tests.support.waiting import soon
 
 REASONS = "http://terminology.hl7.org/CodeSystem/non-adherence-reason-codes"
+HEARS_EVERY = 0.05  # seconds: its card log writes and reads
+LONG_ENOUGH = 0.4  # seconds, to have heard of what was said
 SMOKER = observation("smoking-status", "smoker")
 
 

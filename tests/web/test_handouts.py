@@ -228,6 +228,7 @@ def test_the_page_runs_nothing_and_tells_nothing(client: FlaskClient, path: str)
     assert '<html lang="en">' in answer.text
 
 
+@pytest.mark.slow
 def test_it_needs_no_token_and_what_is_asked_beside_it_is_nowhere(tmp_path: Path) -> None:
     """The service as it is run, where every caller of a hook must be known."""
     clients, log = tmp_path / "clients.yaml", tmp_path / "service.log"

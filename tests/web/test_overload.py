@@ -108,9 +108,13 @@ def test_a_worker_that_can_open_no_more_files_goes_on_and_comes_back(content: Co
         _, most = resource.prlimit(worker, resource.RLIMIT_NOFILE)
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_files + 10, most))
         many = [open_now.enter_context(connected(there.address)) for _ in range(40)]
-        time.sleep(1)
-        refused = [each for each in many if told(each).startswith(b"HTTP/1.1 503 ")]
-        assert len(refused) > 20
+        refused: list[socket.socket] = []
+
+        def are_refused() -> bool:
+            refused.extend(each for each in many if told(each).startswith(b"HTTP/1.1 503 "))
+            return len(refused) > 20
+
+        soon(are_refused)
         during = Counter(known.post(url, json=request, timeout=5).status_code for _ in range(20))
         assert children(there.pid) == [worker]
         assert during.keys() <= {200, 503}

@@ -104,18 +104,19 @@ def test_a_head_a_byte_at_a_time_holds_no_thread_and_is_answered_in_the_end(
     )
     with service as there, ExitStack() as later:
         slow = [later.enter_context(connected(there.address)) for _ in range(4)]
-        over = threading.Event()
+        over, begun = threading.Event(), []
 
         def drip(connection: socket.socket) -> None:
             with suppress(OSError):
                 connection.sendall(b"GET /cds-services HTTP/1.1\r\nX-Slow: ")
+                begun.append(connection)
                 while not over.wait(0.1):
                     connection.sendall(b"x")
 
         threads = [threading.Thread(target=drip, args=(each,)) for each in slow]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        soon(lambda: len(begun) == len(slow))
         try:
             answer = requests.post(f"{there.address}{VIEW}", json=request, timeout=60)
             assert answer.status_code == 200

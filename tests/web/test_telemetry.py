@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,7 +24,6 @@ from hypothesis import strategies as st
 from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.settings import Settings
-from cds_service.storage.database import READY_FOR
 from tests.support.calls import VIEW
 from tests.support.clients import BASE, clients_file
 from tests.support.mothers import NOW, hook_request
@@ -303,14 +301,14 @@ def test_it_is_live_and_ready(service: Running, content: Content) -> None:
 
 
 def test_it_is_not_ready_without_its_database(
-    content: Content, tmp_path: Path, database: str
+    content: Content, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cds_service.storage.database.READY_FOR", 0.0)
     settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
     client = create_app(settings, content, lambda: NOW).test_client()
     assert client.get("/health/ready").get_json()["checks"]["database"] == "pass"
     with sqlalchemy.create_engine(database).begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'older'"))
-    time.sleep(READY_FOR)  # for so long it is not asked again
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.get_json()["checks"]["database"]) == (503, "fail")
     assert client.get("/health/live").status_code == 200
