@@ -19,7 +19,7 @@ from cds_service.content.conditions import Condition, Truth
 from cds_service.engine.decide import NothingEvaluated
 from cds_service.engine.evaluation import Evaluation
 from cds_service.engine.render import SuggestionContext
-from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.chart import KeyResult, State
 
 from .support.mothers import (
     HER,
@@ -37,7 +37,7 @@ from .support.mothers import (
     why,
 )
 
-UNREADABLE = Answer(State.FAILED, reason="the record system was too slow")
+UNREADABLE = KeyResult(State.FAILED, reason="the record system was too slow")
 
 
 def with_(records: list[dict[str, Any]], *more: dict[str, Any]) -> list[dict[str, Any]]:

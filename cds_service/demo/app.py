@@ -27,7 +27,7 @@ from ..engine.case import PatientCase, say_conclusions
 from ..engine.evaluation import Evaluation
 from ..engine.facts import collect_readings
 from ..engine.render import EXTENSION
-from ..fhir.chart import Chart, read_answer
+from ..fhir.chart import Chart, read_result
 from ..fhir.times import say_time
 from ..settings import read_settings
 from ..storage.files import folder_aside
@@ -258,8 +258,8 @@ def _case(
     now: datetime,
 ) -> PatientCase:
     sent = prefetch_from(content, store, fhir, mother.patient_id)
-    answers = {key: read_answer(value) for key, value in sent.items()}
-    return evaluation.case(Chart(mother.patient_id, answers, fhir), now)
+    results = {key: read_result(value) for key, value in sent.items()}
+    return evaluation.case(Chart(mother.patient_id, results, fhir), now)
 
 
 def _known_facts(case: PatientCase) -> list[tuple[str, str, str]]:
