@@ -2,10 +2,10 @@
 
 CDS Hooks 2.0.1, "Trusting CDS Clients": a JWT signed by the client, with the exact URL that is
 called as its audience. The audience is built from ``CDS_BASE_URL`` and never from headers. The
-caller learns nothing of why a token was refused; the log says it, without the token.
+caller is not told why a token was refused; the log tells it, without the token.
 
 Keys are given in the clients file or read from the client's ``jku`` there; a token that names
-another ``jku`` is refused. A ``jti`` is let in once, by all workers and machines on one database.
+another ``jku`` is refused. A ``jti`` is accepted once, by all workers and machines on one database.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEEWAY = 60
 LONGEST_LIFE = 3600
 LONGEST_TENANT = 255
 LONGEST_TOKEN = 8 * 1024  # as much as a header may hold
-FIRST_PATIENCE = 2.0  # seconds for the keys of a client, at start
+START_TIMEOUT = 2.0  # seconds, for the keys of a client
 
 log = logging.getLogger("cds_service.caller")
 
@@ -51,7 +51,7 @@ class ClientsError(CannotStart):
 class Client(BaseModel):
     """An EHR that may call: its issuer, its keys, and the FHIR servers that it may name.
 
-    ``fhir_bases`` are other addresses of these servers, as they stand in references of its records.
+    ``fhir_bases`` are other addresses of these servers, as references in its records write them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +69,7 @@ class Client(BaseModel):
     _remote: RemoteKeys | None = PrivateAttr(default=None)
 
     def keys_holding(self, kid: str) -> KeySet | None:
-        """Its keys, if one of them is called ``kid``: those of the file, else those of its jku."""
+        """Its keys, if one of them has this ``kid``: those of the file, else those of its jku."""
         own = self._key_set
         if own is not None and any(key.kid == kid for key in own.keys):
             return own
@@ -80,7 +80,7 @@ class Client(BaseModel):
 class Caller:
     """Who made a call: a client, and the tenant that its token names.
 
-    ``client`` is ``None`` if the service is open, and then nobody is told from another.
+    ``client`` is ``None`` if the service is open: then callers cannot be told apart.
     """
 
     client: Client | None = None
@@ -88,7 +88,7 @@ class Caller:
 
     @property
     def issuer(self) -> str | None:
-        """By what name the client is known; ``None`` if anyone may call."""
+        """The issuer of the client's tokens; ``None`` if anyone may call."""
         return self.client.issuer if self.client is not None else None
 
     @property
@@ -130,7 +130,7 @@ class Callers:
 
     @property
     def are_several(self) -> bool:
-        """Whether one of them can take what another needs."""
+        """Whether there is more than one, so that limits are needed for each."""
         return len(self._clients) > 1
 
     def authenticate(self, authorization: str | None, *paths: str) -> Caller:
@@ -213,7 +213,7 @@ class _NotKnown(Exception):
 
 
 def _refusal(why: str, claimed: Client | None) -> Refusal:
-    """The refusal of a token, told in the log; ``claimed`` is the client that it says it is of."""
+    """The refusal of a token, with a line of log; ``claimed`` is the client that it claims."""
     if claimed is None:
         log.warning("a caller was refused: %s", why)
     else:
@@ -244,13 +244,13 @@ def _read_claims(client: Client, claims: _Members, urls: set[str]) -> Token:
 
 
 def _must_be_plain(header: _Members, client: Client) -> None:
-    """Raises ``_NotKnown`` if the header of a token asks for what is not done here."""
+    """Raises ``_NotKnown`` if the header of a token asks for something that is not supported."""
     if str(header.get("typ", "JWT")).upper() != "JWT":
         raise _NotKnown("it is a token of another type")
     if "b64" in header:  # no JWT may say that (RFC 7797, section 7)
         raise _NotKnown("its payload is not encoded as that of a JWT")
-    # No extension is known here, and what is no extension must not be listed, nor an empty list be
-    # there (RFC 7515, section 4.1.11).
+    # No extension is supported, and neither an empty list nor one of standard members is allowed
+    # (RFC 7515, section 4.1.11).
     if "crit" in header:
         raise _NotKnown("it needs an extension to be understood")
     if "jku" in header and (client.jku is None or header["jku"] != client.jku):
@@ -276,7 +276,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _is_private(url: str) -> bool:
-    """Whether nobody can listen in: https, or http on this machine."""
+    """Whether nobody else can read what is sent: https, or http on this machine."""
     address = read_address(url)
     return address is not None and (address.scheme == "https" or is_loopback(address.host))
 
@@ -315,12 +315,12 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
                 raise ClientsError(f"{file}: the keys of {client.issuer}: {error}") from None
         if client.jku is not None:
             client._remote = RemoteKeys(client.jku, outgoing)
-            client._remote.fetch(patience=FIRST_PATIENCE)
+            client._remote.fetch(timeout=START_TIMEOUT)
     return {client.issuer: client for client in clients}
 
 
 def _say_fault(error: Exception) -> str:
-    """What is wrong with a clients file, and where, without what stands there: it may be a key."""
+    """What is wrong with a clients file, and where; its values, which may be keys, are not told."""
     if isinstance(error, ValidationError):
         return "; ".join(
             f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"

@@ -2,11 +2,11 @@
 
 CDS Hooks 2.0.1, "Trusting CDS Clients". Keys from a ``jku`` are kept for ten minutes and fetched
 anew after that, or when a token names a key that is not among them; never more often than every
-half minute. What failed is tried again after two seconds, then after twice as long each time, up
-to half a minute. While they cannot be fetched, the last ones hold for a day.
+half minute. What failed is tried again after two seconds, then after twice as long each time, up to
+half a minute. While they cannot be fetched, the last keys are used for a day.
 
-A set may hold keys that are of no use here (RFC 7517, section 5): they are passed over. So is an
-RSA key of fewer than 2,048 bits (RFC 7518, section 3.3).
+Keys that cannot check a signature here are ignored (RFC 7517, section 5), and so is an RSA key of
+fewer than 2,048 bits (RFC 7518, section 3.3).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FRESH = 600.0  # seconds
 KEPT = 24 * 3600.0
 NOT_BEFORE = 30.0
 RETRY_AFTER = 2.0
-PATIENCE = 0.3
+TIMEOUT = 0.3  # seconds
 MOST_BYTES = 256 * 1024
 FEWEST_BITS = 2048  # of an RSA key
 
@@ -84,7 +84,7 @@ CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
 def suitable(keys: KeySet, kid: str, algorithm: Any) -> list[ECKey | RSAKey]:
-    """The keys called ``kid`` that an algorithm can use.
+    """The keys with this ``kid`` that an algorithm can use.
 
     Keys of different types may have one ``kid`` (RFC 7517, section 4.5).
     """
@@ -115,7 +115,7 @@ class RemoteKeys:
         self._failures = 0
 
     def holding(self, kid: str) -> KeySet | None:
-        """The keys, if one of them is called ``kid``; fetched if they are old, or it is unknown."""
+        """The keys, if one has this ``kid``; fetched before if they are old, or if none has it."""
         now = self._clock()
         known = self._known(kid, now)
         if known is None or now - self._fetched_at > FRESH:
@@ -123,7 +123,7 @@ class RemoteKeys:
             known = self._known(kid, now)
         return known
 
-    def fetch(self, patience: float = PATIENCE) -> None:
+    def fetch(self, timeout: float = TIMEOUT) -> None:
         """Fetch the keys anew, unless that was tried a moment ago. Does not raise."""
         with self._lock:
             now = self._clock()
@@ -132,7 +132,7 @@ class RemoteKeys:
                 return
             self._tried_at = now
             try:
-                deadline = time.monotonic() + patience
+                deadline = time.monotonic() + timeout
                 status, body = self._outgoing.get(
                     self._jku, {"Accept": "application/json"}, deadline, MOST_BYTES
                 )

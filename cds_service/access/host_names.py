@@ -1,9 +1,9 @@
 """Names of hosts: to which addresses they lead, by a deadline.
 
-The resolver of the system can be asked to give up by nobody. So a thread of its own asks it, and
-who cannot wait for longer goes on without an answer. Who asks for a name that was asked for a
-moment ago waits for the same answer; nothing is kept of it after that. So many threads ask for one
-name at most that no name takes them from the others.
+The resolver of the system cannot be interrupted. So a thread of its own asks it, and a call whose
+deadline comes first goes on without an answer. Calls for a name that was asked for a moment ago
+share its answer; it is not kept after that. Few threads ask for one name, so that a slow name does
+not take all of them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 
-MOST_OF_ONE, MOST = 2, 32  # threads that ask at once, for a name and for all
-SAME = 0.5  # seconds: an answer that takes longer may have been lost, and is asked for once more
+MOST_OF_ONE, MOST = 2, 32  # threads that ask at once: for one name, in all
+SAME = 0.5  # seconds; after that an answer may have been lost, and the name is asked for again
 
 _asked: dict[str, list[tuple[float, Future[list[str]]]]] = {}
 _lock = threading.Lock()
@@ -25,10 +25,10 @@ _lock = threading.Lock()
 def addresses_of(host: str, deadline: float) -> list[str]:
     """The addresses of a host, each once; none if there are none, or not by ``deadline``.
 
-    ``deadline`` is on the clock of ``time.monotonic``. No more than ``MOST`` are asked for at once:
-    the next has none.
+    ``deadline`` is on the clock of ``time.monotonic``. While ``MOST`` names are asked for, others
+    have no addresses.
     """
-    with suppress(OSError, UnicodeError):  # an address is itself, and nobody need be asked
+    with suppress(OSError, UnicodeError):  # an address needs no resolver
         return _read(host, socket.AI_NUMERICHOST)
     answer = _ask(host)
     if answer is None:
@@ -79,7 +79,7 @@ def _read(host: str, flags: int = 0) -> list[str]:
 
 
 def _begin_anew() -> None:
-    """The threads that ask do not live on in a fork, and so nobody would be answered by them."""
+    """Forget what is being asked: threads do not live on in a fork."""
     global _lock
     _asked.clear()
     _lock = threading.Lock()

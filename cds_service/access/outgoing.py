@@ -1,10 +1,10 @@
-"""Calls to elsewhere: where they may go, how much they may bring, and that they end.
+"""Calls to other machines: where they may go, how much they may bring, and when they end.
 
 Whatever the service reads from another machine (a FHIR server, a client's keys) it reads through
 ``Outgoing.call``. A name is resolved here, each address is checked, and the connection is made to
-the address that was checked: what DNS says a moment later does not matter. No redirect is followed,
-no proxy, ``.netrc`` or cookie is used. At the deadline the connection is cut, even if the other
-side sends a byte a second.
+the address that was checked, whatever DNS says a moment later. Redirects are not followed, and no
+proxy, ``.netrc`` or cookie is used. At the deadline the connection is cut, even if the other side
+still sends.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ log = logging.getLogger("cds_service.outgoing")
 
 
 class OutgoingError(Exception):
-    """A call that brought nothing; the message says why, and nothing of what was called."""
+    """A call that failed; the message says why, without the address."""
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host names this machine in so many words; a name that resolves to it does not.
+    """Whether a host is this machine by its name or address; other names are not resolved.
 
     Nor does an IPv4 address that is written as IPv6, whatever the version of Python says of it.
     """
@@ -61,8 +61,8 @@ def is_loopback(host: str | None) -> bool:
     return ip.is_loopback and _inside(ip) is None
 
 
-# Never called, unless the operator lists them, whatever the version of Python says of them: from
-# the registries of special-purpose addresses (IANA), and one at which a cloud keeps its metadata.
+# Never called unless the operator lists them, whatever the version of Python says of them: from the
+# registries of special-purpose addresses (IANA), and one at which a cloud has its metadata.
 _NEVER = [
     ipaddress.ip_network(each)
     for each in (
@@ -106,7 +106,7 @@ def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4
 
 
 class Reply(NamedTuple):
-    """What a call brought. ``retry_after`` is as it was sent."""
+    """The reply to a call. ``retry_after`` is as it was sent."""
 
     status: int
     body: bytes
@@ -150,9 +150,9 @@ class Outgoing:
         form: str | None = None,
         hold: Callable[[int], None] = lambda _: None,
     ) -> Reply:
-        """What a call brings, with ``form`` as its body if that is given. As for ``get``.
+        """The reply to a call, with ``form`` as its body if that is given. Raises as ``get`` does.
 
-        ``hold`` is told how many bytes more there are each time, and may raise ``OutgoingError``.
+        ``hold`` is called with the number of bytes of each piece, and may raise ``OutgoingError``.
         """
         if read_address(url) is None:
             raise OutgoingError("is at no address")
@@ -181,7 +181,7 @@ class Outgoing:
                         raise OutgoingError("sent too much")
                     if not chunk or time.monotonic() > deadline:
                         break
-            if time.monotonic() > deadline:  # also if it was cut, and looks like an end
+            if time.monotonic() > deadline:  # a connection that was cut looks like an end
                 raise OutgoingError("was too slow")
             return Reply(response.status_code, bytes(body), response.headers.get("Retry-After"))
         except requests.exceptions.SSLError:
@@ -195,7 +195,7 @@ class Outgoing:
             raise OutgoingError("was too slow" if late else "could not be reached") from None
 
 
-# --- that they end, and where they go -------------------------------------------------------------
+# --- when calls end, and where they go ------------------------------------------------------------
 
 
 _own = threading.local()  # the call of this thread
@@ -212,7 +212,7 @@ def _call_until(deadline: float) -> Iterator[None]:
 
 
 class _Adapter(HTTPAdapter):
-    """What ``requests`` sends through: connections that check where they go."""
+    """Gives ``requests`` connections that check where they go."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
@@ -240,7 +240,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Head:
-    """The head of an answer as ``http.client`` reads it, of which there is no more than that."""
+    """The head of a reply as ``http.client`` reads it, with a limit to its length."""
 
     def __init__(self, answer: Any) -> None:
         self._answer, self._left = answer, MOST_HEAD
@@ -257,7 +257,7 @@ class _Head:
 
 
 class _Response(HTTPResponse):
-    """An answer whose head has a bound: of ``http.client`` alone, it could have six megabytes."""
+    """A reply with a limit to its head: ``http.client`` alone would read six megabytes."""
 
     def begin(self) -> None:
         answer: Any = self.fp

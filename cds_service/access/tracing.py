@@ -1,10 +1,10 @@
-"""Traces: a span for each call, and one for each reading of a record system (OpenTelemetry).
+"""Traces: a span for each call, and one for each prefetch key that is read (OpenTelemetry).
 
-Off unless ``CDS_TRACES`` is set; where they go is told by OpenTelemetry's own variables, such as
-``OTEL_EXPORTER_OTLP_ENDPOINT``. A span has the service, the status, prefetch keys and counts, and
-nothing of a patient: no address, no body, no exception. A trace that an EHR has begun is gone on
-with, and goes on to its FHIR server: its ``traceparent`` does, its ``tracestate``, which is free
-text, does not.
+Off unless ``CDS_TRACES`` is set; OpenTelemetry's own variables, such as
+``OTEL_EXPORTER_OTLP_ENDPOINT``, say where they are sent. A span has the service, the status,
+prefetch keys and counts, and nothing of a patient: no address, no body, no exception. A trace that
+an EHR has begun is continued, and passed on to its FHIR server by its ``traceparent``; its
+``tracestate``, which is free text, is dropped.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def trace_calls(app: Flask) -> None:
 
 
 def here() -> Context:
-    """Where the trace is now, to go on with it in another thread."""
+    """The current trace, to continue it in another thread."""
     return context.get_current()
 
 
@@ -85,10 +85,10 @@ def reading(key: str, within: Context) -> Iterator[trace.Span]:
 
 
 def pass_on(headers: MutableMapping[str, str]) -> None:
-    """Add to the headers of a call what its server needs to go on with the trace."""
+    """Add to the headers of a call what its server needs to continue the trace."""
     _words.inject(headers)
 
 
 def known_method(method: str) -> str:
-    """The method of a call; what is no method of HTTP may be any word."""
+    """The method of a call, or ``OTHER``: a caller may send any word."""
     return method if method in METHODS else "OTHER"

@@ -43,7 +43,7 @@ from ..engine.facts import all_too_old, records_too_old
 from ..engine.render import rows_of
 from ..fhir.chart import (
     ABOUT_A_PATIENT,
-    Answer,
+    KeyResult,
     Resource,
     State,
     a_mother_named,
@@ -293,8 +293,8 @@ class PatientEvaluation:
         ``resources`` are hers, those of her infants and the Medications that they point at.
         """
         summary.patients += 1
-        answers = self._answers(resources)
-        chart = make_chart(self._content, patient, answers, asked_by_code=False)
+        results = self._results(resources)
+        chart = make_chart(self._content, patient, results, asked_by_code=False)
         try:
             judged = self._evaluation.judge(chart, "patient-view", self._now)
         except NothingEvaluated:
@@ -313,25 +313,25 @@ class PatientEvaluation:
         cards = [_brief(decision, self._content) for decision in judged.cards]
         return _line({"patient": patient, "cards": cards})
 
-    def _answers(self, resources: Iterable[Resource]) -> dict[str, Answer]:
+    def _results(self, resources: Iterable[Resource]) -> dict[str, KeyResult]:
         """As if they had been prefetched: each under the first key of its type."""
         by_type: dict[str, list[Resource]] = {}
         for resource in resources:
             by_type.setdefault(str(resource["resourceType"]), []).append(resource)
         medications = by_type.pop("Medication", [])
-        answers: dict[str, Answer] = {}
+        results: dict[str, KeyResult] = {}
         for key in self._content.searches:
             if key.resource not in self._exported:
-                answers[key.id] = Answer(State.ABSENT, reason="it was not exported")
+                results[key.id] = KeyResult(State.ABSENT, reason="it was not exported")
                 continue
             found = by_type.pop(key.resource, [])
             if key.resource.startswith("Medication"):
                 found = [*found, *medications]
-            answers[key.id] = Answer(State.COMPLETE if found else State.EMPTY, found)
+            results[key.id] = KeyResult(State.COMPLETE if found else State.EMPTY, found)
         persons = [person for kind in PERSONS for person in by_type.pop(kind, ())]
         if persons:
-            answers["patient"] = Answer(State.COMPLETE, persons)
-        return answers
+            results["patient"] = KeyResult(State.COMPLETE, persons)
+        return results
 
 
 _Place = TypeVar("_Place", int, bytes)  # where a line is, or the line

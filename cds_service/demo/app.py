@@ -27,7 +27,7 @@ from ..engine.evaluation import Evaluation
 from ..engine.facts import collect_readings
 from ..engine.findings import Findings, say_conclusions
 from ..engine.render import EXTENSION
-from ..fhir.chart import Chart, read_answer
+from ..fhir.chart import Chart, read_result
 from ..fhir.times import say_time
 from ..settings import read_settings
 from ..storage.files import folder_aside
@@ -260,7 +260,7 @@ def _findings(
     now: datetime,
 ) -> Findings:
     sent = prefetch_from(content, store, fhir, mother.patient_id)
-    answers = {key: read_answer(value) for key, value in sent.items()}
+    answers = {key: read_result(value) for key, value in sent.items()}
     return evaluation.findings(evaluation.case(Chart(mother.patient_id, answers, fhir), now))
 
 

@@ -2,9 +2,8 @@
 
 CDS Hooks 2.0.1, "Prefetch template": a key can come back in six ways, and each means something
 else (``State``). Here they are told apart; fetching what is absent is the work of ``fhir_server``.
-Resources of anyone but the mother and her infant are left out on the way in, and counted by reason;
-members of a resource that nothing reads are dropped. Nothing here knows Flask, the network or the
-clock.
+Resources of anyone but the patient and the infant are left out, and counted by reason; members of a
+resource that nothing reads are dropped. Nothing here knows Flask, the network or the clock.
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ class State(Enum):
 
 
 @dataclass(slots=True)
-class Answer:
-    """What there is for one prefetch key."""
+class KeyResult:
+    """What was sent or read for one prefetch key."""
 
     state: State
     resources: list[Resource] = field(default_factory=list)
@@ -79,18 +78,18 @@ class Answer:
     total: int = 0  # how many it found, on all its pages; nothing if that is not said
 
 
-def read_answer(value: object) -> Answer:
-    """Tell the states of a value that was sent for a key apart. Never raises.
+def read_result(value: object) -> KeyResult:
+    """The result of a value that was sent for a key. Never raises.
 
-    What holds fewer matches than the Bundle says there are, and no link to more, is not all.
+    A Bundle with fewer matches than its total, and without a link to more, is not complete.
     """
-    answer = read_page(value)
-    if answer.next_url is None:
-        must_be_all(answer)
-    return answer
+    result = read_page(value)
+    if result.next_url is None:
+        must_be_all(result)
+    return result
 
 
-def read_page(value: object) -> Answer:
+def read_page(value: object) -> KeyResult:
     """The same of one page of several, whatever it says of their number.
 
     ``value`` is what stands in ``prefetch`` (``ABSENT`` is for keys that do not), or what a FHIR
@@ -106,18 +105,18 @@ def read_page(value: object) -> Answer:
     What holds an entry that is no resource, or is a Bundle, cannot be read whole.
     """
     if value is None:
-        return Answer(State.NULL)
+        return KeyResult(State.NULL)
     if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
-        return Answer(State.FAILED, reason="it is not a FHIR resource")
+        return KeyResult(State.FAILED, reason="it is not a FHIR resource")
     if value["resourceType"] == "OperationOutcome":
-        return Answer(State.FAILED, reason=_say_outcome(value))
+        return KeyResult(State.FAILED, reason=_say_outcome(value))
     if value["resourceType"] != "Bundle":
-        return Answer(State.COMPLETE, [value])
+        return KeyResult(State.COMPLETE, [value])
     entries = value.get("entry")
     if entries is None:
         entries = []
     if not isinstance(entries, list):
-        return Answer(State.FAILED, reason="its entries are no list")
+        return KeyResult(State.FAILED, reason="its entries are no list")
     resources: list[Resource] = []
     by_url: dict[str, Resource] = {}
     errors: list[Resource] = []
@@ -144,22 +143,22 @@ def read_page(value: object) -> Answer:
             unread = "an entry of it is no resource"
     next_url = _next_link(value)
     total = value.get("total")
-    answer = Answer(State.COMPLETE if resources else State.EMPTY, resources, by_url=by_url)
-    answer.matches, answer.total = matches, total if type(total) is int else 0
+    result = KeyResult(State.COMPLETE if resources else State.EMPTY, resources, by_url=by_url)
+    result.matches, result.total = matches, total if type(total) is int else 0
     if errors or unread:
-        answer.reason = _say_outcome(errors[0]) if errors else unread
-        answer.state = State.PARTIAL if resources else State.FAILED
+        result.reason = _say_outcome(errors[0]) if errors else unread
+        result.state = State.PARTIAL if resources else State.FAILED
     elif next_url is not None:
-        answer.state, answer.next_url = State.PARTIAL, next_url
-        answer.reason = "only its first page was sent"
-    return answer
+        result.state, result.next_url = State.PARTIAL, next_url
+        result.reason = "only its first page was sent"
+    return result
 
 
-def must_be_all(answer: Answer) -> None:
-    """Make a whole answer partial, or failed, that holds fewer matches than were found."""
-    if answer.matches < answer.total and answer.state in (State.COMPLETE, State.EMPTY):
-        answer.state = State.PARTIAL if answer.resources else State.FAILED
-        answer.reason = f"only {answer.matches} of {answer.total} records were sent"
+def must_be_all(result: KeyResult) -> None:
+    """Make a complete result partial, or failed, if it holds fewer matches than were found."""
+    if result.matches < result.total and result.state in (State.COMPLETE, State.EMPTY):
+        result.state = State.PARTIAL if result.resources else State.FAILED
+        result.reason = f"only {result.matches} of {result.total} records were sent"
 
 
 def _is_match(entry: Resource) -> bool:
@@ -224,8 +223,7 @@ def reference_to(resource: Resource) -> str:
 
 
 def base_key(key: str) -> str:
-    """The prefetch key that was split into this one and others: ``deliveries2`` is one of
-    ``deliveries``."""
+    """The prefetch key of which this is a part: ``deliveries`` for ``deliveries2``."""
     return key.rstrip("0123456789")
 
 
@@ -246,7 +244,7 @@ def category_of(resource: Resource) -> list[object]:
     return category if isinstance(category, list) else []
 
 
-# Of an order that is being made: it is none any more.
+# A draft order with one of these was withdrawn.
 TAKEN_BACK = frozenset({"cancelled", "entered-in-error", "revoked", "stopped"})
 
 
@@ -280,8 +278,8 @@ ANOTHER_SERVER = "another-server"
 UNREADABLE = "unreadable-reference"
 NOT_MAPPED = "code-not-mapped"
 NO_RESOURCE = "no-resource"  # a draft order
-# Of these nobody can say that they are not hers, or not of what was asked for.
-PERHAPS_HERS = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
+# A record that is left out for one of these may be of the patient, and of what was asked for.
+PERHAPS_OF_PATIENT = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
 # What each says of some records on a card.
 SAY_LEFT_OUT = {
     ANOTHER_PATIENT: "of another patient",
@@ -311,26 +309,28 @@ class KeyCounts(TypedDict, total=False):
 
 
 class Chart:
-    """Everything known about one mother, by prefetch key and by resource type.
+    """Everything known about one patient, by prefetch key and by resource type.
 
-    ``fhir_server`` is the base of her EHR, and ``other_bases`` are other names of it: an absolute
-    reference to a patient must start with one of them. If it is not told, it is that of the first
-    absolute reference to her. ``encounter_id`` is her encounter of the
+    ``fhir_server`` is the base address of the FHIR server, and ``other_bases`` are other names of
+    it: an absolute reference to a patient must start with one of them. If it is not given, it is
+    that of the first absolute reference to the patient. ``encounter_id`` is the encounter of the
     hook. ``drafts`` are draft orders, and what they refer to, as entries of a Bundle.
 
-    ``matters`` says of a record whether anything reads it: one that could be hers and cannot be
-    used makes its key partial only then. ``needed`` are the keys of which "there is none" is said
-    only if nothing was left out. ``unmapped`` says of an Observation of hers under one of them
-    whether its codes mean nothing here, and if so, whether it may be of what the key asks for:
-    then the key is partial, too. Of a key in which nothing has a code that is known, nothing is.
+    ``matters`` says of a record whether anything reads it: one that may be of the patient and
+    cannot be used makes its key partial only then. ``needed`` are the keys of which "there is none"
+    is said only if nothing was left out. ``unmapped`` says of an Observation of the patient under
+    one of them whether none of its codes is known, and if so, whether it may be of what the key
+    asks for: then the key is partial, too. If no record of a key has a code that is known, the key
+    is unavailable.
 
-    Who looks through many records calls ``go_on`` now and then: it raises once there is no time.
+    ``go_on`` is called now and then while many records are looked at; it raises once there is no
+    time left.
     """
 
     def __init__(
         self,
         patient_id: str,
-        answers: dict[str, Answer],
+        results: dict[str, KeyResult],
         fhir_server: str | None = None,
         other_bases: Iterable[str] = (),
         encounter_id: str | None = None,
@@ -343,51 +343,53 @@ class Chart:
         self.go_on = go_on
         self._matters, self._needed, self._unmapped = matters, needed, unmapped
         self.patient_id = patient_id
-        self.answers = answers
+        self.results = results
         self._reference = f"Patient/{patient_id}"
         self._fhir_server, self._other_bases = fhir_server, tuple(other_bases)
         self._encounter_id = encounter_id
-        self._hers: dict[str, list[Resource]] = {}
+        self._of_patient: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
         self._infant_ids: set[str] = set()
         self._by_id: dict[str, dict[str, Resource]] = {}  # of each type
         self._by_url: dict[str, Resource] = {}
         self.drafts: list[Resource] = []  # every draft order, whether the call is about it or not
         self.left_out: Counter[str] = Counter()  # records that were not used, by reason
-        self._perhaps_hers: dict[str, Counter[str]] = {}  # of those, what could matter, by key
-        self.perhaps_hers: list[Resource] = []  # those without a subject, or hers on another server
+        self._unused: dict[str, Counter[str]] = {}  # how many that matter, by key and reason
+        self.perhaps_hers: list[
+            Resource
+        ] = []  # without a subject, or of the patient on another server
         self._of_other_codes: Counter[str] = Counter()  # those that hardly matter, by key
         self._sort_in(drafts)
         # The keys of which nothing could be read: also if none of its records could be used.
         self._missing = {
             key
-            for key, answer in answers.items()
-            if answer.state in (State.ABSENT, State.FAILED)
-            or (self._left_out_of(key) == len(answer.resources) > 0)
-            or (key in needed and answer.resources and not self._used_of(key))
+            for key, result in results.items()
+            if result.state in (State.ABSENT, State.FAILED)
+            or (self._left_out_of(key) == len(result.resources) > 0)
+            or (key in needed and result.resources and not self._used_of(key))
         }
         # The same by the keys of the content: one that was split is not available if a part is not.
         self.unavailable = frozenset(map(base_key, self._missing))
         self.partial = frozenset(  # the keys of which only part could be read
             base_key(key)
-            for key, answer in answers.items()
+            for key, result in results.items()
             if key not in self._missing
-            and (answer.state is State.PARTIAL or self._left_out_of(key))
+            and (result.state is State.PARTIAL or self._left_out_of(key))
         ).difference(self.unavailable)
         self.is_whole = not (self.unavailable or self.partial)
         # The keys that were asked for, by the client or by us, and did not give all their records.
         self.failed = self.partial | {
-            base_key(key) for key in self._missing if answers[key].state is not State.ABSENT
+            base_key(key) for key in self._missing if results[key].state is not State.ABSENT
         }
 
     def _sort_in(self, drafts: Iterable[object]) -> None:
         of_others: list[tuple[str, str, Resource]] = []
-        for answer in self.answers.values():
-            self._by_url.update(answer.by_url)
+        for result in self.results.values():
+            self._by_url.update(result.by_url)
         self._index_drafts(drafts)
-        for key, answer in self.answers.items():
+        for key, result in self.results.items():
             self.go_on()
-            for resource in answer.resources:
+            for resource in result.resources:
                 kind = str(resource["resourceType"])
                 identifier = resource.get("id")
                 if isinstance(identifier, str):
@@ -399,15 +401,15 @@ class Chart:
                 if subject == self.patient_id:
                     if kind == "Observation" and key in self._needed:
                         self._look_at_code(key, resource)
-                    self._hers.setdefault(kind, []).append(resource)
+                    self._of_patient.setdefault(kind, []).append(resource)
                     if "focus" in resource:
                         self._infant_ids.update(self._others_in(resource["focus"]))
                 elif subject is not None:
                     of_others.append((key, subject, resource))
                 elif kind in ABOUT_A_PATIENT:
-                    self._leave_out(key, self._why_nobodys(resource), resource)
+                    self._leave_out(key, self._why_unused(resource), resource)
         self._link_newborns([resource for *_, resource in of_others])
-        # An infant's own records count once something has linked the infant to her.
+        # An infant's own records count once something has linked the infant to the patient.
         for key, subject, resource in of_others:
             if subject in self._infant_ids:
                 self._infants.setdefault(str(resource["resourceType"]), []).append(resource)
@@ -453,7 +455,7 @@ class Chart:
         base, patient = found
         return patient if self._is_of_this_server(base) else None
 
-    def _why_nobodys(self, resource: Resource) -> str:
+    def _why_unused(self, resource: Resource) -> str:
         named = patient_in(subject_of(resource))
         if named is None or named[1] == self.patient_id:
             self.perhaps_hers.append(resource)
@@ -461,7 +463,7 @@ class Chart:
 
     def _leave_out(self, key: str, reason: str, resource: Resource) -> None:
         self.left_out[reason] += 1
-        of_the_key = self._perhaps_hers.setdefault(key, Counter())
+        of_the_key = self._unused.setdefault(key, Counter())
         if self._matters(resource):
             of_the_key[reason] += 1
 
@@ -471,27 +473,27 @@ class Chart:
             return
         self.left_out[NOT_MAPPED] += 1
         if matters:
-            self._perhaps_hers.setdefault(key, Counter())[NOT_MAPPED] += 1
+            self._unused.setdefault(key, Counter())[NOT_MAPPED] += 1
         else:
             self._of_other_codes[key] += 1
 
     def _left_out_of(self, key: str) -> int:
-        """How many records of a key could be hers and could matter, and were not used."""
-        counted = self._perhaps_hers.get(key)
-        return sum(counted[reason] for reason in PERHAPS_HERS) if counted else 0
+        """How many records of a key may be of the patient and matter, and were not used."""
+        counted = self._unused.get(key)
+        return sum(counted[reason] for reason in PERHAPS_OF_PATIENT) if counted else 0
 
     def _used_of(self, key: str) -> bool:
         """Whether any record of a key could be used."""
-        left_out = self._perhaps_hers.get(key, Counter[str]()).total() + self._of_other_codes[key]
-        return left_out < len(self.answers[key].resources)
+        left_out = self._unused.get(key, Counter[str]()).total() + self._of_other_codes[key]
+        return left_out < len(self.results[key].resources)
 
     def say_left_out(self, key: str) -> str:
         """How many records of a key that could matter were not used, and why, in words."""
         counted: Counter[str] = Counter()
-        for part, reasons in self._perhaps_hers.items():
+        for part, reasons in self._unused.items():
             if base_key(part) == key:
                 counted += reasons
-        told: Iterable[str] = PERHAPS_HERS
+        told: Iterable[str] = PERHAPS_OF_PATIENT
         if key in self.unavailable:
             told = SAY_LEFT_OUT
             for part, count in self._of_other_codes.items():
@@ -507,33 +509,36 @@ class Chart:
             if patient is not None and patient != self.patient_id:
                 yield patient
 
-    # --- her newborn ------------------------------------------------------------------------------
+    # --- the newborn ------------------------------------------------------------------------------
 
     @property
     def patient(self) -> Resource | None:
-        """The mother's own Patient resource, if it was sent."""
+        """The patient's own Patient resource, if it was sent."""
         return self._by_id.get("Patient", {}).get(self.patient_id)
 
     def newborns(self) -> list[Resource]:
-        """The Patient resources of her infants that were sent."""
+        """The Patient resources of the infants that were sent."""
         patients = self._by_id.get("Patient", {})
         return [patients[name] for name in sorted(self._infant_ids) if name in patients]
 
     def _link_newborns(self, of_others: list[Resource]) -> None:
-        """Know her newborns: by a RelatedPerson that is she, or an Encounter within hers."""
-        who_she_is = set(named_by(self.patient or {}))
+        """Find the newborns of the patient.
+
+        By a RelatedPerson of theirs that is the patient, or an Encounter within the patient's.
+        """
+        names = set(named_by(self.patient or {}))
         for resource in of_others:
             newborn = self._subject(resource)
             kind = resource["resourceType"]
             if newborn is None:
                 continue
             if kind == "RelatedPerson":
-                if not who_she_is.isdisjoint(a_mother_named(resource)):
+                if not names.isdisjoint(a_mother_named(resource)):
                     self._infant_ids.add(newborn)
-            elif kind == "Encounter" and self._is_her_encounter(resource.get("partOf")):
+            elif kind == "Encounter" and self._is_encounter_of_patient(resource.get("partOf")):
                 self._infant_ids.add(newborn)
 
-    def _is_her_encounter(self, reference: object) -> bool:
+    def _is_encounter_of_patient(self, reference: object) -> bool:
         text = text_of(reference)
         target = read_reference(text) if text is not None else None
         if target is None or target.kind != "Encounter":
@@ -547,11 +552,11 @@ class Chart:
 
     @property
     def newborn_ids(self) -> set[str]:
-        """The ids of her infants, as far as anything links them to her."""
+        """The ids of the infants, as far as anything links them to the patient."""
         return self._infant_ids
 
     def leave_out_children(self, ids: set[str]) -> None:
-        """Take children that are linked to her, and are no infants, for others from now on."""
+        """No longer count children as infants of the patient: they are older than infants."""
         self._infant_ids -= ids
         for kind, resources in self._infants.items():
             self._infants[kind] = [each for each in resources if self._subject(each) not in ids]
@@ -564,9 +569,9 @@ class Chart:
         return next(self._others_in(resource.get("focus")), "")
 
     def orders_of(self, kind: str, orders: Iterable[Resource]) -> Iterator[Resource]:
-        """Those of one type, for her or a feed for her infant, that ask for something.
+        """The orders of one type, for the patient or a feed for the infant, that ask for something.
 
-        One that forbids what it names, or was taken back, does not.
+        An order that forbids what it names, or was withdrawn, does not.
         """
         for order in orders:
             self.go_on()
@@ -580,7 +585,7 @@ class Chart:
                 yield order
 
     def is_ordered_for(self, order: Resource) -> bool:
-        """Whether a draft order is for the patient of the hook, or a feed for her infant.
+        """Whether a draft order is for the patient of the hook, or a feed for the infant.
 
         A draft is of the hook's patient unless its subject names another Patient.
         """
@@ -592,17 +597,17 @@ class Chart:
         return order.get("resourceType") == "NutritionOrder" and patient in self._infant_ids
 
     def names_someone_else(self, focus: object) -> bool:
-        """Whether ``focus`` points at another than the mother."""
+        """Whether ``focus`` points at anyone but the patient."""
         if not isinstance(focus, list):
             return True
         return any(self._patient(reference) != self.patient_id for reference in focus)
 
     def of_patient(self, kind: str) -> list[Resource]:
-        """The mother's resources of one type, in the order in which they came."""
-        return self._hers.get(kind, [])
+        """The patient's resources of one type, in the order in which they came."""
+        return self._of_patient.get(kind, [])
 
     def of_infants(self, kind: str) -> list[Resource]:
-        """Those of her infant, or infants."""
+        """The resources of one type of the infant, or infants."""
         return self._infants.get(kind, [])
 
     def referenced(self, reference: object, within: Resource | None = None) -> Resource | None:
@@ -625,7 +630,7 @@ class Chart:
         return self._by_id.get(target.kind, {}).get(target.id)
 
     def unread_medications(self, orders: Iterable[Resource]) -> list[str]:
-        """The ids of Medications on her FHIR server that her medicines and orders refer to."""
+        """The ids of Medications that medicines and orders refer to, and that were not sent."""
         wanted: dict[str, None] = {}
         taken = [*self.of_patient("MedicationRequest"), *self.of_patient("MedicationStatement")]
         for resource in (*taken, *orders):
@@ -639,15 +644,15 @@ class Chart:
 
     @cached_property
     def _bases(self) -> frozenset[str]:
-        """The base of her FHIR server, with its other names; none if no reference names any."""
+        """The base address of the FHIR server, with its other names; none if nothing names it."""
         base = self._fhir_server or self._first_base()
         named = [base, *self._other_bases] if base else []
         return frozenset(normal_base(each) for each in named if each)
 
     def _first_base(self) -> str:
-        """That of the first absolute reference to her in the order of the keys."""
-        for answer in self.answers.values():
-            for resource in answer.resources:
+        """The base of the first absolute reference to the patient, in the order of the keys."""
+        for result in self.results.values():
+            for resource in result.resources:
                 named = patient_in(subject_of(resource))
                 if named is not None and named[0] and named[1] == self.patient_id:
                     return named[0]
@@ -658,7 +663,7 @@ class Chart:
 
     def count_keys(self, sent: Set[str]) -> KeyCounts:
         """The prefetch keys of this chart by how they came; ``sent`` are those of the request."""
-        known = self.answers.keys()
+        known = self.results.keys()
         absent = known - sent
         return {
             "sent": len(known) - len(absent),
@@ -669,8 +674,8 @@ class Chart:
 
     def state(self, key: str) -> State:
         """How a prefetch key came back."""
-        answer = self.answers.get(key)
-        return State.ABSENT if answer is None else answer.state
+        result = self.results.get(key)
+        return State.ABSENT if result is None else result.state
 
 
 def _resource_in(entry: object) -> Resource:
@@ -685,7 +690,7 @@ def dicts_in(value: object) -> list[dict[str, object]]:
 
 
 def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
-    """What can name a Patient as the mother in a RelatedPerson: her identifiers and her links."""
+    """What can name a Patient as the mother in a RelatedPerson: its identifiers and its links."""
     yield from _identifiers_of(patient)
     for link in dicts_in(patient.get("link")):
         other = text_of(link.get("other"))

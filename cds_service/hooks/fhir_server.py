@@ -1,11 +1,12 @@
 """Reading from the EHR's FHIR server what was not prefetched.
 
-In parallel, over one pooled session, within one deadline for everything, with the token of the
-request and for that request only. ``next`` links are followed below the address of the server only,
-and no redirect is. What cannot be had in time is an ``Answer`` that says so.
+In parallel, over pooled connections, within one deadline for everything, with the token of the
+request and for that request only. ``next`` links are followed only below the address of the server;
+redirects are not followed. What could not be read in time is a ``KeyResult`` that says so.
 
-A search with a long address is sent as a form (FHIR R4, "search", POST), as is one that was refused
-for its length; where a server takes no form, by GET. A server that is busy is asked once more.
+A search with a long address is sent as a form (FHIR R4, "search", POST), and so is one that the
+server refused for its length; if the server takes no form, by GET. A server that is busy is asked
+once more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import orjson
 from ..access import tracing
 from ..access.outgoing import Outgoing, OutgoingError, Reply
 from ..engine.decoder import decode
-from ..fhir.chart import Answer, State, read_page
+from ..fhir.chart import KeyResult, State, read_page
 from ..fhir.references import is_below, normal_base, read_address
 from ..limits.bounds import NONE, Bounds, TooMuchError, weight_of
 from ..limits.concurrency import ConcurrencyLimit, TooBusyError
@@ -47,10 +48,9 @@ Hold = Callable[[int], None]
 class FhirReader:
     """Reads for all requests of this process, over ``outgoing``.
 
-    While a slow server is read, threads wait for it. So no more than ``most`` requests read at
-    once, and of ``each`` caller no more than leave room for others. Each has ``THREADS`` of its
-    own, and keeps its place until the last of them has come back: none ever waits for the server
-    of another caller.
+    Threads wait while a slow server is read. So at most ``most`` requests read at once, and with
+    ``each`` no caller takes all places. Each request has ``THREADS`` of its own, and keeps its
+    place until the last of them is done: no request waits for the server of another caller.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class FhirReader:
         seconds: float,
         caller: str | None = None,
         bounds: Bounds = NONE,
-    ) -> dict[str, Answer]:
+    ) -> dict[str, KeyResult]:
         """Read each of ``wanted`` (prefetch key to relative search, or absolute ``next`` link).
 
-        Gives an ``Answer`` for every key within ``seconds``; what was not there in time has failed,
-        and so has what cannot be held within ``bounds``. Raises ``TooBusyError`` if there is no
-        room for ``caller``.
+        Gives a ``KeyResult`` for every key within ``seconds``. A key that was not read by then has
+        failed, and so has one that takes more memory than ``bounds`` allow. Raises ``TooBusyError``
+        if no place is free for ``caller``.
         """
         if not wanted:
             return {}
         deadline = time.monotonic() + seconds
         base, around = f"{normal_base(server)}/", tracing.here()
-        left, answers = deque(wanted.items()), dict[str, Answer]()
+        left, results = deque(wanted.items()), dict[str, KeyResult]()
         place, threads = ExitStack(), min(len(wanted), THREADS)
         place.enter_context(self._room.slot_for(caller))
         back = count(1)
@@ -96,10 +96,10 @@ class FhirReader:
                     except IndexError:  # another thread was quicker
                         return
                     with tracing.reading(key, around) as span:
-                        answer = self._read_all(base, token, search, deadline, bounds)
-                        span.set_attribute("cds.state", answer.state.value)
-                        span.set_attribute("cds.resources", len(answer.resources))
-                        answers[key] = answer
+                        result = self._read_all(base, token, search, deadline, bounds)
+                        span.set_attribute("cds.state", result.state.value)
+                        span.set_attribute("cds.resources", len(result.resources))
+                        results[key] = result
             finally:
                 come_back()
 
@@ -117,14 +117,14 @@ class FhirReader:
         for reader in done:
             reader.result()
         return {
-            key: answers.get(key) or _failed("the record system was too slow") for key in wanted
+            key: results.get(key) or _failed("the record system was too slow") for key in wanted
         }
 
     def _read_all(
         self, base: str, token: str | None, search: str, deadline: float, bounds: Bounds
-    ) -> Answer:
+    ) -> KeyResult:
         url, link = base, search
-        whole = Answer(State.EMPTY)
+        whole = KeyResult(State.EMPTY)
         seen: set[str] = set()
         # What is wanted may be the next page of a search, and such a link is followed by GET.
         first = (
@@ -156,8 +156,8 @@ class FhirReader:
 
     def _read_page(
         self, url: str, token: str | None, deadline: float, bounds: Bounds, *, is_search: bool
-    ) -> Answer:
-        # A server may answer a search that it has answered a minute ago as it did then.
+    ) -> KeyResult:
+        # A server may give the cached result of the same search.
         headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -176,7 +176,7 @@ class FhirReader:
             return _failed("the record system did not answer with FHIR JSON")
 
     def _search(self, url: str, headers: dict[str, str], deadline: float, hold: Hold) -> Reply:
-        """Search by the method that suits its length. Raises ``OutgoingError``."""
+        """Search by GET, or by POST if the address is long. Raises ``OutgoingError``."""
         address, _, query = url.partition("?")
         length = len(quote(url, safe="/?&=:%"))
         if length <= LONGEST_ADDRESS:
@@ -215,18 +215,18 @@ class FhirReader:
 
 
 def _hold(bounds: Bounds, more: int) -> None:
-    """Hold so many bytes more of an answer. Raises ``OutgoingError`` if that is too much."""
+    """Reserve memory for more bytes. Raises ``OutgoingError`` if that is too much."""
     try:
         bounds.hold(more)
     except (TooMuchError, TooBusyError):
         raise OutgoingError("sent too much") from None
 
 
-def _failed(reason: str) -> Answer:
-    return Answer(State.FAILED, reason=reason)
+def _failed(reason: str) -> KeyResult:
+    return KeyResult(State.FAILED, reason=reason)
 
 
-def _cut_short(whole: Answer, reason: str) -> Answer:
+def _cut_short(whole: KeyResult, reason: str) -> KeyResult:
     whole.state = State.PARTIAL if whole.resources else State.FAILED
     whole.reason = reason
     return whole

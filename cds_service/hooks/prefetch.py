@@ -22,7 +22,7 @@ from ..engine.facts import is_read
 from ..engine.patient import is_excluded
 from ..engine.unmapped import Unmapped
 from ..errors import Refusal
-from ..fhir.chart import Answer, Chart, State, must_be_all, read_answer
+from ..fhir.chart import Chart, KeyResult, State, must_be_all, read_result
 from ..limits.bounds import NONE, Bounds
 from .fhir_server import FhirReader
 from .protocol import Context, HookRequest
@@ -53,20 +53,20 @@ def resolve_prefetch(
     once, for this ``caller`` or for all.
     """
     until = time.monotonic() + seconds
-    answers: dict[str, Answer] = {}
+    results: dict[str, KeyResult] = {}
     wanted: dict[str, str] = {}
     for key in content.prefetch.values():
         if key.id in request.prefetch:
-            answers[key.id] = answer = read_answer(request.prefetch[key.id])
-            if answer.state is State.PARTIAL and answer.next_url:
-                wanted[key.id] = answer.next_url
+            results[key.id] = result = read_result(request.prefetch[key.id])
+            if result.state is State.PARTIAL and result.next_url:
+                wanted[key.id] = result.next_url
         elif key.asked:
-            answers[key.id] = Answer(State.ABSENT, reason="it was not sent")
+            results[key.id] = KeyResult(State.ABSENT, reason="it was not sent")
             filled = fill_template(content.prefetch_templates[key.id], context)
             if filled is not None:
                 wanted[key.id] = filled
 
-    def read(searches: dict[str, str]) -> dict[str, Answer]:
+    def read(searches: dict[str, str]) -> dict[str, KeyResult]:
         if not searches or reader is None or request.fhir_server is None:
             return {}
         authorization = request.fhir_authorization
@@ -77,12 +77,12 @@ def resolve_prefetch(
     def make() -> Chart:
         if len(context.draft_entries) > MOST_BY_WORDS:
             raise Refusal(413, f"There are more than {MOST_BY_WORDS} draft orders.", "too-costly")
-        if sum(len(answer.resources) for answer in answers.values()) > MOST_RESOURCES:
+        if sum(len(result.resources) for result in results.values()) > MOST_RESOURCES:
             raise Refusal(413, f"There are more than {MOST_RESOURCES} resources.", "too-costly")
         chart = make_chart(
             content,
             context.patient_id,
-            answers,
+            results,
             request.fhir_server,
             other_bases,
             context.encounter_id,
@@ -95,10 +95,10 @@ def resolve_prefetch(
                 raise Refusal(413, reason, "too-costly")
         return chart
 
-    for name, answer in read(wanted).items():
-        if answer.state is State.FAILED and content.prefetch[name].new:
+    for name, result in read(wanted).items():
+        if result.state is State.FAILED and content.prefetch[name].new:
             continue  # the client does not know it yet, and may not allow it either
-        answers[name] = _join(answers[name], answer)
+        results[name] = _join(results[name], result)
     chart = make()
     _must_have_what_is_needed(content, chart, now)
     medications = chart.unread_medications(context.judged_orders)[:MOST_MEDICATIONS]
@@ -106,10 +106,10 @@ def resolve_prefetch(
         ids = ",".join(quote(each, safe="") for each in medications)
         found = read({MEDICATIONS: f"Medication?_id={ids}"})
         if found:
-            sent = answers.get(MEDICATIONS, Answer(State.EMPTY)).resources
-            answer = found[MEDICATIONS]
-            answer.resources[:0] = sent
-            answers[MEDICATIONS] = answer
+            sent = results.get(MEDICATIONS, KeyResult(State.EMPTY)).resources
+            result = found[MEDICATIONS]
+            result.resources[:0] = sent
+            results[MEDICATIONS] = result
             chart = make()
     return chart
 
@@ -117,7 +117,7 @@ def resolve_prefetch(
 def make_chart(
     content: Content,
     patient_id: str,
-    answers: dict[str, Answer],
+    results: dict[str, KeyResult],
     fhir_server: str | None = None,
     other_bases: Iterable[str] = (),
     encounter_id: str | None = None,
@@ -134,25 +134,25 @@ def make_chart(
     matters = partial(is_read, content)
     beside = (other_bases, encounter_id, drafts)
     unmapped = Unmapped(content, asked_by_code)
-    return Chart(patient_id, answers, fhir_server, *beside, matters, needed, unmapped, go_on)
+    return Chart(patient_id, results, fhir_server, *beside, matters, needed, unmapped, go_on)
 
 
 def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:
     """Raises ``Refusal`` (412) if a needed key could not be had, of a patient whom it concerns."""
     for key in content.prefetch.values():
-        answer = chart.answers.get(key.id)
-        if key.needed and answer is not None and answer.state in (State.ABSENT, State.FAILED):
+        result = chart.results.get(key.id)
+        if key.needed and result is not None and result.state in (State.ABSENT, State.FAILED):
             if now is not None and is_excluded(chart.patient, content, now):
                 continue
             raise Refusal(
                 412,
-                f"Her {key.label} ({key.id}) is needed and could not be had: {answer.reason}.",
+                f"Her {key.label} ({key.id}) is needed and could not be had: {result.reason}.",
                 "not-found",
                 [f"prefetch.{key.id}"],
             )
 
 
-def _join(sent: Answer, fetched: Answer) -> Answer:
+def _join(sent: KeyResult, fetched: KeyResult) -> KeyResult:
     """What was fetched, behind the page that was sent if there was one."""
     if sent.state is State.PARTIAL:
         fetched.resources[:0] = sent.resources

@@ -1,1 +1,1 @@
-"""What one request, one client and one neighbour may take: time, memory, calls at once."""
+"""Limits: how much time, memory and how many calls at once one request and one client may take."""

@@ -1,8 +1,8 @@
-"""Bounds of one request: what it may hold in memory beside others, and until when it is judged.
+"""Bounds of one request: how much memory it may hold beside others, and its deadline.
 
-How much memory JSON takes once it is read can be told before: by its length, and by the commas,
-brackets and braces in it, of which each value has one. What is dense without any chart being so (a
-body of empty lists alone takes thirty times its size) is refused before it is read.
+How much memory JSON takes when it is read can be estimated before: by its length, and by its
+commas, brackets and braces, of which each value has one. A body that would take too much (one of
+empty lists alone takes thirty times its length, and no chart looks so) is refused unread.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from contextlib import contextmanager
 from .concurrency import TooBusyError
 
 MOST_HELD = 256 * 1024 * 1024  # bytes that the requests of a worker hold, by ``weight_of``
-SECONDS = 3.0  # to judge a chart once all of it is there
-OF_AN_OBJECT = 240  # bytes: a brace, which may be all that there is of an object within another
-OF_A_VALUE = 128  # a comma or a bracket: a list takes less
-OF_A_BYTE = 4  # the body, as it came and as a text
-OF_A_BYTE_BEYOND_ASCII = 8  # a text in which one letter is beyond takes up to four for each
+SECONDS = 3.0  # for the evaluation of a chart once all of it is read
+# Bytes of memory: for a brace, for a comma or a bracket, and for each byte of the body, more if a
+# letter beyond ASCII makes its text wider.
+OF_AN_OBJECT = 240
+OF_A_VALUE = 128
+OF_A_BYTE = 4
+OF_A_BYTE_BEYOND_ASCII = 8
 
 
 class TooMuchError(Exception):
-    """It holds more than any chart, and would not have room if it were alone."""
+    """The request needs more memory than there is, even without other requests."""
 
 
 class TooLateError(Exception):
-    """It is not judged by its deadline."""
+    """The request was not evaluated by its deadline."""
 
 
 def weight_of(document: bytes | bytearray) -> int:
-    """How many bytes of memory it takes at most to hold JSON and what is read of it."""
+    """How many bytes of memory JSON and what is read of it take at most."""
     values = document.count(b",") + document.count(b"[")
-    is_ascii = document.isascii() and b"\\u" not in document  # which writes a letter beyond
+    is_ascii = document.isascii() and b"\\u" not in document  # an escape may be such a letter
     each = OF_A_BYTE if is_ascii else OF_A_BYTE_BEYOND_ASCII
     return len(document) * each + document.count(b"{") * OF_AN_OBJECT + values * OF_A_VALUE
 
 
 class Memory:
-    """What the requests of this process hold, ``most`` bytes in all. Nobody waits for room."""
+    """The memory of the requests of this process, ``most`` bytes in all. None waits for it."""
 
     def __init__(self, most: int = MOST_HELD) -> None:
         self.most = most
@@ -49,7 +51,7 @@ class Memory:
 
     @contextmanager
     def bounds(self) -> Iterator[Bounds]:
-        """The bounds of one request, which is over at their end."""
+        """The bounds of one request; what it holds is given back at the end of the block."""
         bounds = Bounds(self)
         try:
             yield bounds
@@ -57,7 +59,7 @@ class Memory:
             bounds.close()
 
     def take(self, more: int, own: int) -> None:
-        """Take some more beside what is one's own. Raises as ``Bounds.hold`` does."""
+        """Take ``more`` bytes for a request that holds ``own``. Raises as ``Bounds.hold`` does."""
         with self._lock:
             if own + more > self.most:
                 raise TooMuchError
@@ -66,15 +68,15 @@ class Memory:
             self._held += more
 
     def give_back(self, held: int) -> None:
-        """Give back what was taken."""
+        """Give bytes back."""
         with self._lock:
             self._held -= held
 
 
 class Bounds:
-    """Those of one request; without ``memory`` it may hold whatever there is.
+    """The bounds of one request; without ``memory`` there is no limit.
 
-    ``deadline`` (``time.monotonic``) is when it must be judged.
+    ``deadline`` (``time.monotonic``) is until when it must be evaluated.
     """
 
     def __init__(self, memory: Memory | None = None) -> None:
@@ -85,8 +87,8 @@ class Bounds:
     def hold(self, weight: int) -> None:
         """Hold so many bytes more, until the request is over.
 
-        Raises ``TooMuchError`` if that were too much for it alone, and ``TooBusyError`` if it is
-        with what others hold, or the request is over.
+        Raises ``TooMuchError`` if that is more than there is, and ``TooBusyError`` if it is more
+        than other requests leave, or the request is over.
         """
         if self._memory is None:
             return
@@ -97,12 +99,12 @@ class Bounds:
             self._held += weight
 
     def must_be_in_time(self) -> None:
-        """Raises ``TooLateError`` once its time is over."""
+        """Raises ``TooLateError`` after the deadline."""
         if time.monotonic() > self.deadline:
             raise TooLateError
 
     def close(self) -> None:
-        """It is over, and holds nothing more."""
+        """End the request: it holds nothing more."""
         with self._lock:
             self._over = True
             if self._memory is not None:

@@ -1,7 +1,8 @@
-"""A circuit: what has failed a moment ago, after a long wait, need not be waited for by everyone.
+"""A circuit breaker: after a slow failure, not every thread waits for the next one.
 
-It is closed as long as all goes well, or fails at once. What fails slowly opens it: then all are
-told so at once, and every ``AGAIN_AFTER`` seconds one may try; as soon as one has done it, all may.
+It is closed while calls succeed, or fail fast. A slow failure opens it: then calls fail at once,
+but for one every ``AGAIN_AFTER`` seconds that may try; when that one succeeds, the circuit is
+closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ AGAIN_AFTER = 1.0  # seconds
 
 
 class CircuitOpenError(Exception):
-    """It failed a moment ago."""
+    """The call was not made: the last ones failed slowly."""
 
 
 class Circuit:
@@ -25,11 +26,11 @@ class Circuit:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._again_at: float | None = None  # it is closed
+        self._again_at: float | None = None  # ``None`` while it is closed
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Within it, something is tried, and fails if it raises. Raises ``CircuitOpenError``."""
+        """Try something in the block; it fails if it raises. Raises ``CircuitOpenError``."""
         started = self._clock()
         if self._again_at is not None:
             with self._lock:

@@ -1,6 +1,6 @@
 """Concurrency limits, overall and per client.
 
-Nobody waits: who is over a limit is told so at once, and can come again.
+No call waits: one that is over a limit is refused at once, and can be sent again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class TooBusyError(Exception):
 
 
 class ConcurrencyLimit:
-    """At most ``most`` at once; for ``each`` caller, if given, at most twice what that leaves free.
+    """At most ``most`` calls at once; with ``each``, a caller gets at most twice what stays free.
 
-    So one caller alone gets two thirds, and the last place is for a caller who has none yet.
+    So one caller alone gets two thirds, and the last place is for a caller that has none yet.
     """
 
     def __init__(self, most: int, each: bool = False) -> None:

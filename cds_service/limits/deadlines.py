@@ -1,7 +1,7 @@
 """Deadlines: what is under way in this process, and is cut when its time is over.
 
-A socket can be asked to wait so long for a byte, and so for ever by one that sends a byte at a
-time. So one thread of the process looks on, and cuts what is late from outside.
+The timeout of a socket is for each byte, so a peer that sends a byte at a time is never late. So
+one thread of the process watches all that has a deadline, and cuts what is late.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UnderWay:
 
 @contextmanager
 def until(deadline: float) -> Iterator[UnderWay]:
-    """Within it, what is under way may last until ``deadline`` (``time.monotonic``)."""
+    """In the block, what is under way may last until ``deadline`` (``time.monotonic``)."""
     global _process
     each = UnderWay(deadline)
     with _lock:
@@ -61,7 +61,7 @@ def _look_on() -> None:
 
 
 def _forget() -> None:
-    """A fork has none of what was under way before it."""
+    """Forget what was under way before a fork."""
     global _lock
     _under_way.clear()
     _lock = threading.Lock()

@@ -25,11 +25,11 @@ def folder_aside(prefix: str) -> str:
 
 
 class NoPlainFileError(OSError):
-    """What stands where a file is to be written is none; the message says what it is."""
+    """Something that is no file stands where one is to be written; the message says what."""
 
 
 def must_be_plain(path: Path) -> None:
-    """Raises ``NoPlainFileError`` unless a file is there, or nothing."""
+    """Raises ``NoPlainFileError`` unless there is a file, or nothing."""
     if path.is_symlink():
         raise NoPlainFileError(f"{path} is a symbolic link; name the file that is meant")
     if path.exists() and not path.is_file():
@@ -40,9 +40,9 @@ def must_be_plain(path: Path) -> None:
 
 @contextmanager
 def file_for_owner(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that only its owner can read; it takes the place of ``path`` once it is whole.
+    """A new file that only its owner can read; it replaces ``path`` at the end of the block.
 
-    What was there stays as it was until then, and if it fails. Raises ``NoPlainFileError``.
+    If the block raises, ``path`` stays as it was. Raises ``NoPlainFileError``.
     """
     must_be_plain(path)
     number, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -21,7 +21,7 @@ from cds_service.demo.ehr import (
 from cds_service.demo.fhir_store import FhirStore
 from cds_service.engine.decoder import READ
 from cds_service.engine.render import SuggestionContext
-from cds_service.fhir.chart import Chart, read_answer
+from cds_service.fhir.chart import Chart, read_result
 from cds_service.settings import Settings
 from tests.support.calls import fire, topics
 from tests.support.mothers import answer_of
@@ -214,7 +214,7 @@ def test_nothing_is_read_of_a_resource_that_is_not_decoded(content: Content) -> 
 
     for mother in MOTHERS:
         sent = example_request(content, mother)["prefetch"]
-        answers = {key: read_answer(value) for key, value in sent.items()}
+        answers = {key: read_result(value) for key, value in sent.items()}
         for answer in answers.values():
             answer.resources = [Watched(resource) for resource in answer.resources]
         chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)

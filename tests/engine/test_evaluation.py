@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cds_service.content.compiled import Content
 from cds_service.engine.facts import collect_readings
-from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.chart import KeyResult, State
 from tests.support.mothers import HER, NOW, cards_of, chart_of, inhibited
 
 KINDS = (
@@ -63,7 +63,7 @@ ODD = st.builds(
 def test_odd_resources_of_any_kind_break_nothing(
     content: Content, odd: list[dict[str, Any]]
 ) -> None:
-    page = Answer(State.COMPLETE, odd)
+    page = KeyResult(State.COMPLETE, odd)
     cards = cards_of(content, *inhibited(), serviceRequests=page)
     assert "Could not be evaluated" not in str(cards)
     readings, _ = collect_readings(content, chart_of(content, *inhibited()), NOW)

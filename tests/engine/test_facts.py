@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
-from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.chart import KeyResult, State
 from tests.support.mothers import (
     HER,
     INFANT,
@@ -195,7 +195,7 @@ def test_the_reported_count_wins_only_if_it_is_newer(content: Content) -> None:
 
 
 def test_only_the_first_page_gives_no_total(content: Content) -> None:
-    page = Answer(State.PARTIAL, list(A_DAY), "only its first page was sent")
+    page = KeyResult(State.PARTIAL, list(A_DAY), "only its first page was sent")
     fact = facts_of(content, milkExpression=page)[VOLUME]
     assert fact.measure("sum") is None
     assert fact.measure("latest") == 20
@@ -345,7 +345,7 @@ def test_alone_it_is_never_taken_for_nothing_recorded_or_for_a_value(
     ],
 )
 def test_junk_in_the_bundle_changes_nothing(content: Content, junk: dict[str, Any]) -> None:
-    page = Answer(State.COMPLETE, [junk, *A_DAY])
+    page = KeyResult(State.COMPLETE, [junk, *A_DAY])
     assert facts_of(content, milkExpression=page)[VOLUME].measure("sum") == 80
 
 
@@ -378,7 +378,7 @@ def test_no_member_of_a_resource_can_break_the_others(
 ) -> None:
     odd = observation(VOLUME, (5.0, "mL"), 1) | members
     records = [*A_DAY, odd, observation("letdown-sensation", False)]
-    ways = [facts_of(content, milkExpression=Answer(State.COMPLETE, records))]
+    ways = [facts_of(content, milkExpression=KeyResult(State.COMPLETE, records))]
     if "Infinity" not in json.dumps(members):  # JSON has no such number
         ways.append(facts_of(content, *records))
     for facts in ways:
@@ -621,7 +621,7 @@ def test_two_births_that_disagree_are_no_birth(content: Content) -> None:
 
 
 def test_what_could_not_be_read_is_not_taken_for_absent(content: Content) -> None:
-    failed = Answer(State.FAILED, reason="the record system was too slow")
+    failed = KeyResult(State.FAILED, reason="the record system was too slow")
     assert facts_of(content, deliveries=failed)["delivery-time"].status == "not-available"
     assert facts_of(content)["delivery-time"].status == "not-recorded"
 

@@ -19,13 +19,13 @@ from cds_service.engine import facts, findings, medicines, patient, unmapped
 from cds_service.engine.decoder import AS_WRITTEN, IN_PART, READ, decode
 from cds_service.fhir import chart
 from cds_service.fhir.chart import (
-    Answer,
     Chart,
+    KeyResult,
     Resource,
     State,
     category_of,
     member_of,
-    read_answer,
+    read_result,
 )
 from tests.support.mothers import HER, answer_of, milk
 
@@ -172,7 +172,7 @@ def test_anything_at_all_has_a_state(value: Any) -> None:
 def test_a_resource_under_several_keys_counts_once() -> None:
     one = milk(1, 1)
     sent = {"a": one, "b": one, "c": dict(one)}
-    answers = {key: Answer(State.COMPLETE, [each]) for key, each in sent.items()}
+    answers = {key: KeyResult(State.COMPLETE, [each]) for key, each in sent.items()}
     assert Chart(HER, answers).of_patient("Observation") == [one]
 
 
@@ -216,7 +216,7 @@ def lean(resources: list[Resource]) -> list[Resource]:
 @given(VALUES | TYPED | OUTCOMES | BUNDLES)
 def test_what_is_decoded_is_the_same_but_for_what_nothing_reads(value: Any) -> None:
     body = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-    decoded, whole = read_answer(decode(body)), read_answer(orjson.loads(body))
+    decoded, whole = read_result(decode(body)), read_result(orjson.loads(body))
     assert lean(decoded.resources) == lean(whole.resources)
     assert (decoded.state, decoded.reason, decoded.next_url) == (
         *(whole.state, whole.reason),
@@ -226,7 +226,7 @@ def test_what_is_decoded_is_the_same_but_for_what_nothing_reads(value: Any) -> N
 
 def test_what_nothing_reads_is_not_decoded() -> None:
     sent = bundle({**milk(1, 1), "meta": {"versionId": "1"}, "note": [{"text": "x"}]})
-    (resource,) = read_answer(decode(orjson.dumps(sent))).resources
+    (resource,) = read_result(decode(orjson.dumps(sent))).resources
     whole = milk(1, 1) | {"id": resource["id"]}
     assert lean([resource]) == lean([whole])
     assert resource.keys() == whole.keys()
@@ -289,7 +289,7 @@ def test_each_member_that_the_code_names_is_decoded(content: Content) -> None:
 def test_a_category_that_is_no_list_says_nothing() -> None:
     for category in (b"3", b'"medication"', b"null"):
         body = b'{"resourceType": "AllergyIntolerance", "category": ' + category + b"}"
-        (allergy,) = read_answer(decode(body)).resources
+        (allergy,) = read_result(decode(body)).resources
         assert category_of(allergy) == []
 
 
@@ -302,7 +302,7 @@ LATIN_1 = [
 def test_what_is_not_utf_8_is_not_decoded_though_nothing_reads_it(body: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         decode(body)
-    assert read_answer(decode(body.decode("latin-1").encode())).state is State.COMPLETE
+    assert read_result(decode(body.decode("latin-1").encode())).state is State.COMPLETE
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"resourceType": "Bundle"', b"[" * 5000, b"\xff"])
@@ -313,7 +313,7 @@ def test_what_is_no_json_is_not_decoded(body: bytes) -> None:
 
 def test_what_is_deep_is_decoded_as_far_as_it_is_json() -> None:
     deep = b'{"resourceType":"Task","x":' + b"[" * 1000 + b"]" * 1000 + b"}"
-    assert read_answer(decode(deep)).state is State.COMPLETE
+    assert read_result(decode(deep)).state is State.COMPLETE
     deeper = b"[" * 100_000 + b"]" * 100_000  # some thousands are read from Python 3.12 on
     with pytest.raises(orjson.JSONDecodeError):
         decode(b'{"resourceType":"Task","id":' + deeper + b"}")

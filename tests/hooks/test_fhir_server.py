@@ -10,7 +10,7 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from cds_service.access.outgoing import Outgoing, Reply
-from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.chart import KeyResult, State
 from cds_service.hooks.fhir_server import FhirReader
 from cds_service.limits.concurrency import TooBusyError
 from tests.support.fhir_servers import FhirServer, bundle, fhir
@@ -21,7 +21,7 @@ from tests.support.waiting import soon
 KEYS = {name: f"{name}?patient=mother-1" for name in ("Observation", "Condition", "Encounter")}
 
 
-def read(server: FhirServer, seconds: float = 2.0, **wanted: str) -> dict[str, Answer]:
+def read(server: FhirServer, seconds: float = 2.0, **wanted: str) -> dict[str, KeyResult]:
     with running(server) as address:
         return FhirReader().read(f"{address}/fhir", "a-token", wanted or KEYS, seconds)
 

@@ -137,7 +137,7 @@ def test_a_page_without_a_server_stays_partial(content: Content) -> None:
 def test_extra_keys_are_ignored(content: Content) -> None:
     request = hook_request(content)
     request["prefetch"]["anything"] = bundle(milk(1, 1))
-    assert "anything" not in gathered(content, request).answers
+    assert "anything" not in gathered(content, request).results
 
 
 CONTEXT = PatientViewContext(userId="Practitioner/c", patientId="mother-1")

@@ -18,7 +18,7 @@ from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 from cds_service.engine.evaluation import Evaluation
-from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.chart import KeyResult, State
 from cds_service.fhir.references import Target, normal_base, read_reference
 from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import HOOKS, read_request
@@ -602,7 +602,7 @@ def test_a_record_that_was_sent_for_a_key_twice_counts_once(content: Content) ->
     chart = resolve_prefetch(content, hook, context, None, 0)
     assert len(chart.of_patient("Observation")) == 1
     assert chart.is_whole
-    assert chart.answers["deliveries"] == Answer(State.NULL)
+    assert chart.results["deliveries"] == KeyResult(State.NULL)
 
 
 DISPOSITION = "http://terminology.hl7.org/CodeSystem/discharge-disposition"

@@ -7,9 +7,9 @@ from typing import Any
 
 from cds_service.content.compiled import Content
 from cds_service.content.conditions import Condition, Truth
-from cds_service.fhir.chart import Answer, State
+from cds_service.fhir.chart import KeyResult, State
 
-UNREADABLE = Answer(State.FAILED, reason="the record system was too slow")
+UNREADABLE = KeyResult(State.FAILED, reason="the record system was too slow")
 
 
 class Broken(Condition):

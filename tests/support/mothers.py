@@ -12,7 +12,7 @@ from cds_service.content.compiled import Content
 from cds_service.engine.decoder import decode
 from cds_service.engine.findings import Findings
 from cds_service.engine.render import SuggestionContext
-from cds_service.fhir.chart import Answer, Chart, read_answer
+from cds_service.fhir.chart import Chart, KeyResult, read_result
 from cds_service.hooks.prefetch import make_chart
 from tests.support.once import evaluation_of
 
@@ -168,19 +168,21 @@ def with_a_letdown(body: bytes) -> bytes:
     return json.dumps(request).encode()
 
 
-def answer_of(value: Any) -> Answer:
+def answer_of(value: Any) -> KeyResult:
     """What comes for a prefetch key of a value, through JSON and the decoder as in a call."""
-    return read_answer(decode(json.dumps(value).encode()))
+    return read_result(decode(json.dumps(value).encode()))
 
 
-def chart_of(content: Content, *resources: Resource, **answers: Answer) -> Chart:
+def chart_of(content: Content, *resources: Resource, **answers: KeyResult) -> Chart:
     """Her chart, read of JSON as a call is; ``answers`` replace those of single prefetch keys."""
     sent = prefetch_of(content, list(resources))
     read = {key: answer_of(value) for key, value in sent.items()}
     return make_chart(content, HER, read | answers, SERVER)
 
 
-def facts_of(content: Content, *resources: Resource, now: datetime = NOW, **answers: Answer) -> Any:
+def facts_of(
+    content: Content, *resources: Resource, now: datetime = NOW, **answers: KeyResult
+) -> Any:
     """Her facts by id."""
     return evaluation_of(content).case(chart_of(content, *resources, **answers), now).facts
 
@@ -196,7 +198,7 @@ def cards_of(
     *resources: Resource,
     now: datetime = NOW,
     jurisdiction: str = "US",
-    **answers: Answer,
+    **answers: KeyResult,
 ) -> dict[str, dict[str, Any]]:
     """Her cards by their id, in the order in which they come."""
     chart = chart_of(content, *resources, **answers)
