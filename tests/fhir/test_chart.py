@@ -246,7 +246,7 @@ OTHERS = {
     "feeds": {"text"},
     "medicines": {"text"},
     "protocol": {"context", "description", "outcome", "severity", "text"},
-    "telemetry": {"stage"},
+    "telemetry": {"method", "stage"},
 }
 
 
