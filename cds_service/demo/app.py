@@ -281,7 +281,7 @@ def _written(findings: Findings) -> list[str]:
     return [
         intervention.label
         for intervention in findings.content.interventions.values()
-        if findings.ordered(intervention.id) is True
+        if findings.asked_for(intervention.id) is True
     ]
 
 

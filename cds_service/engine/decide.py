@@ -413,9 +413,9 @@ def _what_else(
 ) -> str:
     """What is not for now and why, what is asked for already, and the one thing to ask her."""
     lines = [f"Not now, for {reason}: {', '.join(names)}." for reason, names in not_now.items()]
-    ordered = [c.intervention.short for c in recommendations if c.status == "ordered"]
-    if ordered:
-        lines.append(f"Already asked for: {', '.join(ordered)}.")
+    asked_for = [c.intervention.short for c in recommendations if c.status == "asked-for"]
+    if asked_for:
+        lines.append(f"Already asked for: {', '.join(asked_for)}.")
     wanted = [fact for fact in card.asks_first if findings.facts[fact].status not in TOLD_ELSEWHERE]
     wanted += [fact for recommendation in recommendations for fact in recommendation.missing]
     if wanted:

@@ -336,9 +336,9 @@ class Findings:
         told = (facts_told_by(self.content, record) for record in self.case.chart.perhaps_hers)
         return set().union(*told)
 
-    def ordered(self, activity: str) -> Truth:
+    def asked_for(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""
-        if activity in self._asked_for:
+        if activity in self._activities_since_birth:
             return True
         resource = self.content.suggested.get(activity)
         if resource is None:
@@ -352,7 +352,7 @@ class Findings:
         return not self.case.chart.unavailable.isdisjoint(keys)
 
     @cached_property
-    def _asked_for(self) -> set[str]:
+    def _activities_since_birth(self) -> set[str]:
         """The activities that were asked for or done since this birth."""
         born = self.facts["delivery-time"].moment
         zone = self.now.tzinfo

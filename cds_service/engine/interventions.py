@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 RecommendationStatus = Literal[
     "open",  # it would help, and nobody has asked for it yet
-    "ordered",  # it was asked for or done already
+    "asked-for",  # it was asked for or done already
     "held-back",  # a finding forbids it now
     "guarded",  # a contraindication is present, or could not be checked
     "ask",  # whether it would help is not known
@@ -65,8 +65,8 @@ def _recommend(intervention: Intervention, findings: Findings) -> Recommendation
         in_use = findings.holds("intervention", label, intervention.unless_in_use, None)
     if in_use or (findings.faults and f"intervention {label}" in findings.faults):
         return Recommendation(intervention, "not-needed")
-    if findings.ordered(intervention.id) is True:
-        return Recommendation(intervention, "ordered")
+    if findings.asked_for(intervention.id) is True:
+        return Recommendation(intervention, "asked-for")
     for finding in intervention.held_back_by:
         if findings.finding(finding) is True:
             return Recommendation(intervention, "held-back", findings.content.findings[finding])

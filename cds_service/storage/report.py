@@ -130,13 +130,13 @@ def report_on(database: Database, content: Content, now: datetime, days: int) ->
             each = line("intervention", name, intervention.label if intervention else name)
             each.shown += row.cards
             each.accepted += row.cards * (name in accepted)
-    ordered = {
+    in_order = {
         kind: sorted(
             found.values(), key=lambda each: (each.name if kind == "week" else "", -each.shown)
         )
         for kind, found in lines.items()
     }
-    return Report(since, now, ordered)
+    return Report(since, now, in_order)
 
 
 def _cells(report: Report) -> Iterator[tuple[str, str, str, int | None]]:
