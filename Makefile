@@ -23,7 +23,8 @@ coverage: .venv/ready
 	@$(BIN)/python -m pytest -q -n auto -m "not slow" $(OF_THE_ENGINE) --cov=cds_service.engine \
 	  --cov-branch --cov-report=term-missing:skip-covered --cov-report=json:.coverage.json
 	@$(BIN)/python -m tests.project.covered .coverage.json
-OF_THE_ENGINE := tests/engine tests/fhir tests/content tests/hooks/test_orders.py tests/hooks/test_records.py tests/hooks/test_wire.py
+OF_THE_ENGINE := tests/engine tests/fhir tests/content tests/authoring/test_vignettes.py tests/hooks/test_orders.py \
+  tests/hooks/test_records.py tests/hooks/test_wire.py
 
 check: .venv/ready
 	@$(BIN)/ruff format --check .

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,8 @@ from flask.testing import FlaskClient
 
 from cds_service.app import create_app
 from cds_service.content.compiled import Content
+from cds_service.content.loader import load_content
+from cds_service.content.schema import VALUE_SET
 from cds_service.engine.facts import (
     AsOf,
     all_too_old,
@@ -17,13 +22,17 @@ from cds_service.engine.facts import (
     death_of_newborn,
     records_too_old,
 )
+from cds_service.fhir.chart import KeyResult, State
 from cds_service.settings import Settings
 from tests.support.calls import fire, topics
+from tests.support.fhir_servers import bundle
 from tests.support.mothers import (
     HER,
+    INFANT,
     NOW,
     Resource,
     ago,
+    answer_of,
     birth,
     cards_of,
     facts_of,
@@ -98,12 +107,125 @@ def test_an_amount_over_a_period_counts_from_its_end(content: Content) -> None:
     assert facts_of(content, during)["pump-session-minutes"].value == 28
 
 
-def test_a_limit_of_another_kind_is_no_number(content: Content) -> None:
-    above = observation(
-        "body-temperature", valueQuantity={"value": 39, "code": "Cel", "comparator": "ad"}
+def test_two_counts_of_one_time_that_differ_are_no_count(content: Content) -> None:
+    counts = [observation("pump-sessions-24h", count, 1) for count in (3, 8)]
+    fact = facts_of(content, milk(20, 9), milk(30, 3), *counts)["pump-sessions-24h"]
+    assert fact.status == "conflicting"
+
+
+def test_a_record_that_was_cancelled_leaves_open_what_could_not_be_read(content: Content) -> None:
+    cancelled = observation("delivery-time", valueDateTime=ago(50), status="cancelled")
+    assert facts_of(content, cancelled)["delivery-time"].status != "not-available"
+    failed = KeyResult(State.FAILED, reason="the record system was too slow")
+    fact = facts_of(content, cancelled, deliveries=failed)["delivery-time"]
+    assert fact.status == "not-available"
+
+
+# --- diagnoses and what was done ----------------------------------------------------------------
+
+
+def of_kind(kind: str, **members: Any) -> Resource:
+    return {
+        "resourceType": kind,
+        "id": f"{kind.lower()}-1",
+        "subject": {"reference": f"Patient/{HER}"},
+        **members,
+    }
+
+
+OWN_MODE = [
+    {"system": "urn:lactation-cds:fact", "code": "pump-mode"},
+    {"system": "urn:lactation-cds:answer", "code": "double"},
+]
+
+
+def test_what_was_done_has_the_answer_in_its_code(tmp_path: Path) -> None:
+    """Where a hospital has a fact with answers looked for among what was done."""
+    fact = {"id": "pump-mode", "also-from": [{"resource": "Procedure", "prefetch": "deliveries"}]}
+    (tmp_path / "own.yaml").write_text(json.dumps({"facts": [fact]}))
+    own = load_content(tmp_path)
+    done = of_kind(
+        "Procedure", status="completed", code={"coding": OWN_MODE}, performedDateTime=ago(3)
     )
-    fact = facts_of(content, above)["body-temperature"]
-    assert (fact.status, reasons(fact)) == ("unusable", ["its value is a limit, not a number"])
+    assert facts_of(own, done)["pump-mode"].value == "double"
+
+
+@pytest.mark.parametrize(("end", "value"), [({}, "yes"), ({"end": ago(2)}, "no")])
+def test_a_stay_says_yes_until_it_has_ended(
+    content: Content, end: dict[str, str], value: str
+) -> None:
+    stay = of_kind(
+        "Encounter",
+        status="in-progress",
+        type=[{"coding": [{"system": "urn:lactation-cds:fact", "code": "separated-from-infant"}]}],
+        period={"start": ago(20), **end},
+    )
+    assert facts_of(content, stay)["separated-from-infant"].value == value
+
+
+def test_a_diagnosis_without_a_code_says_nothing(content: Content) -> None:
+    bare = of_kind("Condition", clinicalStatus={"coding": [{"code": "active"}]})
+    assert cards_of(content, *inhibited(), bare).keys() == cards_of(content, *inhibited()).keys()
+
+
+def test_a_diagnosis_whose_code_is_no_concept_is_neither_sure_nor_none(content: Content) -> None:
+    odd = of_kind(
+        "Condition",
+        clinicalStatus={"coding": [7, {"code": 3}, {"code": "active"}]},
+        code=["http://hl7.org/fhir/StructureDefinition/condition-assertedByCertainty"],
+    )
+    cards = cards_of(content, *inhibited(), odd)
+    assert "inhibited-letdown" in cards
+
+
+def test_a_diagnosis_of_the_infant_in_words_asks_nothing_of_her(content: Content) -> None:
+    """Mastitis of hers in words alone is told; on the record of her infant it is not hers."""
+    names = observation("pacifier-use", False, focus=[{"reference": f"Patient/{INFANT}"}])
+    mastitis = of_kind(
+        "Condition",
+        clinicalStatus={"coding": [{"code": "active"}]},
+        code={"coding": [{"display": "Mastitis"}]},
+        onsetDateTime=ago(30),
+    )
+    of_infant = mastitis | {"subject": {"reference": f"Patient/{INFANT}"}}
+
+    def told(record: Resource) -> list[str]:
+        facts = facts_of(content, names, record)
+        return [name for name, fact in facts.items() if fact.problems]
+
+    assert told(mastitis) != []
+    assert told(of_infant) == []
+
+
+# --- outcomes -----------------------------------------------------------------------------------
+
+
+def outcome(value: str, hours: float, infant: str | None = None) -> Resource:
+    focus = {} if infant is None else {"focus": [{"reference": f"Patient/{infant}"}]}
+    return observation("infant-outcome", value, hours, **focus)
+
+
+def test_a_death_of_which_of_several_nobody_says_is_no_outcome(content: Content) -> None:
+    two = outcome("alive", 5, "infant-1"), outcome("alive", 5, "infant-2")
+    fact = facts_of(content, *two, outcome("died", 1))["infant-outcome"]
+    assert fact.status == "conflicting"
+
+
+def test_one_who_was_seen_alive_after_its_death_is_no_outcome(content: Content) -> None:
+    after = facts_of(content, outcome("died", 9), outcome("alive", 1))["infant-outcome"]
+    assert after.status == "conflicting"
+    before = facts_of(content, outcome("alive", 9), outcome("died", 1))["infant-outcome"]
+    assert before.value == "died"
+
+
+def test_an_older_childs_record_is_none_of_the_infant(content: Content) -> None:
+    focus = [{"reference": "Patient/older"}]
+    pacifier = observation("pacifier-use", True, focus=focus)
+    older = {"resourceType": "Patient", "id": "older", "birthDate": "2022-01-10"}
+    names = observation("bottle-feeding", True, focus=focus)
+    records = answer_of(bundle(pacifier, names, older))
+    assert facts_of(content, pacifier)["pacifier-use"].value == "yes"
+    assert facts_of(content, infantFeeding=records)["pacifier-use"].status == "not-recorded"
 
 
 # --- newborns -----------------------------------------------------------------------------------
@@ -185,6 +307,15 @@ def test_a_medicine_with_a_code_that_is_none_is_asked_for(
     assert "No name was sent, ask what it is" in of_medicines(content, taken)
 
 
+def test_the_progestogen_of_a_combined_pill_is_not_listed_beside_it(content: Content) -> None:
+    code = next(iter(sorted(content.codes[f"{VALUE_SET}medicine-combined-contraceptive"])))
+    coding = [{"system": code[0], "code": code[1]}]
+    pill = medicine(medicationCodeableConcept={"coding": coding, "text": "levonorgestrel"})
+    told = of_medicines(content, pill)
+    assert told
+    assert told.count("(") < 4
+
+
 # --- orders -------------------------------------------------------------------------------------
 
 
@@ -208,9 +339,64 @@ def test_a_coding_of_a_feed_that_is_none_spoils_nothing(
 # --- content of a hospital ----------------------------------------------------------------------
 
 
-def test_without_override_reasons_a_card_offers_none(content: Content, settings: Settings) -> None:
-    from dataclasses import replace
+def overlaid(folder: Path, *cards: dict[str, Any]) -> Content:
+    (folder / "own.yaml").write_text(json.dumps({"cards": list(cards)}))
+    return load_content(folder)
 
+
+def test_medicines_that_interact_are_told_once_on_an_order(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The card of the order tells them; one of all medicines together has nothing left to say."""
+    hooks = ["patient-view", "order-sign"]
+    own = overlaid(tmp_path, {"id": "medicines-together", "hooks": hooks})
+    client = create_app(settings, own, lambda: NOW).test_client()
+    one, other = sorted(own.pairs)[0]
+    taken = medicine(medicationCodeableConcept={"text": own.medicines[one].names[0]})
+    order = draft(own.medicines[other].names[0])
+    records = [birth(100), milk(30, 2), taken]
+    cards = topics(fire(client, order_request(own, order, records=records)))
+    assert "order-interacts" in cards or "order-against" in cards or cards
+    assert "medicines-together" not in cards
+
+
+def test_a_card_of_medicines_is_silent_for_who_takes_none(tmp_path: Path) -> None:
+    own = overlaid(tmp_path, {"id": "medicines-and-milk", "when": {"recorded": "delivery-time"}})
+    assert "medicines-and-milk" not in cards_of(own, *inhibited())
+    taken = medicine(medicationCodeableConcept={"text": "Sertraline"})
+    assert "medicines-and-milk" in cards_of(own, *inhibited(), taken)
+
+
+class Unsayable:
+    """A summary that cannot be said."""
+
+    def say(self, findings: Any) -> str:
+        raise ZeroDivisionError("Jane Doe")
+
+
+def test_a_card_that_cannot_be_put_together_is_told_on_another(content: Content) -> None:
+    broken = {"summary": Unsayable()}
+
+    def breaking(cards: Any, name: Any) -> Any:
+        return {
+            key: card.model_copy(update=broken) if name(key) == "inhibited-letdown" else card
+            for key, card in cards.items()
+        }
+
+    changed = replace(
+        content,
+        cards=breaking(content.cards, lambda key: key),
+        cards_worded=breaking(content.cards_worded, lambda key: key[0]),
+        cards_under=breaking(content.cards_under, lambda key: key[0]),
+    )
+    cards = cards_of(changed, *inhibited())
+    assert "inhibited-letdown" not in cards
+    told = " ".join(f"{card['summary']} {card['detail']}" for card in cards.values())
+    assert content.cards["inhibited-letdown"].title in told
+    assert "Jane Doe" not in told
+
+
+def test_without_override_reasons_a_card_offers_none(content: Content, settings: Settings) -> None:
     none = replace(content, override_reasons={})
     client = create_app(settings, none, lambda: NOW).test_client()
     (card, *_) = fire(client, hook_request(none, *inhibited()))
