@@ -22,6 +22,7 @@ from cds_service.engine.facts import (
     death_of_newborn,
     records_too_old,
 )
+from cds_service.engine.medicines import TakenMedicine
 from cds_service.fhir.chart import KeyResult, State
 from cds_service.settings import Settings
 from tests.support.calls import fire, topics
@@ -161,6 +162,13 @@ def test_a_stay_says_yes_until_it_has_ended(
         period={"start": ago(20), **end},
     )
     assert facts_of(content, stay)["separated-from-infant"].value == value
+
+
+def test_a_stay_whose_period_is_no_object_is_told(content: Content) -> None:
+    kind = {"coding": [{"system": "urn:lactation-cds:fact", "code": "separated-from-infant"}]}
+    stay = of_kind("Encounter", status="in-progress", type=[kind], period="yesterday")
+    fact = facts_of(content, stay)["separated-from-infant"]
+    assert (fact.status, reasons(fact)) == ("unusable", ["could not be read"])
 
 
 def test_a_diagnosis_without_a_code_says_nothing(content: Content) -> None:
@@ -308,12 +316,19 @@ def test_a_medicine_with_a_code_that_is_none_is_asked_for(
 
 
 def test_the_progestogen_of_a_combined_pill_is_not_listed_beside_it(content: Content) -> None:
-    code = next(iter(sorted(content.codes[f"{VALUE_SET}medicine-combined-contraceptive"])))
-    coding = [{"system": code[0], "code": code[1]}]
-    pill = medicine(medicationCodeableConcept={"coding": coding, "text": "levonorgestrel"})
-    told = of_medicines(content, pill)
-    assert told
-    assert told.count("(") < 4
+    system, code = sorted(content.codes[f"{VALUE_SET}medicine-combined-contraceptive"])[0]
+    pill = {"coding": [{"system": system, "code": code}], "text": "desogestrel"}
+    with_text = of_medicines(content, medicine(medicationCodeableConcept=pill))
+    alone = of_medicines(content, medicine(medicationCodeableConcept={"text": "desogestrel"}))
+    assert "desogestrel" in alone.lower()
+    assert "combined" in with_text.lower()
+    assert with_text.count("\n- ") <= 1
+
+
+def test_a_name_that_was_understood_whole_leaves_nothing_to_tell() -> None:
+    assert TakenMedicine("Ibuprofen", None, "name").read_in_part == ""
+    left = TakenMedicine("Ibuprofen zorb", None, "name", read=("ibuprofen",), left="zorb")
+    assert left.read_in_part == "read in part: ibuprofen; not identified: zorb"
 
 
 # --- orders -------------------------------------------------------------------------------------
@@ -345,19 +360,22 @@ def overlaid(folder: Path, *cards: dict[str, Any]) -> Content:
 
 
 def test_medicines_that_interact_are_told_once_on_an_order(
-    settings: Settings, tmp_path: Path
+    content: Content, settings: Settings
 ) -> None:
-    """The card of the order tells them; one of all medicines together has nothing left to say."""
-    hooks = ["patient-view", "order-sign"]
-    own = overlaid(tmp_path, {"id": "medicines-together", "hooks": hooks})
+    """The card of the order tells them; one of all medicines behind it has nothing left to say."""
+    name = "medicines-together"
+    cards = {key: card for key, card in content.cards.items() if key != name}
+    cards[name] = content.cards[name].model_copy(update={"hooks": ["patient-view", "order-sign"]})
+    own = replace(content, cards=cards)
     client = create_app(settings, own, lambda: NOW).test_client()
-    one, other = sorted(own.pairs)[0]
-    taken = medicine(medicationCodeableConcept={"text": own.medicines[one].names[0]})
-    order = draft(own.medicines[other].names[0])
-    records = [birth(100), milk(30, 2), taken]
-    cards = topics(fire(client, order_request(own, order, records=records)))
-    assert "order-interacts" in cards or "order-against" in cards or cards
-    assert "medicines-together" not in cards
+    both = [own.medicines[name].names[0] for name in sorted(sorted(own.pairs)[0])]
+    taken = [medicine(medicationCodeableConcept={"text": name}) for name in both]
+    records = [birth(100), milk(30, 2), *taken]
+    again = topics(fire(client, order_request(own, draft(both[0]), records=records)))
+    assert "order-interacts" in again
+    assert "medicines-together" not in again
+    other = topics(fire(client, order_request(own, draft("pseudoephedrine"), records=records)))
+    assert "medicines-together" in other
 
 
 def test_a_card_of_medicines_is_silent_for_who_takes_none(tmp_path: Path) -> None:

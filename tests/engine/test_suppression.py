@@ -35,6 +35,7 @@ from tests.support.mothers import (
     birth,
     chart_of,
     hook_request,
+    inhibited,
     medicine,
     milk,
     observation,
@@ -388,5 +389,21 @@ def test_an_override_that_is_over_holds_nothing_back(content: Content) -> None:
     said = {(RISK, "", ALL_CLINICIANS): Overridden("card-1", now, "other", "info", reasons)}
     for moment, held_back in ((now - 60, {RISK}), (now, set())):
         suppression = Suppression(DIGESTS, said, moment)
+        judged = evaluation.judge(chart, "patient-view", NOW, suppression=suppression)
+        assert judged.suppressed.keys() == held_back
+
+
+def test_what_has_become_more_urgent_is_not_held_back(content: Content) -> None:
+    evaluation, letdown = evaluation_of(content), "inhibited-letdown"
+    chart, now = chart_of(content, *inhibited()), NOW.timestamp()
+    (card,) = (
+        c for c in evaluation.judge(chart, "patient-view", NOW).cards if c.card.id == letdown
+    )
+    assert card.indicator == "warning"
+    reasons = frozenset(DIGESTS.reasons_of("card-1", card.reasons))
+    about = DIGESTS.of(card.about) if card.about else ""
+    for indicator, held_back in (("warning", {letdown}), ("info", set())):
+        overridden = Overridden("card-1", now + 60, "other", indicator, reasons)
+        suppression = Suppression(DIGESTS, {(letdown, about, ALL_CLINICIANS): overridden}, now)
         judged = evaluation.judge(chart, "patient-view", NOW, suppression=suppression)
         assert judged.suppressed.keys() == held_back
