@@ -5,7 +5,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: run test quick check wheel bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
+.PHONY: run test quick coverage check wheel bench profile instructions fuzz soak nothing-lost docs fixtures audit sbom clean
 .DEFAULT_GOAL := run
 
 run: .venv/ready
@@ -17,6 +17,14 @@ test: .venv/ready
 # The inner loop: without what is slow, on all cores. CI runs all of them.
 quick: .venv/ready
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+# What of the engine no test runs: a table, and a failure if it is a line. Without what is slow.
+coverage: .venv/ready
+	@$(BIN)/python -m pytest -q -n auto -m "not slow" $(OF_THE_ENGINE) --cov=cds_service.engine \
+	  --cov-branch --cov-report=term-missing:skip-covered --cov-report=json:.coverage.json
+	@$(BIN)/python -m tests.project.covered .coverage.json
+OF_THE_ENGINE := tests/engine tests/fhir tests/content tests/authoring/test_vignettes.py tests/hooks/test_orders.py \
+  tests/hooks/test_records.py tests/hooks/test_wire.py
 
 check: .venv/ready
 	@$(BIN)/ruff format --check .

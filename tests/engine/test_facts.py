@@ -668,6 +668,18 @@ def test_the_night_is_from_one_to_five(content: Content, time: str, is_night: in
     assert nights(content, "-05:00", times=[*A_NIGHT[:4], f"15T{time}"]) == is_night
 
 
+def test_where_the_time_of_one_session_is_not_known_nothing_is_told_of_the_night(
+    content: Content,
+) -> None:
+    sessions = [
+        milk(20, 1, effectiveDateTime=f"2026-01-{time}:00-05:00") for time in ("13T23:30", *A_NIGHT)
+    ]
+    day = milk(20, 1, effectiveDateTime="2026-01-15")
+    for more, told in ([], 1), ([day], None):
+        fact = facts_of(content, *sessions, *more)["expressed-milk-volume"]
+        assert fact.measure("night-sessions") == told
+
+
 def test_no_session_at_night_is_not_told_of_half_a_day(content: Content) -> None:
     half = facts_of(
         content,

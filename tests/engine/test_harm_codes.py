@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -241,6 +242,9 @@ def test_hiv_of_years_ago_counts(content: Content) -> None:
     assert facts_of(content, told)["hiv"].value == "yes"
 
 
+JUST_BELOW_20 = math.nextafter(20, 0)
+
+
 @pytest.mark.parametrize(
     ("code", "quantity", "copies"),
     [
@@ -251,6 +255,7 @@ def test_hiv_of_years_ago_counts(content: Content) -> None:
         ("70241-5", {"value": 0, "unit": "cp/mL"}, 0),
         ("20447-9", {"value": 4.7, "unit": "log copies/mL"}, None),
         ("20447-9", {"value": 4.7, "code": "[IU]/mL"}, None),
+        ("20447-9", {"value": 20, "comparator": "<", "unit": "copies/mL"}, JUST_BELOW_20),
         ("20447-9", {"value": 20, "comparator": "~", "unit": "copies/mL"}, None),
         ("20447-9", {"value": 37}, None),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import sqlalchemy
@@ -14,7 +14,14 @@ from pydantic import SecretStr
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 from cds_service.engine.decision import CardDecision, ShownCard
-from cds_service.engine.suppression import Audience
+from cds_service.engine.suppression import (
+    ALL_CLINICIANS,
+    Audience,
+    Digests,
+    Overridden,
+    Suppression,
+    audience_of,
+)
 from cds_service.settings import Settings
 from cds_service.storage.card_log import BATCH, MOST_WAITING, CardLog
 from cds_service.storage.database import Database
@@ -26,12 +33,15 @@ from tests.support.mothers import (
     ago,
     average,
     birth,
+    chart_of,
     hook_request,
+    inhibited,
     medicine,
     milk,
     observation,
     plan,
 )
+from tests.support.once import evaluation_of
 from tests.support.orders import draft, order_request
 from tests.support.waiting import soon, stays
 from tests.support.ward import LONG_ENOUGH, REASONS, SMOKER, Ward
@@ -343,3 +353,57 @@ def test_an_override_after_a_loss_lasts_until_the_next_birth(ward: Ward) -> None
     assert list(told(*loss, born_again, lost_again)) == ["after-loss"]
     alive = observation("infant-outcome", "alive", later)
     assert "after-loss" not in told(*loss, born_again, alive)
+
+
+# --- for whom it counts -------------------------------------------------------------------------
+
+DIGESTS = Digests("a secret of the tests")
+
+
+def audience(counts_for: Literal["user", "clinicians", "everyone"], user: str) -> Audience:
+    return audience_of(DIGESTS, counts_for, "ehr", "", "https://fhir.example.org", HER, user)
+
+
+def test_the_override_of_a_patient_counts_for_no_clinician() -> None:
+    patient, nurse = f"Patient/{HER}", "Practitioner/nurse"
+    hers = audience("clinicians", patient)
+    assert hers.counts_for not in audience("clinicians", nurse).heard
+    assert hers.heard == (hers.counts_for,)  # and she hears of her own alone
+    assert audience("everyone", nurse).counts_for in audience("everyone", patient).heard
+
+
+def test_where_each_user_decides_an_override_counts_for_that_user() -> None:
+    nurse, physician = audience("user", "Practitioner/nurse"), audience("user", "Practitioner/md")
+    assert nurse.counts_for in nurse.heard
+    assert nurse.counts_for not in physician.heard
+    assert nurse.patient == physician.patient
+
+
+def test_an_override_that_is_over_holds_nothing_back(content: Content) -> None:
+    """Also before the log of cards has been read again."""
+    evaluation = evaluation_of(content)
+    chart = chart_of(content, *average(), plan("nurse"), SMOKER)
+    (card,) = (c for c in evaluation.judge(chart, "patient-view", NOW).cards if c.card.id == RISK)
+    reasons = frozenset(DIGESTS.reasons_of("card-1", card.reasons))
+    now = NOW.timestamp()
+    said = {(RISK, "", ALL_CLINICIANS): Overridden("card-1", now, "other", "info", reasons)}
+    for moment, held_back in ((now - 60, {RISK}), (now, set())):
+        suppression = Suppression(DIGESTS, said, moment)
+        judged = evaluation.judge(chart, "patient-view", NOW, suppression=suppression)
+        assert judged.suppressed.keys() == held_back
+
+
+def test_what_has_become_more_urgent_is_not_held_back(content: Content) -> None:
+    evaluation, letdown = evaluation_of(content), "inhibited-letdown"
+    chart, now = chart_of(content, *inhibited()), NOW.timestamp()
+    (card,) = (
+        c for c in evaluation.judge(chart, "patient-view", NOW).cards if c.card.id == letdown
+    )
+    assert card.indicator == "warning"
+    reasons = frozenset(DIGESTS.reasons_of("card-1", card.reasons))
+    about = DIGESTS.of(card.about) if card.about else ""
+    for indicator, held_back in (("warning", {letdown}), ("info", set())):
+        overridden = Overridden("card-1", now + 60, "other", indicator, reasons)
+        suppression = Suppression(DIGESTS, {(letdown, about, ALL_CLINICIANS): overridden}, now)
+        judged = evaluation.judge(chart, "patient-view", NOW, suppression=suppression)
+        assert judged.suppressed.keys() == held_back
