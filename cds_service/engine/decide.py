@@ -536,6 +536,8 @@ def _decide_order(
     sources = prerendered.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
     paragraphs[5:5] = _say_together(pairs, words_left, named_sources, order)
+    if guards and sum(_words(text) for text in (summary, *paragraphs)) > MOST_WORDS:
+        paragraphs[4] = _list_guards(guards, findings, 1)
     made = _start(card, findings, summary, paragraphs)
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
         made.indicator = "info"
