@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 import orjson
-import yaml
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from ..content.dialect import NotYamlError, read_yaml
 from ..errors import CannotStart, Refusal, say_problem
 from ..fhir.references import normal_base, read_address
 from ..settings import Settings
@@ -289,9 +289,12 @@ def _host_of(url: str) -> str | None:
 def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
     file = f"CDS_CLIENTS ({path})"
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        clients = [Client.model_validate(entry) for entry in document["clients"]]
-    except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
+        document = read_yaml(path.read_bytes())
+        listed = document.get("clients") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            raise TypeError
+        clients = [Client.model_validate(entry) for entry in listed]
+    except (OSError, NotYamlError, ValidationError, TypeError) as error:
         what = f"{file} cannot be read as a clients file: {_say_fault(error)}"
         raise ClientsError(what) from None
     for issuer, entries in Counter(client.issuer for client in clients).items():
@@ -323,9 +326,8 @@ def _say_fault(error: Exception) -> str:
             f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
             for problem in error.errors(include_input=False, include_url=False)
         )
-    if isinstance(error, yaml.MarkedYAMLError):
-        line = error.problem_mark.line + 1 if error.problem_mark is not None else "?"
-        return f"line {line}: {error.problem}"
+    if isinstance(error, NotYamlError):
+        return str(error)
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return "it needs 'clients:', a list"

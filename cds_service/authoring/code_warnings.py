@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..content.codes import CodeSet, Pair
+from ..content.codes import CodeSet, Compose, Pair, ValueSet
 from ..content.compiled import Content
 from ..content.schema import VALUE_SET
 
@@ -17,34 +17,34 @@ _LOINC_TERM = re.compile(r"(\d{1,7})-(\d)")
 _NO_TERM = ("LA", "LP", "LL")  # answers, parts and lists have no check digit of this kind
 
 
-class CodeWarning(NamedTuple):
-    """Something that a person should look at: of what kind, and the file, what is odd, what to do.
+class ContentWarning(NamedTuple):
+    """Something in the content that a person should look at, and no fault.
 
-    Both in words.
+    Of what kind it is; and the file, what is odd, and what to do. Both in words.
     """
 
     kind: str
     text: str
 
 
-def code_warnings(content: Content) -> Iterator[CodeWarning]:
+def code_warnings(content: Content) -> Iterator[ContentWarning]:
     """What a person should look at."""
     for file, value_set in content.value_set_files:
-        compose = value_set.get("compose", {})
+        compose = value_set.get("compose", Compose())
         notice = str(value_set.get("copyright", ""))
         parts = [*compose.get("include", ()), *compose.get("exclude", ())]
         for url in dict.fromkeys(str(part.get("system")) for part in parts):
             if url not in content.addresses and not url.startswith("urn:lactation-cds:"):
-                yield CodeWarning(UNKNOWN, f"{file}: {_unknown_system(url)}")
+                yield ContentWarning(UNKNOWN, f"{file}: {_unknown_system(url)}")
             system = content.addresses[url].url if url in content.addresses else url
             name = NOTICES.get(system)
             if name is not None and name not in notice:
                 text = f"{file}: it has codes of {name}: put its notice into 'copyright'"
-                yield CodeWarning("codes without the notice of their system", text)
+                yield ContentWarning("codes without the notice of their system", text)
         for part in parts:
             for concept in part.get("concept", ()):
                 if part.get("system") == LOINC and not is_loinc(concept["code"]):
-                    yield CodeWarning(
+                    yield ContentWarning(
                         "codes that cannot be of LOINC",
                         f"{file}: {concept['code']} cannot be a code of LOINC: its last digit is "
                         "not the check digit of the others; look it up",
@@ -55,7 +55,7 @@ def code_warnings(content: Content) -> Iterator[CodeWarning]:
         for code in medicine.codes
         if code.system not in content.addresses
     }.items():
-        yield CodeWarning(UNKNOWN, f"medicines: {name}: {_unknown_system(url)}")
+        yield ContentWarning(UNKNOWN, f"medicines: {name}: {_unknown_system(url)}")
     yield from _codes_of_two_facts(content)
 
 
@@ -80,7 +80,7 @@ def _unknown_system(url: str) -> str:
     )
 
 
-def _codes_of_two_facts(content: Content) -> Iterator[CodeWarning]:
+def _codes_of_two_facts(content: Content) -> Iterator[ContentWarning]:
     """A code that is read as two facts from one type of resource."""
     told: set[Pair] = set()
     for kind, index in content.facts_by_code.items():
@@ -93,12 +93,12 @@ def _codes_of_two_facts(content: Content) -> Iterator[CodeWarning]:
                 if len(facts) > 1 and pair not in told:
                     told.add(pair)
                     files = (f for f, each in content.value_set_files if _is_of(each, facts))
-                    yield CodeWarning(
+                    yield ContentWarning(
                         "codes of two facts",
                         f"{', '.join(files)}: {code} of {system} means {' and '.join(facts)} "
                         f"in a {kind}: keep it where it belongs",
                     )
 
 
-def _is_of(value_set: dict[str, object], facts: list[str]) -> bool:
-    return str(value_set["url"]).removeprefix(VALUE_SET) in facts
+def _is_of(value_set: ValueSet, facts: list[str]) -> bool:
+    return value_set["url"].removeprefix(VALUE_SET) in facts

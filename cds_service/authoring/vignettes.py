@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..content.files import AuthoredYaml
+from ..content.dialect import NotYamlError, read_yaml
 from ..content.wording import change_texts
 from ..fhir.times import duration
 from ..shipped import shipped_directory
@@ -92,8 +91,7 @@ class Vignette:
     def bundle(self) -> Resource:
         """Her transaction Bundle, as of its own ``timestamp``."""
         if not self.is_written_as_bundle:
-            written = (self.path / "mother.yaml").read_text("utf-8")
-            return build_bundle(self.name, yaml.load(written, AuthoredYaml))
+            return build_bundle(self.name, self._read("mother.yaml"))
         bundle = self.path / "bundle.json"
         if not bundle.exists():
             raise FileNotFoundError(f"{self.path} has neither mother.yaml nor bundle.json")
@@ -103,10 +101,17 @@ class Vignette:
     @cached_property
     def expected(self) -> Expected:
         """What she teaches, and the cards that must and must not appear."""
-        path = self.path / "expected.yaml"
         try:
-            return Expected.model_validate(yaml.load(path.read_text("utf-8"), AuthoredYaml))
-        except (yaml.YAMLError, ValidationError) as error:
+            return Expected.model_validate(self._read("expected.yaml"))
+        except ValidationError as error:
+            raise VignetteError(f"{self.path / 'expected.yaml'}: {error}") from None
+
+    def _read(self, file: str) -> Any:
+        """A YAML file of hers. Raises ``VignetteError`` if it is none."""
+        path = self.path / file
+        try:
+            return read_yaml(path.read_bytes(), str(path))
+        except NotYamlError as error:
             raise VignetteError(f"{path}: {error}") from None
 
     @property
@@ -254,7 +259,7 @@ _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 
 def build_bundle(name: str, written: Resource) -> Resource:
-    """The transaction Bundle of a ``mother.yaml`` that was read as ``AuthoredYaml``.
+    """The transaction Bundle of a ``mother.yaml`` that was read.
 
     ``records`` become Observations by the project's own codes; ``resources`` are taken as they
     are, with ``{her}`` in a string standing for her reference and a time written as ``3 h ago``.

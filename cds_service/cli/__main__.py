@@ -45,6 +45,7 @@ from ..access.outgoing import is_loopback
 from ..access.tracing import send_traces
 from ..app import create_app
 from ..authoring.code_warnings import code_warnings
+from ..authoring.form_warnings import form_warnings
 from ..authoring.lactmed import (
     FILE,
     ArchiveError,
@@ -78,7 +79,7 @@ from ..content.compiled import Content
 from ..content.conditions import Because, Truth
 from ..content.fact_types import FactValue
 from ..content.files import ContentError
-from ..content.loader import load_content
+from ..content.loader import SHIPPED, load_content
 from ..content.schema import BANDS, Assessment
 from ..content.wording import say_value
 from ..demo.ehr import example_request, present_request, write_examples
@@ -626,6 +627,7 @@ def content() -> None:
 )
 def check(directory: Path | None, everything: bool) -> None:
     """Validate the content and say what it holds. Ends with 1 if anything is wrong."""
+    directory = directory or _settings().content_dir
     loaded = _content(directory)
     console = Console()
     if everything:
@@ -641,6 +643,8 @@ def check(directory: Path | None, everything: bool) -> None:
     told = ", ".join(f"{count} {review}" for review, count in reviews.most_common())
     console.print(f"Review of what is at work: {told}.")
     warnings = list(code_warnings(loaded))
+    for read in (SHIPPED, directory):
+        warnings += form_warnings(read) if read is not None else ()
     shown = Counter[str]()
     for kind, count in Counter(warning.kind for warning in warnings).most_common():
         console.print(f"[dark_orange]Warning:[/] {count} {kind}", soft_wrap=True)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..fhir.chart import Resource, member_of
-from .codes import CodeIndex, CodeSet, Systems, said_by
+from .codes import CodeIndex, CodeSet, Systems, ValueSet, said_by
 from .fact_types import FactSpec, FactValue
 from .phrase_index import PhraseIndex
 from .schema import (
@@ -94,7 +94,7 @@ class Content:
     override_reasons: dict[str, OverrideReason]
     codes: dict[str, CodeSet]  # by the url of the value set
     addresses: Systems  # each code system by each of its addresses
-    value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
+    value_set_files: list[tuple[str, ValueSet]]  # each as it is written, with its file
     # What follows is derived from the above when it is loaded, so that a request only looks up.
     facts_by_code: dict[str, CodeIndex[FactSpec]] = field(default_factory=dict)  # by resource type
     diagnoses: PhraseIndex[str] = field(

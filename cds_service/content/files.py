@@ -11,16 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import yaml
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ..errors import CannotStart, say_problem
+from .codes import ValueSet
+from .dialect import NotYamlError, WrittenMapping, read_yaml
 from .schema import NOTHING_ASKED, SECTIONS, VALUE_SET
 
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
@@ -46,58 +48,13 @@ class ContentError(CannotStart):
         super().__init__("\n".join(str(fault) for fault in faults))
 
 
-class _Mapping(dict[str, Any]):
-    """A YAML mapping that remembers where it stands."""
-
-    file: str = "?"
-    line: int = 0
-
-
-class AuthoredYaml(yaml.CSafeLoader):
-    """YAML as an author means it: dates stay text, and ``yes`` and ``no`` are answers.
-
-    Numbers are numbers, and only ``true`` and ``false`` are booleans.
-    """
-
-
-AuthoredYaml.yaml_implicit_resolvers = {
-    letter: [pair for pair in resolvers if not pair[0].endswith((":timestamp", ":bool"))]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-AuthoredYaml.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), ["t", "f"]
-)
-
-
-def _loader_for(file: str) -> type[AuthoredYaml]:
-    class Loader(AuthoredYaml):
-        pass
-
-    def construct(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> Iterator[_Mapping]:
-        mapping = _Mapping()
-        mapping.file, mapping.line = file, node.start_mark.line + 1
-        yield mapping
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key}' is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        mapping.update({str(k): v for k, v in loader.construct_mapping(node).items()})
-
-    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct)
-    return Loader
-
-
 class ContentFiles:
     """Collects raw entries and value sets from the directories, and what is wrong with them."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
-        self.raw: dict[str, dict[str, _Mapping]] = {section: {} for section in SECTIONS}
-        self.value_sets: list[tuple[str, dict[str, Any]]] = []  # with the file of each
+        self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
+        self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
@@ -118,11 +75,9 @@ class ContentFiles:
 
     def _read_yaml(self, name: str, data: bytes, overlay: bool) -> None:
         try:
-            document = yaml.load(data, _loader_for(name))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line + 1 if mark else 0
-            self.faults.append(Fault(name, line, str(getattr(error, "problem", error))))
+            document = read_yaml(data, name)
+        except NotYamlError as error:
+            self.faults.append(Fault(name, error.line, error.reason))
             return
         if not isinstance(document, dict):
             self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
@@ -134,20 +89,21 @@ class ContentFiles:
             for entry in entries if isinstance(entries, list) else [entries]:
                 self._take(section, entry, name, overlay)
 
-    def _take(self, section: str, entry: Any, name: str, overlay: bool) -> None:
-        if not isinstance(entry, _Mapping) or not isinstance(entry.get("id"), str):
+    def _take(self, section: str, entry: object, name: str, overlay: bool) -> None:
+        key = entry.get("id") if isinstance(entry, WrittenMapping) else None
+        if not isinstance(entry, WrittenMapping) or not isinstance(key, str):
             self.faults.append(Fault(name, 1, f"each of '{section}' is a mapping with an 'id'"))
             return
-        known = self.raw[section].get(entry["id"])
+        known = self.raw[section].get(key)
         if entry.get("off") is True and overlay and known is not None:
-            del self.raw[section][entry["id"]]
+            del self.raw[section][key]
         elif known is None:
-            self.raw[section][entry["id"]] = entry
+            self.raw[section][key] = entry
         elif overlay:
             known.update(entry)
             known.file, known.line = entry.file, entry.line
         else:
-            reason = f"'{entry['id']}' stands already in {known.file}:{known.line}"
+            reason = f"'{key}' stands already in {known.file}:{known.line}"
             self.faults.append(Fault(entry.file, entry.line, reason))
 
     def _read_value_sets(self, name: str, data: bytes) -> None:
@@ -165,18 +121,17 @@ class ContentFiles:
         for value_set in entries:
             self._take_value_set(name, value_set)
 
-    def _take_value_set(self, name: str, value_set: Any) -> None:
+    def _take_value_set(self, name: str, value_set: object) -> None:
         try:
-            model = get_fhir_model_class("ValueSet")
-            model.model_validate(value_set)
+            get_fhir_model_class("ValueSet").model_validate(value_set)
         except (ValueError, ValidationError) as error:
             self.faults.append(Fault(name, 1, f"this is not a FHIR ValueSet: {brief(error)}"))
             return
-        url = str(value_set.get("url", ""))
-        if not url.startswith(VALUE_SET):
+        valid = cast(ValueSet, value_set)
+        if not str(valid.get("url", "")).startswith(VALUE_SET):
             self.faults.append(Fault(name, 1, f"its url must start with {VALUE_SET}"))
             return
-        self.value_sets.append((name, value_set))
+        self.value_sets.append((name, valid))
 
     def fill_parameters(self, said: Mapping[str, str]) -> None:
         """Put each parameter, as it is ``said`` by its id, into the texts that name it."""
@@ -187,7 +142,7 @@ class ContentFiles:
 
     def fill_assessments(self) -> None:
         """Give each finding of an assessment its ``when``: all the words of its line."""
-        for assessment in self.raw["assessments"].values():
+        for key, assessment in self.raw["assessments"].items():
             columns, table = assessment.get("columns"), assessment.get("table")
             if not isinstance(columns, dict) or not isinstance(table, dict):
                 continue  # told when it is validated
@@ -195,13 +150,13 @@ class ContentFiles:
             for name, line in table.items():
                 reason = self._fill_finding(name, line, columns)
                 if reason is not None:
-                    self.fault("assessments", assessment["id"], f"{name}: {reason}")
+                    self.fault("assessments", key, f"{name}: {reason}")
                 else:
                     unused -= set(zip(columns, line, strict=True))
             for column, word in sorted(unused):
-                self.fault("assessments", assessment["id"], f"no line says '{word}' of {column}")
+                self.fault("assessments", key, f"no line says '{word}' of {column}")
 
-    def _fill_finding(self, name: str, line: Any, columns: dict[str, Any]) -> str | None:
+    def _fill_finding(self, name: str, line: object, columns: Mapping[str, Any]) -> str | None:
         """Put a line into its finding; what is wrong with it, in words, if anything."""
         finding = self.raw["findings"].get(name)
         if finding is None:
@@ -223,7 +178,7 @@ class ContentFiles:
 
     def build(self, section: str) -> dict[str, Any]:
         """Validate the entries of one section; what is wrong is noted and left out."""
-        built: dict[str, Any] = {}
+        built = {}
         for key, entry in self.raw[section].items():
             try:
                 built[key] = SECTIONS[section].model_validate(dict(entry))
@@ -232,7 +187,7 @@ class ContentFiles:
                     self._note(key, entry, problem)
         return built
 
-    def _note(self, key: str, entry: _Mapping, problem: Any) -> None:
+    def _note(self, key: str, entry: WrittenMapping, problem: ErrorDetails) -> None:
         line = entry.line
         inner: Any = entry
         for step in problem["loc"]:
@@ -240,7 +195,7 @@ class ContentFiles:
                 inner = inner[step]
             except (KeyError, IndexError, TypeError):
                 break
-            line = inner.line if isinstance(inner, _Mapping) else line
+            line = inner.line if isinstance(inner, WrittenMapping) else line
         where = ".".join(str(step) for step in problem["loc"])
         reason = say_problem(problem)
         self.faults.append(Fault(entry.file, line, f"{key}: {where}: {reason}"))

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from ..fhir.doses import Dose
 from .codes import Comparison
@@ -380,7 +380,8 @@ class TableLine(Entry):
 
     label: str
     when: When | None = None
-    hers: Sentence
+    # ``hers`` is the old name, for one release: ``content check`` warns of it.
+    value: Annotated[Sentence, Field(validation_alias=AliasChoices("value", "hers"))]
     usual: Sentence | None = None
 
 

@@ -308,15 +308,15 @@ def _numbers(card: Card, findings: Findings) -> str:
     for line in card.table:
         if line.when is not None and line.when.test(findings) is not True:
             continue
-        hers = line.hers.say(findings)
-        fact = findings.facts[line.hers.fact]
+        hers = line.value.say(findings)
+        fact = findings.facts[line.value.fact]
         if hers == NOT_RECORDED:
             if findings.closed_gates and fact.status == "unusable":  # else another card asks for it
                 lines.append(f"- {line.label}: {_why_unused(fact)}")
                 ages.append("")
             continue
         usual = line.usual.say(findings) if line.usual else ""
-        is_time = fact.spec.type == "time" or ".held}" in line.hers.text
+        is_time = fact.spec.type == "time" or ".held}" in line.value.text
         ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
         lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
     if len(ages) > 1 and len(set(ages)) == 1 and ages[0]:

@@ -392,4 +392,4 @@ def test_the_flow_sheet_of_the_content_page_is_read(tmp_path: Path) -> None:
     assert facts_of(own, coding("urn:hospital:dx", "I45.81")) == ["long-qt"]
     for code, facts in {"N60.31": ["mastitis"], "N61.21": [], "N61.0": ["mastitis"]}.items():
         assert facts_of(own, coding(CM, code)) == facts, code
-    assert not any("urn:oid:1.2.3" in warning for warning in code_warnings(own))
+    assert not any("urn:oid:1.2.3" in warning.text for warning in code_warnings(own))
