@@ -123,6 +123,12 @@ def test_an_old_name_is_read_and_content_check_warns_of_it(tmp_path: Path) -> No
     assert "3 warnings." in told
 
 
+def test_the_list_of_the_files_has_each_once() -> None:
+    listed = re.findall(r"\]\(([\w/-]+\.yaml)\)", (SHIPPED / "README.md").read_text())
+    there = [path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yaml")]
+    assert sorted(listed) == sorted(there)
+
+
 def test_an_entry_begins_with_its_id() -> None:
     begun = [
         (next(iter(entry)), path.name)
