@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..content.codes import CodeSet, Pair
+from ..content.codes import CodeSet, Compose, Pair, ValueSet
 from ..content.compiled import Content
 from ..content.schema import VALUE_SET
 
@@ -30,7 +30,7 @@ class ContentWarning(NamedTuple):
 def code_warnings(content: Content) -> Iterator[ContentWarning]:
     """What a person should look at."""
     for file, value_set in content.value_set_files:
-        compose = value_set.get("compose", {})
+        compose = value_set.get("compose", Compose())
         notice = str(value_set.get("copyright", ""))
         parts = [*compose.get("include", ()), *compose.get("exclude", ())]
         for url in dict.fromkeys(str(part.get("system")) for part in parts):
@@ -100,5 +100,5 @@ def _codes_of_two_facts(content: Content) -> Iterator[ContentWarning]:
                     )
 
 
-def _is_of(value_set: dict[str, object], facts: list[str]) -> bool:
-    return str(value_set["url"]).removeprefix(VALUE_SET) in facts
+def _is_of(value_set: ValueSet, facts: list[str]) -> bool:
+    return value_set["url"].removeprefix(VALUE_SET) in facts

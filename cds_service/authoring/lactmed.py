@@ -9,6 +9,7 @@ to the disk, and what is larger than any record, or plays tricks, is refused.
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import tarfile
 import zlib
@@ -18,12 +19,12 @@ from io import RawIOBase
 from typing import IO, TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, ParseError
 
-import yaml
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from ..engine.inert import one_line
 from ..engine.medicines import plain
+from ..fhir.chart import Resource
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
@@ -267,7 +268,7 @@ def first_sentence(text: str) -> str:
 # --- beside the shipped medicines ---------------------------------------------------------------
 
 
-def overlay(records: Iterable[Record], content: Content, source: str) -> Iterator[dict[str, Any]]:
+def overlay(records: Iterable[Record], content: Content, source: str) -> Iterator[Resource]:
     """The entries of ``medicines`` that lay the records over a content.
 
     A shipped medicine keeps its id, its reading and all else, and gets the names, codes and
@@ -287,7 +288,7 @@ def overlay(records: Iterable[Record], content: Content, source: str) -> Iterato
             for system, code in record.codes
             if len(holders[system, code]) == 1
         ]
-        entry: dict[str, Any] = {"id": medicine.id if medicine else medicine_id(record)}
+        entry: Resource = {"id": medicine.id if medicine else medicine_id(record)}
         if medicine is None:
             entry |= {"name": record.title, "rows": ["R16"], "review": "draft", "verified": source}
             names = list(record.names)
@@ -309,17 +310,11 @@ def medicine_id(record: Record) -> str:
     return f"lactmed-{record.id.lower().replace('_', '-')}"
 
 
-def write_overlay(entries: list[dict[str, Any]], source: str) -> str:
-    """The overlay as a file of the content."""
+def write_overlay(entries: list[Resource], source: str) -> str:
+    """The overlay as a file of the content, a medicine a line: what is JSON is YAML too."""
     head = f"# LactMed, from {source}. Written by 'cds-service lactmed import'; do not edit.\n"
-    return head + yaml.dump(
-        {"medicines": entries},
-        Dumper=yaml.CSafeDumper,
-        default_flow_style=None,
-        sort_keys=False,
-        allow_unicode=True,
-        width=1000,
-    )
+    lines = [f"  - {json.dumps(entry, ensure_ascii=False)}\n" for entry in entries]
+    return f"{head}medicines:\n{''.join(lines)}" if lines else f"{head}medicines: []\n"
 
 
 # --- a new month --------------------------------------------------------------------------------

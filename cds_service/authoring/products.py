@@ -21,10 +21,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Literal, TypedDict
 
 from ..content.schema import IN_PART, VALUE_SET
 from ..engine.medicines import plain
+from ..fhir.chart import Resource
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
@@ -138,7 +139,15 @@ def lay(products: Iterable[Product], known: Known) -> Laid:
     return laid
 
 
-def bundle_of(laid: Laid, source: str, version: str) -> dict[str, Any]:
+class ValueSets(TypedDict):
+    """A FHIR Bundle of ValueSets."""
+
+    resourceType: Literal["Bundle"]
+    type: Literal["collection"]
+    entry: list[dict[Literal["resource"], Resource]]
+
+
+def bundle_of(laid: Laid, source: str, version: str) -> ValueSets:
     """The ValueSets as a Bundle; what is retired bears a comment that says so."""
     return {
         "resourceType": "Bundle",
@@ -152,7 +161,7 @@ def bundle_of(laid: Laid, source: str, version: str) -> dict[str, Any]:
 
 def _value_set(
     url: str, codes: dict[str, dict[str, Product]], source: str, version: str
-) -> dict[str, Any]:
+) -> Resource:
     return {
         "resourceType": "ValueSet",
         "url": url,
@@ -168,8 +177,8 @@ def _value_set(
     }
 
 
-def _concept(product: Product) -> dict[str, Any]:
-    concept: dict[str, Any] = {"code": product.code}
+def _concept(product: Product) -> Resource:
+    concept: Resource = {"code": product.code}
     if product.name:
         concept["display"] = product.name
     if product.retired:
@@ -442,7 +451,7 @@ def _of_atc(
 # --- what is written ----------------------------------------------------------------------------
 
 
-def write(bundle: dict[str, Any]) -> Iterator[bytes]:
+def write(bundle: ValueSets) -> Iterator[bytes]:
     """A Bundle as JSON, a ValueSet a line."""
     entries = bundle["entry"]
     head = {name: value for name, value in bundle.items() if name != "entry"}

@@ -7,17 +7,17 @@ ValueSet, of our own code and of the standard ones that mean the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from ..content.codes import CodeSet, Pair
+from ..content.codes import CodeSet, Concept, Filter, Pair, Part
 from ..content.compiled import Content
 from ..content.schema import OWN_ACTIVITY, OWN_ANSWER, OWN_FACT, VALUE_SET
 from ..engine.render import TOPIC_SYSTEM
+from ..fhir.chart import Resource
 
 OWN_FINDING = "urn:lactation-cds:finding"
 
 
-def code_systems(content: Content) -> dict[str, dict[str, Any]]:
+def code_systems(content: Content) -> dict[str, Resource]:
     """A FHIR R4 CodeSystem for facts, answers, findings, activities and cards, by file name."""
     facts = [(fact.id, fact.label, _defined(fact.note)) for fact in content.facts.values()]
     labels: dict[str, set[str]] = {}
@@ -46,7 +46,7 @@ def code_systems(content: Content) -> dict[str, dict[str, Any]]:
     }
 
 
-def value_sets(content: Content) -> dict[str, dict[str, Any]]:
+def value_sets(content: Content) -> dict[str, Resource]:
     """A FHIR R4 ValueSet for each fact, coded answer, activity, medicine and feed, by file name."""
     sets: dict[str, tuple[str, list[Pair]]] = {}
     for fact in content.facts.values():
@@ -73,7 +73,7 @@ def value_sets(content: Content) -> dict[str, dict[str, Any]]:
     return made
 
 
-def _value_set(content: Content, name: str, title: str, codes: CodeSet) -> dict[str, Any]:
+def _value_set(content: Content, name: str, title: str, codes: CodeSet) -> Resource:
     compose = {"include": list(_parts(codes, True)), "exclude": list(_parts(codes, False))}
     return {
         "resourceType": "ValueSet",
@@ -88,9 +88,9 @@ def _value_set(content: Content, name: str, title: str, codes: CodeSet) -> dict[
     }
 
 
-def _parts(codes: CodeSet, counting: bool) -> Iterator[dict[str, Any]]:
+def _parts(codes: CodeSet, counting: bool) -> Iterator[Part]:
     """What a set includes, or what it takes out: the concepts of each system, then each family."""
-    systems: dict[str, list[dict[str, str]]] = {}
+    systems: dict[str, list[Concept]] = {}
     for (system, code), counts in codes.concepts.items():
         if counts is counting:
             systems.setdefault(system, []).append({"code": code})
@@ -98,7 +98,7 @@ def _parts(codes: CodeSet, counting: bool) -> Iterator[dict[str, Any]]:
         yield {"system": system, "concept": concepts}
     for (system, code), counts in codes.families.items():
         if counts is counting:
-            family = {"property": "concept", "op": "is-a", "value": code}
+            family: Filter = {"property": "concept", "op": "is-a", "value": code}
             yield {"system": system, "filter": [family]}
 
 
@@ -112,7 +112,7 @@ def _code_system(
     title: str,
     url: str,
     concepts: Iterable[tuple[str, str, str | None]],
-) -> dict[str, Any]:
+) -> Resource:
     listed = [
         {"code": code, "display": display} | ({"definition": definition} if definition else {})
         for code, display, definition in sorted(concepts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Required, TypedDict, TypeVar
 
 from .phrase_index import LONGEST_TEXT
 
@@ -21,6 +21,44 @@ Meaning = TypeVar("Meaning")
 
 LONGEST_CODE = 100
 MOST_CODINGS = 20  # of one concept, that are looked at
+
+
+class Concept(TypedDict):
+    """A code that a ValueSet lists."""
+
+    code: str
+
+
+class Filter(TypedDict):
+    """What codes have in common that a ValueSet names together."""
+
+    property: str
+    op: str
+    value: str
+
+
+class Part(TypedDict, total=False):
+    """What a ValueSet includes, or excludes, of one system."""
+
+    system: str
+    concept: list[Concept]
+    filter: list[Filter]
+
+
+class Compose(TypedDict, total=False):
+    """Of what a ValueSet consists."""
+
+    include: list[Part]
+    exclude: list[Part]
+
+
+class ValueSet(TypedDict, total=False):
+    """A FHIR ValueSet that was found to be valid, as far as it is read."""
+
+    url: Required[str]
+    compose: Compose
+    copyright: str
+
 
 # Two ICD codes in one ("J21.8+ B95.6*"), and the marks that stand behind one in print.
 _BETWEEN_ICD_CODES = re.compile(r"[\s+*†!]+")

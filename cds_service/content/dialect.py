@@ -119,8 +119,6 @@ def dialect_faults(text: str) -> Iterator[tuple[int, str]]:
             yield number, "no tabs, and lines end with a line feed alone"
         if line != line.rstrip():
             yield number, "no spaces at the end of a line"
-    if not text.endswith("\n"):
-        yield text.count("\n") + 1, "the last line ends as all others do"
     blocks: list[tuple[int, bool]] = []  # those that are open: the column, and whether it is a list
     try:
         for token in yaml.scan(text, Loader=yaml.CSafeLoader):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .codes import CodeIndex, CodeSet, Systems
+from .codes import CodeIndex, CodeSet, Systems, ValueSet
 from .fact_types import FactSpec
 from .schema import (
     OWN_FACT,
@@ -65,7 +65,7 @@ class Entries:
     override_reasons: dict[str, OverrideReason]
     codes: dict[str, CodeSet]  # by the url of the value set
     addresses: Systems  # each code system by each of its addresses
-    value_set_files: list[tuple[str, dict[str, Any]]]  # each as it is written, with its file
+    value_set_files: list[tuple[str, ValueSet]]  # each as it is written, with its file
 
     @property
     def searches(self) -> list[PrefetchKey]:

@@ -14,14 +14,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import CannotStart, say_problem
-from ..fhir.chart import Resource
+from .codes import ValueSet
 from .dialect import NotYamlError, WrittenMapping, read_yaml
 from .schema import NOTHING_ASKED, SECTIONS, VALUE_SET
 
@@ -54,7 +54,7 @@ class ContentFiles:
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
-        self.value_sets: list[tuple[str, dict[str, Any]]] = []  # with the file of each
+        self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
@@ -121,17 +121,17 @@ class ContentFiles:
         for value_set in entries:
             self._take_value_set(name, value_set)
 
-    def _take_value_set(self, name: str, value_set: Resource) -> None:
+    def _take_value_set(self, name: str, value_set: object) -> None:
         try:
             get_fhir_model_class("ValueSet").model_validate(value_set)
         except (ValueError, ValidationError) as error:
             self.faults.append(Fault(name, 1, f"this is not a FHIR ValueSet: {brief(error)}"))
             return
-        url = str(value_set.get("url", ""))
-        if not url.startswith(VALUE_SET):
+        valid = cast(ValueSet, value_set)
+        if not str(valid.get("url", "")).startswith(VALUE_SET):
             self.faults.append(Fault(name, 1, f"its url must start with {VALUE_SET}"))
             return
-        self.value_sets.append((name, value_set))
+        self.value_sets.append((name, valid))
 
     def fill_parameters(self, said: Mapping[str, str]) -> None:
         """Put each parameter, as it is ``said`` by its id, into the texts that name it."""

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ..fhir.times import duration
 from ..shipped import shipped_directory
-from .codes import CodeIndex, CodeSet, System, Systems, normal_forms
+from .codes import CodeIndex, CodeSet, Compose, Part, System, Systems, normal_forms
 from .compiled import Content
 from .conditions import (
     AGE,
@@ -171,7 +171,7 @@ def _code_sets(addresses: Systems, files: ContentFiles) -> dict[str, CodeSet]:
     sets: dict[str, CodeSet] = {}
     for file, value_set in files.value_sets:
         codes = CodeSet()
-        compose = value_set.get("compose", {})
+        compose = value_set.get("compose", Compose())
         faults = [*_read_part(compose.get("include", ()), True, codes, addresses)]
         taken_out = CodeSet()
         faults += _read_part(compose.get("exclude", ()), False, taken_out, addresses)
@@ -185,7 +185,7 @@ def _code_sets(addresses: Systems, files: ContentFiles) -> dict[str, CodeSet]:
 
 
 def _read_part(
-    parts: Iterable[dict[str, Any]], counts: bool, codes: CodeSet, addresses: Systems
+    parts: Iterable[Part], counts: bool, codes: CodeSet, addresses: Systems
 ) -> Iterator[str]:
     """Read ``include`` or ``exclude`` of a ValueSet into a set; what cannot be used, in words."""
     for part in parts:

@@ -44,6 +44,14 @@ def change_texts(value: Any, change: Callable[[str], str]) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
+def as_sentence(text: str) -> str:
+    """A text with a full stop behind it, unless it ends in one, or in a ``?`` or ``!``, already.
+
+    The stars of Markdown do not count as its end.
+    """
+    return text if text.rstrip("*").endswith((".", "?", "!")) else f"{text}."
+
+
 @dataclass(frozen=True, slots=True)
 class SpokenUnit:
     """A unit as people write it, with the other one in which it is said too, if there is one."""

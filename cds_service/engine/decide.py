@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..content.conditions import Because, Truth
 from ..content.schema import BANDS, INTERACTING, NOT_READ
-from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED
+from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED, as_sentence
 from ..fhir.times import HOUR, MINUTE, say_ago
 from .card_json import Told
 from .decision import CardDecision, TakenBack
@@ -160,10 +160,10 @@ def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
     first = ranked[:MOST_CARDS]
     _say_once(first)
     if first and withheld:
-        first[0].paragraphs.append(f"Withheld: {', '.join(withheld)}.")
+        first[0].paragraphs.append(as_sentence(f"Withheld: {', '.join(withheld)}"))
     if len(ranked) > MOST_CARDS:
         left_out = ", ".join(_title_of(made) for made in ranked[MOST_CARDS:])
-        first[-1].paragraphs.append(f"Not shown, as less urgent: {left_out}.")
+        first[-1].paragraphs.append(as_sentence(f"Not shown, as less urgent: {left_out}"))
     return first
 
 
@@ -345,13 +345,15 @@ def _todo_list(
     if any(recommendation.unrecorded for recommendation in todo):
         lines.insert(0, "Check, and start what is missing:\n")
     others = [recommendation.intervention.short for recommendation in todo[written_out:]]
-    return "\n".join([*lines, f"\nThen: {', '.join(others)}." if others else ""]).rstrip()
+    then = as_sentence(f"\nThen: {', '.join(others)}") if others else ""
+    return "\n".join([*lines, then]).rstrip()
 
 
 def _todo(recommendation: Recommendation, grade_is_told: bool, findings: Findings) -> str:
     intervention = recommendation.intervention
     grade = "" if grade_is_told else f" ({findings.content.grades[intervention.grade].word})"
-    return f"* **{intervention.label}**{grade}. {recommendation.do(findings)}"
+    head = as_sentence(f"**{intervention.label}**{grade}")
+    return f"* {head} {recommendation.do(findings)}"
 
 
 def _evidence(backing: Backing, grades: set[str], findings: Findings) -> str:
@@ -390,7 +392,7 @@ def _list_guards(
         if truth is False and lines:
             names = f"{len(found)} other{'s' if len(found) > 1 else ''}"
         if found:
-            lines.append(f"- {title}: {names}.")
+            lines.append(as_sentence(f"- {title}: {names}"))
     return "\n".join(lines)
 
 
@@ -412,14 +414,17 @@ def _what_else(
     findings: Findings,
 ) -> str:
     """What is not for now and why, what is asked for already, and the one thing to ask her."""
-    lines = [f"Not now, for {reason}: {', '.join(names)}." for reason, names in not_now.items()]
+    lines = [
+        as_sentence(f"Not now, for {reason}: {', '.join(names)}")
+        for reason, names in not_now.items()
+    ]
     asked_for = [c.intervention.short for c in recommendations if c.status == "asked-for"]
     if asked_for:
-        lines.append(f"Already asked for: {', '.join(asked_for)}.")
+        lines.append(as_sentence(f"Already asked for: {', '.join(asked_for)}"))
     wanted = [fact for fact in card.asks_first if findings.facts[fact].status not in TOLD_ELSEWHERE]
     wanted += [fact for recommendation in recommendations for fact in recommendation.missing]
     if wanted:
-        lines.append(f"Ask about: {findings.content.facts[wanted[0]].label}.")
+        lines.append(as_sentence(f"Ask about: {findings.content.facts[wanted[0]].label}"))
     return "\n\n".join(lines)
 
 
@@ -513,7 +518,7 @@ def _decide_order(
         f"**{order.name}**: {' '.join(filter(None, (line, limits)))}"
         if medicine is not None and line
         else "",
-        f"{_who_says(reading, findings.content)} names in its place: {reading.instead}."
+        as_sentence(f"{_who_says(reading, findings.content)} names in its place: {reading.instead}")
         if medicine is not None and reading.instead
         else "",
         _list_guards(guards, findings, MOST_UNKNOWN if pairs else LONGEST_SUMMARY)
@@ -577,7 +582,7 @@ def _decide_against(
     said = f"{first.name}, which she takes"
     summary = _with_names(said, names, len(shorts), card.summary.say(findings))
     lines = [
-        f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}."
+        as_sentence(f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}")
         for taken, guards in against
     ]
     paragraphs = [
@@ -1053,7 +1058,7 @@ def _one_question(questions: list[tuple[FactValue, str]]) -> list[str]:
     (first, asked), *others = questions
     lines = [f"- {asked}{_in_brackets(_why_unused(first))}."]
     rest = [f"{fact.spec.label}{_in_brackets(_why_unused(fact))}" for fact, _ in others]
-    return [*lines, f"- Also for the form: {', '.join(rest)}."] if rest else lines
+    return [*lines, as_sentence(f"- Also for the form: {', '.join(rest)}")] if rest else lines
 
 
 def _why_unused(fact: FactValue) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_service.content.compiled import Content
-from cds_service.content.wording import LONGEST_SUMMARY, Wording, with_unit
+from cds_service.content.wording import LONGEST_SUMMARY, Wording, as_sentence, with_unit
 from tests.support.mothers import birth, cards_of, milk, observation
 
 
@@ -25,6 +25,21 @@ from tests.support.mothers import birth, cards_of, milk, observation
 def test_numbers_are_as_exact_as_they_deserve(number: float, decimals: int, said: str) -> None:
     assert with_unit(number, None, decimals) == said
     assert with_unit(number, "mL", decimals) == f"{said} mL"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Ask about: the shield", "Ask about: the shield."),
+        ("**Is the shield still needed?**", "**Is the shield still needed?**"),
+        ("**Teach her**", "**Teach her**."),
+        ("Stop!", "Stop!"),
+        ("warmth, massage etc.", "warmth, massage etc."),
+        ("**Is it needed?** (low)", "**Is it needed?** (low)."),
+    ],
+)
+def test_a_text_gets_no_second_mark_at_its_end(text: str, said: str) -> None:
+    assert as_sentence(text) == said
 
 
 @pytest.mark.parametrize("text", ["{nothing}", "{pump-mode.sum}", "{curve:nothing}"])

@@ -34,7 +34,7 @@ CONTENT = (ROOT / "docs" / "content.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", ".github/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "cards/*.md", ".github/**/*.md")
     for page in ROOT.glob(pattern)
 )
 SANDBOX = (ROOT / "docs" / "sandbox.md").read_text()

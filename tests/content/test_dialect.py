@@ -1,0 +1,146 @@
+"""The YAML that is read, and that all of ours is written in one way."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cds_service.authoring import vignettes
+from cds_service.authoring.form_warnings import OLD_NAMES, OTHER_YAML, form_warnings
+from cds_service.cli.__main__ import main
+from cds_service.content.dialect import NotYamlError, dialect_faults, read_yaml
+from cds_service.content.loader import SHIPPED, load_content
+from tests.support.repository import ROOT
+
+PAGES = ("docs/content.md", "docs/connect.md", "README.md", "CONTRIBUTING.md")
+
+
+@pytest.mark.parametrize("directory", [SHIPPED, vignettes.SHIPPED], ids=lambda path: path.name)
+def test_all_that_is_shipped_is_written_in_one_way_and_with_no_old_name(directory: Path) -> None:
+    assert list(form_warnings(directory)) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_the_pages_are_written_so_too(page: str) -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+    assert examples
+    for example in examples:
+        if not example.startswith(" "):  # else it is a part of an entry
+            assert list(dialect_faults(example)) == []
+
+
+def test_it_is_read_as_yaml_1_2() -> None:
+    written = (
+        "a: yes\nb: true\nc: 2026-11-28\nd: 12:30\ne: 010\nf: 1.50\ng: -3\nh: 1_0\ni:\nj: on\n"
+    )
+    assert read_yaml(written) == {
+        "a": "yes",
+        "b": True,
+        "c": "2026-11-28",
+        "d": "12:30",
+        "e": 10,
+        "f": 1.5,
+        "g": -3,
+        "h": "1_0",
+        "i": None,
+        "j": "on",
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [("a: 1\nb: 2\na: 3\n", 3), ("a: [1\n", 2), ("a: 1\n---\nb: 2\n", 2), ("a: *b\n", 1)],
+)
+def test_what_is_no_yaml_is_told_with_its_line(written: str, line: int) -> None:
+    with pytest.raises(NotYamlError) as told:
+        read_yaml(written)
+    assert told.value.line == line
+
+
+def test_bytes_that_are_no_text_are_no_yaml() -> None:
+    with pytest.raises(NotYamlError, match="UTF-8"):
+        read_yaml(b"a: \xff\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "line", "told"),
+    [
+        ("a: 'x'\n", 1, "double"),
+        ("a:\n- x\n", 2, "two columns"),
+        ("a:\n    b: x\n", 2, "two columns"),
+        ("a: &b x\nc: y\n", 1, "anchor"),
+        ("a: &b x\nc: *b\n", 2, "alias"),
+        ("a: !!str x\n", 1, "tag"),
+        ("---\na: x\n", 1, "one document"),
+        ("a: |\n  x\n", 1, "folded"),
+        ("a: x\nb: True\n", 2, "boolean"),
+        ("a: Off\n", 1, "quotes"),
+        ("a: ~\n", 1, "left out"),
+        ("a: 010\n", 1, "no 0"),
+        ("a: 1_000\n", 1, "no '_'"),
+        ("a: 12:30\n", 1, "quotes"),
+        ("a: x \n", 1, "spaces"),
+        ("a: [x,\n\ty]\n", 2, "tabs"),
+        ("a: x\r\n", 1, "line feed"),
+    ],
+)
+def test_what_is_written_otherwise_is_told(written: str, line: int, told: str) -> None:
+    assert any(where == line and told in what for where, what in dialect_faults(written))
+
+
+OVERLAY = """
+facts:
+  - id: nipple-shield
+    label: nipple shield
+    type: yes-no
+    window: 1200 months
+    prefetch: infantFeeding
+    ask: 'whether she nurses with a nipple shield'
+cards:
+  - id: inhibited-letdown
+    table:
+      - {label: Nipple shield, hers: "{nipple-shield}"}
+""".lstrip()
+
+
+def test_an_old_name_is_read_and_content_check_warns_of_it(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(OVERLAY)
+    (line,) = load_content(tmp_path).cards["inhibited-letdown"].table
+    assert line.value.text == "{nipple-shield}"
+    checked = CliRunner().invoke(
+        main, ["content", "check", "--directory", str(tmp_path)], env={"COLUMNS": "200"}
+    )
+    assert checked.exit_code == 0, checked.output
+    told = checked.output
+    assert f"2 {OLD_NAMES}" in told
+    assert "ours.yaml:11: 'hers' of a line of a table is 'value' now" in told
+    assert "ours.yaml:2: the window '1200 months' is 'ever' now" in told
+    assert f"1 {OTHER_YAML}" in told
+    assert "ours.yaml:7: quotes are double ones" in told
+    assert "3 warnings." in told
+
+
+def test_the_list_of_the_files_has_each_once() -> None:
+    listed = re.findall(r"\]\(([\w/-]+\.yaml)\)", (SHIPPED / "README.md").read_text())
+    there = [path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yaml")]
+    assert sorted(listed) == sorted(there)
+
+
+def test_an_entry_begins_with_its_id() -> None:
+    begun = [
+        (next(iter(entry)), path.name)
+        for path in SHIPPED.rglob("*.yaml")
+        for entries in read_mapping(path).values()
+        for entry in (entries if isinstance(entries, list) else [entries])
+    ]
+    assert len(begun) > 500
+    assert [file for first, file in begun if first != "id"] == []
+
+
+def read_mapping(path: Path) -> dict[str, object]:
+    read = read_yaml(path.read_bytes())
+    assert isinstance(read, dict)
+    return read
