@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -30,6 +31,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("patient")
 
+_numbers = itertools.count(1)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """What takes long to make and is the same for each test is made once."""
@@ -50,9 +53,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_database: Path) -> str:
-    """A database of each test's own."""
-    path = shutil.copy(empty_database, tmp_path / "lactation-cds.sqlite3")
+def database(monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> str:
+    """A database of each test's own, beside none of its files."""
+    path = shutil.copy(empty_database, empty_database.with_name(f"{next(_numbers)}.sqlite3"))
     url = f"sqlite:///{path}"
     monkeypatch.setenv("CDS_DATABASE_URL", url)
     return url

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from cds_service.content.compiled import Content
 from cds_service.content.fact_types import FactValue
-from cds_service.engine.facts import read_facts
+from cds_service.engine.facts import _certainty_of, read_facts
 from tests.support.calls import VIEW
 from tests.support.mothers import HER, NOW, ago, average, chart_of, hook_request
 
@@ -151,3 +151,9 @@ def test_what_she_ever_had_she_had_also_when_it_is_over(
     letter = over.get("code")
     members = {} if letter else over
     assert read(content, fact, diagnosis(coding(code, letter), **members)).value == value
+
+
+def test_a_code_that_is_no_concept_says_nothing_of_certainty(content: Content) -> None:
+    """Whoever calls it: the facts that a code means are looked for before."""
+    odd = diagnosis() | {"code": [URL]}
+    assert _certainty_of(content, content.facts["mastitis"], odd) is None
