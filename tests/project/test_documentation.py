@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,30 @@ def test_the_fact_the_card_and_the_mothers_of_contributing_are_some(tmp_path: Pa
     result = CliRunner().invoke(main, ["content", "test", mothers, "--overlay", own])
     assert result.exit_code == 0, result.output
     assert "2 of 2 vignettes" in result.output
+
+
+def test_the_packages_of_the_architecture_are_those_of_the_import_contract() -> None:
+    """In its order, from the top to the bottom; the contract names each module that there is."""
+    table = (ROOT / "ARCHITECTURE.md").read_text().partition("## Packages")[2]
+    rows = re.findall(r"^\| (`.*`) \|", table.partition("## ")[0], re.M)
+    written = [name.removesuffix(".py") for row in rows for name in re.findall(r"`(.*?)`", row)]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (each["layers"] for each in contracts["contracts"] if each["type"] == "layers")
+    assert written == [name.strip() for layer in layers for name in layer.split("|")]
+
+
+def test_the_stages_of_the_architecture_are_called_in_this_order() -> None:
+    """Those of the engine, in ``Evaluation.judge`` and ``Evaluation.answer``."""
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    (stages,) = (block for block in blocks(page) if block.startswith("chart -> facts"))
+    _, _, *called = stages.strip().split(" -> ")
+    code = (ROOT / "cds_service" / "engine" / "evaluation.py").read_text()
+    judge = code.partition("    def judge(")[2]
+    called = ["Rendering" if name == "render" else name for name in called]
+    places = [re.search(rf"\b{name}\(", judge) for name in called]
+    starts = [place.start() for place in places if place is not None]
+    assert len(starts) == len(called) == 5
+    assert starts == sorted(starts)
 
 
 def test_pre_commit_does_what_make_check_does() -> None:
