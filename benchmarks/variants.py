@@ -17,6 +17,7 @@ from flask import Flask
 from cds_service import app
 from cds_service.engine.evaluation import Answered, Evaluation
 from cds_service.storage.card_log import CardLog
+from cds_service.web.admission import Admitted
 from cds_service.web.server import Options, run_under_gunicorn
 from cds_service.web.telemetry import write_logs_as_json
 
@@ -25,16 +26,16 @@ MODELS = {"Bundle": Bundle, "Patient": Patient}
 
 def validating() -> Flask:
     """Each Bundle, and the Patient, is made a model of FHIR's own before it is looked at."""
-    read_body = app.read_body
+    read_body = Admitted.read_body
 
-    def validated(seconds: float) -> bytes:
-        body = read_body(seconds)
+    def validated(admitted: Admitted) -> bytes:
+        body = read_body(admitted)
         for value in orjson.loads(body).get("prefetch", {}).values():
             if value is not None:
                 MODELS[value["resourceType"]].model_validate(value)
         return body
 
-    app.read_body = validated
+    Admitted.read_body = validated  # type: ignore[method-assign]
     return app.create_app()
 
 

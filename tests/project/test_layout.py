@@ -45,6 +45,11 @@ def test_each_folder_is_that_of_a_package() -> None:
     assert folders >= OTHERS
 
 
+def test_only_the_tests_of_single_modules_stand_beside_the_folders() -> None:
+    modules = {path.stem for path in (ROOT / "cds_service").glob("*.py")}
+    assert {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")} <= modules
+
+
 def test_no_test_stands_where_it_is_not_looked_for() -> None:
     """A folder without ``__init__.py`` would let two files of one name hide each other."""
     for path in TESTS.rglob("test_*.py"):

@@ -286,6 +286,8 @@ def put_into_content(planted: Planted, content: Content) -> None:
         clients.write_text(good)
     os.kill(planted.pid, signal.SIGHUP)
     soon(lambda: "loaded anew: new workers" in planted.log)
+    # What comes next is for the new ones: two go each time.
+    soon(lambda: planted.log.count("Worker exiting") >= 2 * planted.log.count("Hang up: Master"))
 
 
 def put_into_errors_of_the_database(planted: Planted, content: Content) -> None:
