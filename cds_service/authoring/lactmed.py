@@ -13,7 +13,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import IO, TYPE_CHECKING, Any
@@ -315,6 +315,24 @@ def write_overlay(entries: list[Resource], source: str) -> str:
     head = f"# LactMed, from {source}. Written by 'cds-service lactmed import'; do not edit.\n"
     lines = [f"  - {json.dumps(entry, ensure_ascii=False)}\n" for entry in entries]
     return f"{head}medicines:\n{''.join(lines)}" if lines else f"{head}medicines: []\n"
+
+
+def write_records(records: Mapping[str, Record], content: Content, source: str) -> str:
+    """The section ``lactmed-records`` as a file of the content: which record a medicine has.
+
+    With the revisions of ``records``, by their id; of one that is not among them it stays as it is.
+    """
+    head = (
+        f"# Which record of LactMed each medicine has, and its revision: from {source}.\n"
+        "# Written by 'cds-service lactmed revisions'; do not edit.\n"
+        "# What people wrote of a medicine stands with the medicine.\n"
+    )
+    lines = [
+        f"  - {{id: {medicine.id}, record: {own.id}, "
+        f"revised: {records[own.id].revised if own.id in records else own.revised}}}\n"
+        for own, medicine in sorted(_with_record(content), key=lambda pair: pair[1].id)
+    ]
+    return f"{head}lactmed-records:\n{''.join(lines)}"
 
 
 # --- a new month --------------------------------------------------------------------------------

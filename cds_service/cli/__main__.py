@@ -55,6 +55,7 @@ from ..authoring.lactmed import (
     overlay,
     read_archive,
     write_overlay,
+    write_records,
 )
 from ..authoring.medicine_table import as_csv as medicines_as_csv
 from ..authoring.medicine_table import rows as medicine_rows
@@ -913,6 +914,34 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
     console.print(f"{len(records)} records read: {laid} new medicines, {len(records) - laid} known")
     _hint(f"Next: cds-service content test --overlay {directory}")
     console.print(f"{target}: content {loaded.version} is valid", soft_wrap=True)
+
+
+@lactmed_commands.command(short_help="Write which record each medicine has, and its revision.")
+@ARCHIVE
+@click.option(
+    "--to",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file of the content: in a checkout, cards/lactmed-records.yaml.",
+)
+def revisions(archive: Path, to: Path) -> None:
+    """Write which record of ARCHIVE each shipped medicine has, and when it was revised.
+
+    This is the one file of the shipped content that a program writes. A record that is not in
+    ARCHIVE stays as it was. What was read of a record that was revised is to be read again.
+    """
+    loaded = _content()
+    records, unread, digest = _read_lactmed(archive)
+    found = Counter(change.kind for change in changes(records.values(), loaded))
+    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
+    to.write_text(write_records(records, loaded, source), "utf-8")
+    console = Console()
+    _say_unread(console, unread)
+    _hint(
+        "Next: cds-service content check, and read again what was revised: lactmed diff names it."
+    )
+    told = f"{found['revised']} revised, {found['gone']} not in the archive and left as they were"
+    console.print(f"{to}: {told}", soft_wrap=True)
 
 
 @lactmed_commands.command(short_help="Say what an archive has otherwise.")

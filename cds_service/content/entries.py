@@ -25,6 +25,7 @@ from .schema import (
     Guard,
     Interaction,
     Intervention,
+    LactMedRecord,
     Medicine,
     NameWords,
     OverrideReason,
@@ -58,6 +59,7 @@ class Entries:
     templates: dict[str, Template]
     cards: dict[str, Card]
     asks: dict[str, Ask]
+    lactmed_records: dict[str, LactMedRecord]  # by medicine
     medicines: dict[str, Medicine]
     interactions: dict[str, Interaction]
     feeds: dict[str, Feed]

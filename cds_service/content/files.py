@@ -56,6 +56,7 @@ class ContentFiles:
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
         self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
+        self.left_out: set[tuple[str, str]] = set()  # by section: what an overlay turned off
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
         if not directory.is_dir():
@@ -97,6 +98,9 @@ class ContentFiles:
         known = self.raw[section].get(key)
         if entry.get("off") is True and overlay and known is not None:
             del self.raw[section][key]
+            self.left_out.add((section, key))
+            if section == "medicines":
+                self.raw["lactmed-records"].pop(key, None)
         elif known is None:
             self.raw[section][key] = entry
         elif overlay:
@@ -132,6 +136,18 @@ class ContentFiles:
             self.faults.append(Fault(name, 1, f"its url must start with {VALUE_SET}"))
             return
         self.value_sets.append((name, valid))
+
+    def join_lactmed_records(self) -> None:
+        """Put the LactMed record of each medicine beside what people wrote of it.
+
+        One that a hospital wrote with the medicine itself wins.
+        """
+        for key, entry in self.raw["lactmed-records"].items():
+            medicine = self.raw["medicines"].get(key)
+            if medicine is None:
+                self.faults.append(Fault(entry.file, entry.line, f"there is no medicine '{key}'"))
+            elif "lactmed" not in medicine:
+                medicine["lactmed"] = {"id": entry.get("record"), "revised": entry.get("revised")}
 
     def fill_parameters(self, said: Mapping[str, str]) -> None:
         """Put each parameter, as it is ``said`` by its id, into the texts that name it."""

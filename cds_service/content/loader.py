@@ -77,6 +77,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     files.read_directory(shipped, overlay=False)
     if overlay is not None:
         files.read_directory(overlay, overlay=True)
+    files.join_lactmed_records()
     # These two first: what they say is put into the texts of all others.
     first = {section: files.build(section) for section in ("units", "parameters")}
     spoken_units = _spoken_units(first["units"].values())
@@ -434,7 +435,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         known_value_sets |= {f"{VALUE_SET}{spec.id}-{answer}" for answer in spec.answers}
     known_value_sets |= {f"{VALUE_SET}yes", f"{VALUE_SET}no", NO_ALLERGY, IN_PART}
     known_value_sets.add(SIDE_OF_BREAST)
-    known_value_sets |= {f"{VALUE_SET}medicine-{name}" for name in content.medicines}
+    medicines = {*content.medicines, *(key for of, key in files.left_out if of == "medicines")}
+    known_value_sets |= {f"{VALUE_SET}medicine-{name}" for name in medicines}
     known_value_sets |= {f"{VALUE_SET}feed-{name}" for name in content.feeds}
     known_value_sets |= {f"{VALUE_SET}activity-{name}" for name in content.interventions}
     for file, value_set in files.value_sets:

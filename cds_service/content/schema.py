@@ -528,6 +528,18 @@ class LactMed(Entry):
         return f"https://www.ncbi.nlm.nih.gov/books/n/lactmed/{self.id}/"
 
 
+class LactMedRecord(Entry):
+    """Which record of LactMed is about a medicine, by the medicine's id, and its revision.
+
+    A program writes these from the National Library's archive (``cds-service lactmed revisions``);
+    what people say of a medicine stands with the medicine.
+    """
+
+    id: str
+    record: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    revised: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+
+
 class MedicineCode(Entry):
     """A code of a medicine, as ingredient or as a product that holds it."""
 
@@ -761,6 +773,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "templates": Template,
     "cards": Card,
     "asks": Ask,
+    "lactmed-records": LactMedRecord,
     "medicines": Medicine,
     "interactions": Interaction,
     "feeds": Feed,

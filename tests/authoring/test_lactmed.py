@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -26,10 +27,13 @@ from cds_service.authoring.lactmed import (
     ArchiveError,
     first_sentence,
     read_archive,
+    write_records,
 )
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
-from cds_service.content.loader import load_content
+from cds_service.content.dialect import read_yaml
+from cds_service.content.files import ContentError
+from cds_service.content.loader import SHIPPED, load_content
 from tests.support.mothers import birth, cards_of, medicine, plan, why
 
 pytestmark = pytest.mark.slow
@@ -356,3 +360,44 @@ def test_import_wants_a_directory_and_a_record(archive: Path, tmp_path: Path) ->
     assert "name a directory" in run("import", str(archive), code=2)
     archive.write_bytes(packed({"toc.nxml": CONTENTS}))
     assert "holds no record" in run("import", str(archive), "--to", str(tmp_path), code=1)
+
+
+# --- the records of the shipped medicines -------------------------------------------------------
+
+
+RECORDS = SHIPPED / "lactmed-records.yaml"
+
+
+def test_what_a_program_writes_of_records_stands_in_one_file(content: Content) -> None:
+    written = RECORDS.read_text()
+    source = written.partition("revision: from ")[2].partition(".\n")[0]
+    assert written == write_records({}, content, source)
+    assert len(content.lactmed_records) > 300
+    for path in SHIPPED.rglob("*.yaml"):
+        assert path == RECORDS or not re.search(r"^ +lactmed:", path.read_text(), re.M), path
+
+
+def test_the_revisions_of_an_archive_are_written_for_the_shipped_medicines(
+    archive: Path, tmp_path: Path, content: Content
+) -> None:
+    to = tmp_path / "lactmed-records.yaml"
+    output = run("revisions", str(archive), "--to", str(to))
+    left = len(content.lactmed_records) - 1
+    assert f"1 revised, {left} not in the archive and left as they were" in output
+    before = {entry.id: entry for entry in content.lactmed_records.values()}
+    after = {entry["id"]: entry for entry in read_yaml(to.read_bytes())["lactmed-records"]}
+    assert after.keys() == before.keys()
+    changed = {name for name in after if after[name]["revised"] != before[name].revised}
+    assert changed == {"ibuprofen"}
+    assert after["ibuprofen"]["revised"] == "2026-10-15"
+
+
+def test_a_record_of_no_medicine_is_a_fault_but_not_of_one_that_a_hospital_leaves_out(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text('medicines: [{id: "ibuprofen", off: true}]\n')
+    assert "ibuprofen" not in load_content(tmp_path).lactmed_records
+    own.write_text('lactmed-records: [{id: "none-such", record: "LM1", revised: "2026-01-01"}]\n')
+    with pytest.raises(ContentError, match="there is no medicine 'none-such'"):
+        load_content(tmp_path)
