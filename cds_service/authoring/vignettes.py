@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..content.dialect import NotYamlError, read_yaml
 from ..content.wording import change_texts
+from ..engine.card_json import EXTENSION, Card
 from ..fhir.times import duration
 from ..shipped import shipped_directory
 
@@ -193,7 +194,7 @@ def vignettes(directory: Path = SHIPPED) -> list[Vignette]:
     return sorted(found, key=lambda vignette: vignette.expected.place)
 
 
-def differences(expected: Expected, cards: list[Resource], assessed: dict[str, str]) -> list[str]:
+def differences(expected: Expected, cards: list[Card], assessed: dict[str, str]) -> list[str]:
     """What is not as expected, in words; empty if all is.
 
     ``assessed`` is what each assessment came to.
@@ -212,30 +213,25 @@ def differences(expected: Expected, cards: list[Resource], assessed: dict[str, s
         ("never says", expected.never_says, False),
     ):
         for name, texts in texts_of.items():
-            card = shown.get(name, {"summary": "", "detail": ""})
-            said = f"{card['summary']}\n{card['detail']}"
+            said = f"{shown[name]['summary']}\n{shown[name]['detail']}" if name in shown else ""
             told += [f"{name}: {say} {text!r}" for text in texts if (text in said) is not wanted]
     for offer, interventions_of, wanted in (
         ("offers", expected.offers, True),
         ("never offers", expected.never_offers, False),
     ):
         for name, interventions in interventions_of.items():
-            offered = _why(shown[name]).get("interventions", []) if name in shown else []
+            why = shown[name]["extension"][EXTENSION] if name in shown else None
+            offered = why.get("interventions", []) if why is not None else []
             told += [f"{name}: {offer} {i}" for i in interventions if (i in offered) is not wanted]
     for name, indicator in expected.indicator.items():
         got = shown[name]["indicator"] if name in shown else "no card"
         if got != indicator:
             told.append(f"{name}: expected {indicator}, got {got}")
-    rows = {row for card in cards for row in _why(card)["rows"]}
+    rows = {row for card in cards for row in card["extension"][EXTENSION]["rows"]}
     missing = set(expected.rows) - rows
     if missing:
         told.append(f"rows not on the cards: {_list(sorted(missing))}")
     return told
-
-
-def _why(card: Resource) -> Resource:
-    carried: Resource = card["extension"]["org.lactation-cds"]
-    return carried
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1140,7 +1140,7 @@ def _vignettes(directory: Path | None) -> list[Vignette]:
 
 def _fire(
     loaded: Content, vignette: Vignette, evaluation_in: Callable[[str], Evaluation]
-) -> Callable[[], tuple[list[dict[str, Any]], dict[str, str]]]:
+) -> Callable[[], tuple[list[Card], dict[str, str]]]:
     """Her hook as a function that gives her cards, and what each assessment came to."""
     body = orjson.dumps(example_request(loaded, vignette))
     request, context = read_request(body, vignette.expected.hook)

@@ -23,10 +23,10 @@ from ..authoring.vignettes import Vignette, vignettes
 from ..content.compiled import Content
 from ..content.loader import load_content
 from ..content.wording import say_value
+from ..engine.card_json import EXTENSION
 from ..engine.evaluation import Evaluation
 from ..engine.facts import collect_readings
 from ..engine.findings import Findings, say_conclusions
-from ..engine.render import EXTENSION
 from ..fhir.chart import Chart, read_result
 from ..fhir.times import say_time
 from ..settings import read_settings

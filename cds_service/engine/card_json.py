@@ -17,6 +17,7 @@ from ..fhir.chart import Resource
 EXTENSION: Final = "org.lactation-cds"
 MOST_CARDS = 4
 
+Indicator = Literal["info", "warning", "critical"]
 Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, Field(pattern=r"^https?://")]
 Texts = Annotated[list[Text], Field(min_length=1)]
@@ -109,33 +110,48 @@ class Guards(TypedDict):
     clear: list[str]
 
 
-class Why(TypedDict):
+class Behind(TypedDict, total=False):
+    """What stands behind a card, by ids of the content: what it offers, why, and how sure it is."""
+
+    interventions: Texts
+    because: Annotated[list[Told], Field(min_length=1)]
+    evidence: Texts
+    grades: dict[str, str]
+
+
+class Guarded(TypedDict, total=False):
+    """The contraindications that were checked, by what they guard."""
+
+    guards: Annotated[dict[str, Guards], Field(min_length=1)]
+
+
+class Why(Behind, Guarded):
     """Why a card is shown, for programs: ids of the content, and its version."""
 
     rows: Texts
-    interventions: NotRequired[Texts]
-    because: NotRequired[Annotated[list[Told], Field(min_length=1)]]
-    evidence: NotRequired[Texts]
-    grades: NotRequired[dict[str, str]]
     content: Text
-    guards: NotRequired[Annotated[dict[str, Guards], Field(min_length=1)]]
 
 
 CardExtension = TypedDict("CardExtension", {"org.lactation-cds": Why})
 
 
-class Card(TypedDict):
+class Choices(TypedDict, total=False):
+    """What can be done with a card by a click: each is there only if there is something to do."""
+
+    overrideReasons: Annotated[list[Coding], Field(min_length=1)]
+    suggestions: Annotated[list[Suggestion], Field(min_length=1)]
+    selectionBehavior: Literal["any"]
+    links: Annotated[list[Link], Field(min_length=1)]
+
+
+class Card(Choices):
     """A card: what a clinician reads, and what can be done with a click."""
 
     uuid: Text
     summary: Annotated[Text, Field(max_length=139)]
     detail: Text
-    indicator: Literal["info", "warning", "critical"]
+    indicator: Indicator
     source: Source
-    overrideReasons: NotRequired[Annotated[list[Coding], Field(min_length=1)]]
-    suggestions: NotRequired[Annotated[list[Suggestion], Field(min_length=1)]]
-    selectionBehavior: NotRequired[Literal["any"]]
-    links: NotRequired[Annotated[list[Link], Field(min_length=1)]]
     extension: CardExtension
 
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .card_json import Told
+from .card_json import Indicator, Link, Told
 
 if TYPE_CHECKING:
-    import orjson
-
     from ..content.schema import Card
     from .findings import Contraindications
 
@@ -40,7 +38,7 @@ class CardDecision:
 
     card: Card
     summary: str
-    indicator: str
+    indicator: Indicator
     paragraphs: list[str]
     because: list[Told] = field(default_factory=list)
     rows: set[str] = field(default_factory=set)
@@ -48,7 +46,7 @@ class CardDecision:
     interventions: list[str] = field(default_factory=list)
     to_take_back: list[TakenBack] = field(default_factory=list)
     guards: dict[str, Contraindications] = field(default_factory=dict)  # by what they guard
-    links: dict[str, orjson.Fragment] = field(default_factory=dict)  # by address
+    links: dict[str, Link] = field(default_factory=dict)  # by address
     orders: list[str] = field(default_factory=list)
     birth: str | None = None
 

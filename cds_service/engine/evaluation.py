@@ -17,6 +17,7 @@ import orjson
 
 from ..content.compiled import Content
 from ..fhir.chart import Chart, Resource
+from .card_json import EXTENSION, Card, Cards, Suppressed
 from .case import PatientCase
 from .decide import ask_for_data, decide, rank, suppress
 from .decision import CardDecision, ShownCard
@@ -25,7 +26,7 @@ from .feeds import FeedIndex
 from .findings import Findings, say_conclusions
 from .medicines import MedicineIndex
 from .patient import gets_no_card
-from .render import EXTENSION, Prerendered, Rendering, SuggestionContext
+from .render import Prerendered, Rendering, SuggestionContext
 from .suppression import NOTHING_SUPPRESSED, Overridden, Suppression
 
 
@@ -147,7 +148,7 @@ class Evaluation:
         judged = self.judge(chart, suggestion_context.hook, now, orders, suppression)
         rendering = Rendering(self.content, self._prerendered, suggestion_context, now)
         rendered = [rendering.card(each) for each in judged.cards]
-        response: dict[str, object] = {"cards": [card for card, _ in rendered]}
+        response: Cards = {"cards": [card for card, _ in rendered]}
         if explain and judged.suppressed:
             response["extension"] = {EXTENSION: {"quiet": _explain(judged.suppressed)}}
         shown = [each for _, each in rendered]
@@ -159,20 +160,18 @@ class Evaluation:
         suggestion_context: SuggestionContext,
         now: datetime,
         orders: Sequence[Resource] = (),
-    ) -> list[dict[str, object]]:
+    ) -> list[Card]:
         """The cards of the same response, to look at."""
-        answer = orjson.loads(self.answer(chart, suggestion_context, now, orders).body)
-        cards: list[dict[str, object]] = answer["cards"]
-        return cards
+        answer: Cards = orjson.loads(self.answer(chart, suggestion_context, now, orders).body)
+        return answer["cards"]
 
 
-def _explain(suppressed: dict[str, Overridden]) -> list[dict[str, object]]:
+def _explain(suppressed: dict[str, Overridden]) -> list[Suppressed]:
     """Which cards are held back, until when, and by what reason of a clinician."""
-    return [
-        {
-            "card": card,
-            "until": datetime.fromtimestamp(said.until, UTC).isoformat(),
-            **({"reason": said.why} if said.why else {}),
-        }
-        for card, said in suppressed.items()
-    ]
+    told: list[Suppressed] = []
+    for card, said in suppressed.items():
+        until = datetime.fromtimestamp(said.until, UTC).isoformat()
+        told.append({"card": card, "until": until})
+        if said.why:
+            told[-1]["reason"] = said.why
+    return told

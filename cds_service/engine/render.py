@@ -15,14 +15,28 @@ from itertools import count, repeat
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-import orjson
-
 from ..content.schema import NOT_READ
+from .card_json import (
+    EXTENSION,
+    Behind,
+    Choices,
+    Coding,
+    Create,
+    Delete,
+    Guarded,
+    Guards,
+    Link,
+    Source,
+    Suggestion,
+    Why,
+)
+from .card_json import Card as CardJson
 from .decision import CardDecision, ShownCard, TakenBack
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
     from ..content.schema import Card, Evidence, Reading
+    from ..fhir.chart import Resource
     from .findings import Contraindications
     from .medicines import TakenMedicine
 
@@ -31,7 +45,6 @@ MOST_LINKS = 12
 MOST_BACKINGS = 500  # that are kept ready
 TOPIC_SYSTEM = "urn:lactation-cds:card"
 TAUGHT = "teaching"  # the template of what has a handout
-EXTENSION = "org.lactation-cds"
 SOURCE_LABEL = "lactation-cds"
 
 # The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
@@ -64,27 +77,26 @@ class SuggestionContext:
         hook: str = "patient-view",
     ) -> None:
         self.hook = hook
-        self._patient = orjson.dumps({"reference": f"Patient/{patient_id}"})
-        self._user = orjson.dumps({"reference": user_id})
+        self._patient = {"reference": f"Patient/{patient_id}"}
+        self._user = {"reference": user_id}
         self._user_kind = user_id.partition("/")[0]
-        self._encounter = orjson.dumps({"reference": f"Encounter/{encounter_id}"})
-        self._in_encounter = encounter_id is not None
+        self._encounter = encounter_id and {"reference": f"Encounter/{encounter_id}"}
 
     @classmethod
     def of(cls, hook: str, context: Context) -> SuggestionContext:
         """That of a call of ``hook``."""
         return cls(context.patient_id, context.user_id, context.encounter_id, hook)
 
-    def members_of(self, resource_type: str, now: str) -> bytes:
-        """What is the patient's in a suggested resource, as JSON."""
-        members = [b',"subject":', self._patient, b',"authoredOn":"', now.encode(), b'"']
+    def members_of(self, resource_type: str, now: str) -> Resource:
+        """What is the patient's in a suggested resource."""
+        members: Resource = {"subject": self._patient, "authoredOn": now}
         if resource_type == "CommunicationRequest":
-            members += [b',"recipient":[', self._patient, b"]"]
-        if self._in_encounter:
-            members += [b',"encounter":', self._encounter]
+            members["recipient"] = [self._patient]
+        if self._encounter:
+            members["encounter"] = self._encounter
         if self._user_kind in REQUESTERS.get(resource_type, ()):
-            members += [b',"requester":', self._user]
-        return b"".join(members)
+            members["requester"] = self._user
+        return members
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +105,18 @@ class Backing:
 
     evidence: list[str]  # ids
     cited: str  # as it is written on the card
-    links: dict[str, orjson.Fragment]  # by address
+    links: dict[str, Link]  # by address
     rows: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """A suggestion but for what is hers, as JSON, and the interventions that it is for."""
+    """A suggestion but for what is the patient's, and the interventions that it is for."""
 
     interventions: str  # ids, with a plus sign between two
-    before_uuid: bytes
-    before_patient_members: bytes
-    resource_type: str
+    label: str
+    recommended: bool
+    resource: Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,7 @@ class Offer:
     """What a card that has some interventions to offer lets one do with a click."""
 
     suggestions: list[Suggested]
-    handout: dict[str, orjson.Fragment]  # the link to it, by address
+    handout: dict[str, Link]  # the link to it, by address
 
 
 class Prerendered:
@@ -130,22 +142,17 @@ class Prerendered:
         handout_of: Callable[[Sequence[str]], str] | None = None,
         country: str = "US",
     ) -> None:
-        self.sources = {
-            card.id: orjson.Fragment(
-                orjson.dumps(
-                    {
-                        "label": SOURCE_LABEL,
-                        "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
-                    }
-                )
-            )
+        self.sources: dict[str, Source] = {
+            card.id: {
+                "label": SOURCE_LABEL,
+                "topic": {"system": TOPIC_SYSTEM, "code": card.id, "display": card.title},
+            }
             for card in content.cards.values()
         }
-        reasons = [
+        self.override_reasons: list[Coding] = [
             {"code": reason.id, "system": reason.system, "display": reason.display}
             for reason in content.override_reasons.values()
         ]
-        self.override_reasons = orjson.Fragment(orjson.dumps(reasons)) if reasons else None
         self._content = content
         self.own_links = {
             card.id: {link.url: _link(link.label, link.url) for link in card.links}
@@ -172,9 +179,7 @@ class Prerendered:
         backing = self._backing_of(card.id, *interventions)
         return backing if card.cites else replace(backing, cited="", links={})
 
-    def sources_of(
-        self, taken: TakenMedicine, reading: Reading = NOT_READ
-    ) -> dict[str, orjson.Fragment]:
+    def sources_of(self, taken: TakenMedicine, reading: Reading = NOT_READ) -> dict[str, Link]:
         """Links by address: where a medicine was read, and its record, or the search for it."""
         limits = taken.medicine.limits_in(self._country) if taken.medicine is not None else None
         names = (reading.source or "", limits.source if limits is not None else "")
@@ -239,9 +244,9 @@ class Prerendered:
             whole = _together([content.suggested[each.id] for each in parts])
             label = label.replace("{count}", str(len(parts)))
             names = "+".join(each.id for each in parts)
-            first.append(_print_suggestion(names, label, recommended, whole))
+            first.append(_suggest(names, label, recommended, whole))
         single = [
-            _print_suggestion(
+            _suggest(
                 each.id,
                 each.suggestion.label,
                 each.suggestion.recommended and each.id not in within,
@@ -250,7 +255,7 @@ class Prerendered:
             for each in offered
             if each.suggestion is not None
         ]
-        handout: dict[str, orjson.Fragment] = {}
+        handout: dict[str, Link] = {}
         taught = [each.id for each in offered if each.template == TAUGHT]
         if taught and self._handout_of is not None:
             url = self._handout_of(taught)
@@ -258,11 +263,11 @@ class Prerendered:
         return Offer([*first, *single], handout)
 
 
-def _link(label: str, url: str) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps({"label": label, "url": url, "type": "absolute"}))
+def _link(label: str, url: str) -> Link:
+    return {"label": label, "url": url, "type": "absolute"}
 
 
-def links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
+def links_of(sources: Iterable[Evidence]) -> dict[str, Link]:
     """Links to sources, by address."""
     return {
         source.link: _link(f"{source.short}: {source.source}", source.link)
@@ -271,7 +276,7 @@ def links_of(sources: Iterable[Evidence]) -> dict[str, orjson.Fragment]:
     }
 
 
-def _together(resources: list[dict[str, object]]) -> dict[str, object]:
+def _together(resources: list[Resource]) -> Resource:
     """One resource for several of one template: all that each of them lists, each once."""
     whole = dict(resources[0])
     for name, value in whole.items():
@@ -282,22 +287,9 @@ def _together(resources: list[dict[str, object]]) -> dict[str, object]:
     return whole
 
 
-def _print_suggestion(
-    interventions: str, label: str, recommended: bool, resource: dict[str, object]
-) -> Suggested:
-    written = orjson.dumps(label)
+def _suggest(interventions: str, label: str, recommended: bool, resource: Resource) -> Suggested:
     same_for_all = {k: v for k, v in resource.items() if k not in ("subject", "recipient")}
-    return Suggested(
-        interventions,
-        b'{"label":' + written + b',"uuid":"',
-        b'"'
-        + (b',"isRecommended":true' if recommended else b"")
-        + b',"actions":[{"type":"create","description":'
-        + written
-        + b',"resource":'
-        + orjson.dumps(same_for_all)[:-1],
-        str(resource["resourceType"]),
-    )
+    return Suggested(interventions, label, recommended, same_for_all)
 
 
 class Rendering:
@@ -313,75 +305,71 @@ class Rendering:
         self._content, self._prerendered = content, prerendered
         self._suggestion_context, self._now = suggestion_context, now.isoformat()
         self._new_uuid = map("{}{:06x}".format, repeat(_start_of_uuids(now)), count(1)).__next__
-        self._patient_members: dict[str, bytes] = {}  # by resource type
+        self._patient_members: dict[str, Resource] = {}  # by resource type
 
-    def card(self, decision: CardDecision) -> tuple[dict[str, object], ShownCard]:
-        """A card, ready for ``orjson``, and the same for the log of cards.
-
-        Parts of the first are JSON already (``orjson.Fragment``).
-        """
-        card, prerendered, uuid = decision.card, self._prerendered, self._new_uuid()
-        made: dict[str, object] = {
-            "uuid": uuid,
-            "summary": decision.summary,
-            "indicator": decision.indicator,
-            "detail": decision.detail,
-            "source": prerendered.sources[card.id],
-        }
-        if prerendered.override_reasons is not None:
-            made["overrideReasons"] = prerendered.override_reasons
-        suggestions: list[object] = [
-            _take_back(each, self._new_uuid()) for each in decision.to_take_back
-        ]
+    def card(self, decision: CardDecision) -> tuple[CardJson, ShownCard]:
+        """A card as it is sent, and as it is kept in the log of cards."""
+        prerendered, uuid = self._prerendered, self._new_uuid()
+        choices: Choices = {}
+        if prerendered.override_reasons:
+            choices["overrideReasons"] = prerendered.override_reasons
+        suggestions = [_take_back(each, self._new_uuid()) for each in decision.to_take_back]
         suggested: dict[str, str] = {}
         if decision.interventions:
-            offer = prerendered.offer(card, *decision.interventions)
-            for each in offer.suggestions:
+            for each in prerendered.offer(decision.card, *decision.interventions).suggestions:
                 identifier = self._new_uuid()
                 suggested[identifier] = each.interventions
                 suggestions.append(self._suggestion(each, identifier))
         if suggestions:
-            made["suggestions"] = suggestions
-            made["selectionBehavior"] = "any"
-        links = prerendered.own_links[card.id] | decision.links
+            choices["suggestions"] = suggestions
+            choices["selectionBehavior"] = "any"
+        links = prerendered.own_links[decision.card.id] | decision.links
         if links:
-            made["links"] = list(links.values())[:MOST_LINKS]
-        made["extension"] = {EXTENSION: self._why(decision)}
-        return made, ShownCard(decision, uuid, suggested)
+            choices["links"] = list(links.values())[:MOST_LINKS]
+        card: CardJson = {
+            "uuid": uuid,
+            "summary": decision.summary,
+            "indicator": decision.indicator,
+            "detail": decision.detail,
+            "source": prerendered.sources[decision.card.id],
+            **choices,
+            "extension": {EXTENSION: self._why(decision)},
+        }
+        return card, ShownCard(decision, uuid, suggested)
 
-    def _suggestion(self, suggested: Suggested, uuid: str) -> orjson.Fragment:
-        kind = suggested.resource_type
+    def _suggestion(self, suggested: Suggested, uuid: str) -> Suggestion:
+        kind = str(suggested.resource["resourceType"])
         members = self._patient_members.get(kind)
         if members is None:
-            members = self._patient_members[kind] = self._suggestion_context.members_of(
-                kind, self._now
-            )
-        parts = (
-            suggested.before_uuid,
-            uuid.encode(),
-            suggested.before_patient_members,
-            members,
-            b"}}]}",
-        )
-        return orjson.Fragment(b"".join(parts))
+            members = self._suggestion_context.members_of(kind, self._now)
+            self._patient_members[kind] = members
+        label = suggested.label
+        create: Create = {
+            "type": "create",
+            "description": label,
+            "resource": suggested.resource | members,
+        }
+        if not suggested.recommended:
+            return {"label": label, "uuid": uuid, "actions": [create]}
+        return {"label": label, "uuid": uuid, "isRecommended": True, "actions": [create]}
 
-    def _why(self, decision: CardDecision) -> dict[str, object]:
+    def _why(self, decision: CardDecision) -> Why:
         """What a card carries for machines."""
-        content, guards = self._content, decision.guards
-        why: dict[str, object] = {"rows": rows_of(decision, content)}
+        content, behind = self._content, Behind()
         if decision.interventions:
-            why["interventions"] = decision.interventions
+            behind["interventions"] = decision.interventions
         if decision.because:
-            why["because"] = decision.because
+            behind["because"] = decision.because
         if decision.evidence:
-            why["evidence"] = decision.evidence
+            behind["evidence"] = decision.evidence
         if decision.interventions:
             grades = {name: content.interventions[name].grade for name in decision.interventions}
-            why["grades"] = grades
-        why["content"] = content.version
-        if guards:
-            why["guards"] = {name: _say_guards(checked) for name, checked in guards.items()}
-        return why
+            behind["grades"] = grades
+        guarded = Guarded()
+        if decision.guards:
+            guarded["guards"] = {name: _say_guards(each) for name, each in decision.guards.items()}
+        rows = rows_of(decision, content)
+        return {"rows": rows, **behind, "content": content.version, **guarded}
 
 
 def rows_of(decision: CardDecision, content: Content) -> list[str]:
@@ -392,7 +380,7 @@ def rows_of(decision: CardDecision, content: Content) -> list[str]:
     return [row for row in content.rows if row in used]
 
 
-def _say_guards(checked: Contraindications) -> dict[str, list[str]]:
+def _say_guards(checked: Contraindications) -> Guards:
     """What came of guards, by id; each also by the older word for it (for one release)."""
     present, unknown, absent = (
         [guard.id for guard in guards]
@@ -408,10 +396,10 @@ def _say_guards(checked: Contraindications) -> dict[str, list[str]]:
     }
 
 
-def _take_back(taken_back: TakenBack, uuid: str) -> dict[str, object]:
+def _take_back(taken_back: TakenBack, uuid: str) -> Suggestion:
     """A suggestion that deletes a draft order."""
     label = f"Take back {taken_back.name}"
-    action = {"type": "delete", "description": label, "resourceId": taken_back.reference}
+    action: Delete = {"type": "delete", "description": label, "resourceId": taken_back.reference}
     return {"label": label, "uuid": uuid, "actions": [action]}
 
 
