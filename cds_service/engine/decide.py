@@ -17,7 +17,7 @@ from ..content.conditions import Because, Truth
 from ..content.schema import BANDS, INTERACTING, NOT_READ
 from ..content.wording import ALSO_MISSING, LONGEST_SUMMARY, NOT_RECORDED, as_sentence
 from ..fhir.times import HOUR, MINUTE, say_ago
-from .card_json import Told
+from .card_json import MOST_CARDS, Told
 from .decision import CardDecision, TakenBack
 from .facts import MOST_REFERENCES, RECORDED_WHEN
 from .interventions import Recommendation, recommend
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .render import Backing
     from .suppression import Overridden, Suppression
 
-MOST_CARDS = 4
 # What is written out on one card, less for each reason why something is not for now; the rest is
 # named in a line. So a card has 120 words at most.
 MOST_WRITTEN_OUT = 3
