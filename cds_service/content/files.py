@@ -18,7 +18,6 @@ from typing import Any, cast
 
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from ..errors import CannotStart, say_problem
 from .codes import ValueSet
@@ -200,20 +199,21 @@ class ContentFiles:
                 built[key] = SECTIONS[section].model_validate(dict(entry))
             except ValidationError as error:
                 for problem in error.errors():
-                    self._note(key, entry, problem)
+                    self._note(key, entry, problem["loc"], say_problem(problem))
         return built
 
-    def _note(self, key: str, entry: WrittenMapping, problem: ErrorDetails) -> None:
+    def _note(
+        self, key: str, entry: WrittenMapping, place: tuple[int | str, ...], reason: str
+    ) -> None:
         line = entry.line
         inner: Any = entry
-        for step in problem["loc"]:
+        for step in place:
             try:
                 inner = inner[step]
             except (KeyError, IndexError, TypeError):
                 break
             line = inner.line if isinstance(inner, WrittenMapping) else line
-        where = ".".join(str(step) for step in problem["loc"])
-        reason = say_problem(problem)
+        where = ".".join(str(step) for step in place)
         self.faults.append(Fault(entry.file, line, f"{key}: {where}: {reason}"))
 
     def fault(self, section: str, key: str, reason: str) -> None:
