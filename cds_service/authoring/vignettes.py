@@ -17,7 +17,7 @@ The shipped ones, in ``fhir_fixtures/``, are synthetic; the demo shows them too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -106,6 +106,14 @@ class Vignette:
             return Expected.model_validate(self._read("expected.yaml"))
         except ValidationError as error:
             raise VignetteError(f"{self.path / 'expected.yaml'}: {error}") from None
+
+    def unknown_facts(self, known: Container[str]) -> list[str]:
+        """The facts of her ``mother.yaml`` that are none of the content, each once."""
+        if not (self.path / "mother.yaml").exists():
+            return []
+        records = self._read("mother.yaml").get("records", [])
+        named = dict.fromkeys(record["fact"] for record in records if "fact" in record)
+        return [name for name in named if name not in known]
 
     def _read(self, file: str) -> Any:
         """A YAML file of hers. Raises ``VignetteError`` if it is none."""

@@ -711,7 +711,11 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     found = _vignettes(directory)
     failed = 0
     for vignette in found:
-        told = differences(vignette.expected, *_fire(loaded, vignette, evaluation_in)())
+        told = [
+            f"mother.yaml: there is no fact '{name}'"
+            for name in vignette.unknown_facts(loaded.facts)
+        ]
+        told += differences(vignette.expected, *_fire(loaded, vignette, evaluation_in)())
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
