@@ -46,11 +46,11 @@ def templates_of(key: PrefetchKey, entries: Entries, activities: CodeIndex[str])
         return [start + end]
     start += f"&{CODE_PARAMETER.get(key.resource, 'code')}="
     unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
-    room = LONGEST_TEMPLATE - _encoded_length(start + end)
-    if _encoded_length(",".join(unique)) > room:  # our own system as a whole is shorter
+    longest = LONGEST_TEMPLATE - _encoded_length(start + end)
+    if _encoded_length(",".join(unique)) > longest:  # our own system as a whole is shorter
         others = [token for token in unique if not token.startswith(f"{OWN_FACT}|")]
         unique = dict.fromkeys([f"{OWN_FACT}|", *others])
-    return [start + ",".join(part) + end for part in _parts(unique, room)]
+    return [start + ",".join(part) + end for part in _parts(unique, longest)]
 
 
 def _searched_codes(spec: FactSpec, key: PrefetchKey, entries: Entries) -> list[tuple[str, str]]:

@@ -74,12 +74,12 @@ def _split(line: Line) -> list[tuple[str, int]]:
 def plot_cards(lines: Sequence[Line]) -> Bars:
     """A bar for each card."""
     most = max((line.shown for line in lines), default=0) or 1
-    room = WIDTH - LABELS - FIGURES
+    available = WIDTH - LABELS - FIGURES
     bars = []
     for number, line in enumerate(lines):
         start, parts = float(LABELS), []
         for kind, count in _split(line):
-            length = round(room * count / most, 1)
+            length = round(available * count / most, 1)
             if length > 0:
                 parts.append(Part(kind, round(start, 1), length, f"{count:,} {kind}"))
                 start += length
@@ -97,13 +97,13 @@ def plot_weeks(report: Report) -> Columns:
     step = next(s for s in (step / 2, step, step * 2, step * 5) if most / s <= 5)
     step = max(1, int(step))
     top = step * math.ceil(most / step)
-    room, wide = HEIGHT - BOTTOM - TOP, (WIDTH - LEFT) / max(1, len(weeks))
+    available, wide = HEIGHT - BOTTOM - TOP, (WIDTH - LEFT) / max(1, len(weeks))
     column = min(48.0, round(wide * 0.7, 1))
     parts: list[tuple[float, list[Part]]] = []
     for number, line in enumerate(weeks):
         base, stack = float(HEIGHT - BOTTOM), []
         for kind, count in _split(line):
-            length = round(room * count / top, 1)
+            length = round(available * count / top, 1)
             if length > 0:
                 base = round(base - length, 1)
                 stack.append(Part(kind, base, length, f"Week of {line.name}: {count:,} {kind}"))
@@ -115,6 +115,7 @@ def plot_weeks(report: Report) -> Columns:
         if number % every == 0
     ]
     ticks = [
-        (round(HEIGHT - BOTTOM - room * count / top, 1), count) for count in range(0, top + 1, step)
+        (round(HEIGHT - BOTTOM - available * count / top, 1), count)
+        for count in range(0, top + 1, step)
     ]
     return Columns(parts, ticks, names, column)
