@@ -92,7 +92,7 @@ class Vignette:
     def bundle(self) -> Resource:
         """Her transaction Bundle, as of its own ``timestamp``."""
         if not self.is_written_as_bundle:
-            return build_bundle(self.name, self._read("mother.yaml"))
+            return build_bundle(self.name, self._written)
         bundle = self.path / "bundle.json"
         if not bundle.exists():
             raise FileNotFoundError(f"{self.path} has neither mother.yaml nor bundle.json")
@@ -109,11 +109,17 @@ class Vignette:
 
     def unknown_facts(self, known: Container[str]) -> list[str]:
         """The facts of her ``mother.yaml`` that are none of the content, each once."""
-        if not (self.path / "mother.yaml").exists():
+        if self.is_written_as_bundle:
             return []
-        records = self._read("mother.yaml").get("records", [])
+        records = self._written.get("records", [])
         named = dict.fromkeys(record["fact"] for record in records if "fact" in record)
         return [name for name in named if name not in known]
+
+    @cached_property
+    def _written(self) -> Resource:
+        """What her ``mother.yaml`` says."""
+        written: Resource = self._read("mother.yaml")
+        return written
 
     def _read(self, file: str) -> Any:
         """A YAML file of hers. Raises ``VignetteError`` if it is none."""

@@ -901,10 +901,9 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
     Nothing is written unless the whole archive was read and the content is valid with it.
     """
     directory = _own_directory(to)
-    records, unread, digest = _read_lactmed(archive)
+    records, unread, source = _read_lactmed(archive)
     if not records:
         raise click.ClickException(f"{archive.name} holds no record")
-    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
     directory.mkdir(parents=True, exist_ok=True)
     target, older = directory / FILE, directory / f"{FILE}.older"
     with _older_aside(target, older):
@@ -935,9 +934,8 @@ def revisions(archive: Path, to: Path) -> None:
     ARCHIVE stays as it was. What was read of a record that was revised is to be read again.
     """
     loaded = _content()
-    records, unread, digest = _read_lactmed(archive)
+    records, unread, source = _read_lactmed(archive)
     found = Counter(change.kind for change in changes(records.values(), loaded))
-    source = f"{one_line(archive.name[:60])} (sha256 {digest[:16]})"
     to.write_text(write_records(records, loaded, source), "utf-8")
     console = Console()
     _say_unread(console, unread)
@@ -1060,11 +1058,8 @@ def _import_products(
 ) -> None:
     """Write what was read as a Bundle of ValueSets, unless the content is not valid with it."""
     directory = _own_directory(to)
-    digests = [_digest(file)[:16] for file in files]
-    named = (one_line(file.name[:60]) for file in files)
-    source = ", ".join(
-        f"{name} (sha256 {digest})" for name, digest in zip(named, digests, strict=True)
-    )
+    digests = [_digest(file) for file in files]
+    source = ", ".join(map(_source_of, files, digests))
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"0-{kind}.json"
     older = target.with_suffix(".older")
@@ -1109,18 +1104,25 @@ def _open_with_progress(path: Path) -> Iterator[IO[bytes]]:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _source_of(path: Path, digest: str) -> str:
+    """What a file is, for what is written of it."""
+    return f"{one_line(path.name[:60])} (sha256 {digest})"
 
 
 def _read_lactmed(archive: Path) -> tuple[dict[str, Record], list[Unread], str]:
-    """The records by id, what could not be read, and the archive's digest; with a progress bar."""
+    """The records by id, what could not be read, and what the archive is, with its digest.
+
+    It shows a progress bar.
+    """
     unread: list[Unread] = []
     console = Console(stderr=True)
     try:
         with open_with_progress(archive, "rb", description="Reading", console=console) as packed:
             records = {record.id: record for record in read_archive(packed, unread)}
-        with archive.open("rb") as whole:
-            return records, unread, hashlib.file_digest(whole, "sha256").hexdigest()
+        return records, unread, _source_of(archive, _digest(archive))
     except ArchiveError as error:
         raise click.ClickException(f"{archive.name}: {error}") from None
 

@@ -516,11 +516,15 @@ class Ask(Entry):
     review: Review
 
 
+RecordId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
 class LactMed(Entry):
     """A LactMed record: its id in the National Library's archive, and its revision."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    revised: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+    id: RecordId
+    revised: Day
 
     @property
     def url(self) -> str:
@@ -536,8 +540,8 @@ class LactMedRecord(Entry):
     """
 
     id: str
-    record: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    revised: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
+    record: RecordId
+    revised: Day
 
 
 class MedicineCode(Entry):
@@ -573,7 +577,7 @@ class Reading(Entry):
     instead: str | None = None
     worse: Worse | None = None
     source: Identifier | None = None
-    revised: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    revised: Day | None = None
     read_as: Literal["full-text", "summary", "quoted-summary"] | None = None
 
     @model_validator(mode="after")

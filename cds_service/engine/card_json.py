@@ -12,13 +12,13 @@ from pydantic import Field
 # The types of ``typing`` can be described from Python 3.12 on only.
 from typing_extensions import TypedDict
 
+from ..errors import Text
 from ..fhir.chart import Resource
 
 EXTENSION: Final = "org.lactation-cds"
 MOST_CARDS = 4
 
 Indicator = Literal["info", "warning", "critical"]
-Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, Field(pattern=r"^https?://")]
 Texts = Annotated[list[Text], Field(min_length=1)]
 SuggestedResource = Annotated[Resource, Field(json_schema_extra={"required": ["resourceType"]})]

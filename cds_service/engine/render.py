@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from itertools import count, repeat
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -80,7 +80,9 @@ class SuggestionContext:
         self._patient = {"reference": f"Patient/{patient_id}"}
         self._user = {"reference": user_id}
         self._user_kind = user_id.partition("/")[0]
-        self._encounter = encounter_id and {"reference": f"Encounter/{encounter_id}"}
+        self._encounter = (
+            None if encounter_id is None else {"reference": f"Encounter/{encounter_id}"}
+        )
 
     @classmethod
     def of(cls, hook: str, context: Context) -> SuggestionContext:
@@ -92,7 +94,7 @@ class SuggestionContext:
         members: Resource = {"subject": self._patient, "authoredOn": now}
         if resource_type == "CommunicationRequest":
             members["recipient"] = [self._patient]
-        if self._encounter:
+        if self._encounter is not None:
             members["encounter"] = self._encounter
         if self._user_kind in REQUESTERS.get(resource_type, ()):
             members["requester"] = self._user
@@ -304,20 +306,21 @@ class Rendering:
     ) -> None:
         self._content, self._prerendered = content, prerendered
         self._suggestion_context, self._now = suggestion_context, now.isoformat()
-        self._new_uuid = map("{}{:06x}".format, repeat(_start_of_uuids(now)), count(1)).__next__
+        start = _start_of_uuids(now)
+        self._uuids = (f"{start}{number:06x}" for number in count(1))
         self._patient_members: dict[str, Resource] = {}  # by resource type
 
     def card(self, decision: CardDecision) -> tuple[CardJson, ShownCard]:
         """A card as it is sent, and as it is kept in the log of cards."""
-        prerendered, uuid = self._prerendered, self._new_uuid()
+        prerendered, uuid = self._prerendered, next(self._uuids)
         choices: Choices = {}
         if prerendered.override_reasons:
             choices["overrideReasons"] = prerendered.override_reasons
-        suggestions = [_take_back(each, self._new_uuid()) for each in decision.to_take_back]
+        suggestions = [_take_back(each, next(self._uuids)) for each in decision.to_take_back]
         suggested: dict[str, str] = {}
         if decision.interventions:
             for each in prerendered.offer(decision.card, *decision.interventions).suggestions:
-                identifier = self._new_uuid()
+                identifier = next(self._uuids)
                 suggested[identifier] = each.interventions
                 suggestions.append(self._suggestion(each, identifier))
         if suggestions:

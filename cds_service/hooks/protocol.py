@@ -28,9 +28,8 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from ..content.compiled import Content
-from ..engine.card_json import Text
 from ..engine.decoder import Sent, decoder_of
-from ..errors import Refusal
+from ..errors import Refusal, Text
 from ..fhir.chart import Resource
 from ..fhir.references import normal_urn, read_address
 
