@@ -19,6 +19,7 @@ from tests.support.mothers import (
     NOW,
     ago,
     birth,
+    caesarean,
     cards_of,
     chart_of,
     facts_of,
@@ -584,14 +585,7 @@ def test_the_birth_gives_hours_and_days(content: Content) -> None:
 
 
 def test_a_birth_can_be_a_procedure(content: Content) -> None:
-    section = {
-        "resourceType": "Procedure",
-        "id": "section-1",
-        "status": "completed",
-        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "11466000"}]},
-        "subject": {"reference": f"Patient/{HER}"},
-        "performedPeriod": {"start": ago(40)},
-    }
+    section = caesarean(performedPeriod={"start": ago(40)})
     assert facts_of(content, section)["delivery-time"].measure("hours") == pytest.approx(40)
     planned = section | {"status": "preparation"}
     assert facts_of(content, planned)["delivery-time"].status == "unusable"

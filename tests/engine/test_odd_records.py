@@ -35,6 +35,7 @@ from tests.support.mothers import (
     ago,
     answer_of,
     birth,
+    caesarean,
     cards_of,
     facts_of,
     hook_request,
@@ -80,14 +81,7 @@ def test_a_birth_that_is_a_quantity_or_no_time_is_told(content: Content) -> None
 
 
 def test_a_birth_whose_period_says_only_when_it_ended_is_told(content: Content) -> None:
-    section = {
-        "resourceType": "Procedure",
-        "id": "section-2",
-        "status": "completed",
-        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "11466000"}]},
-        "subject": {"reference": f"Patient/{HER}"},
-        "performedPeriod": {"end": ago(40)},
-    }
+    section = caesarean(performedPeriod={"end": ago(40)})
     fact = facts_of(content, section)["delivery-time"]
     assert (fact.status, reasons(fact)) == ("unusable", ["it has no time that can be read"])
     period = facts_of(content, section | {"performedPeriod": "yesterday"})["delivery-time"]

@@ -67,6 +67,18 @@ def birth(hours: float) -> Resource:
     return observation("delivery-time", None, 0.5, valueDateTime=ago(hours))
 
 
+def caesarean(**members: Any) -> Resource:
+    """A birth as a Procedure; give when it was ``performed…``."""
+    return {
+        "resourceType": "Procedure",
+        "id": f"caesarean-{next(_numbers)}",
+        "status": "completed",
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "11466000"}]},
+        "subject": {"reference": f"Patient/{HER}"},
+        **members,
+    }
+
+
 def plan(answer: str, hours: float = 24) -> Resource:
     """How she plans to feed: to nurse, pump, both, or none."""
     return observation("feeding-plan", answer, hours)
