@@ -511,7 +511,7 @@ def _decide_order(
     if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
         pairs = _untold(findings.pairs_with(order), told_pairs)
         told_pairs.update(pair.key for pair in pairs)
-    paragraphs = [
+    before = [
         _numbers(card, findings),
         card.opening.say(findings) if card.opening else "",
         f"**{order.name}**: {' '.join(filter(None, (line, limits)))}"
@@ -520,9 +520,11 @@ def _decide_order(
         as_sentence(f"{_who_says(reading, findings.content)} names in its place: {reading.instead}")
         if medicine is not None and reading.instead
         else "",
-        _list_guards(guards, findings, MOST_UNKNOWN if pairs else LONGEST_SUMMARY)
-        if guards
-        else "",
+    ]
+    checked = ""
+    if guards:
+        checked = _list_guards(guards, findings, MOST_UNKNOWN if pairs else LONGEST_SUMMARY)
+    after = [
         "The order was matched by its name." if order.matched == "name" else "",
         _could_not_be_read(findings.unread_for_orders),
         _evidence(backing, set(), findings),
@@ -536,13 +538,13 @@ def _decide_order(
         # What could not be checked is on the card, and not in its headline: it is no finding.
         found = [*beyond, *(guard.short.say(findings) for guard in guards.present)]
         summary = _with_names(summary, found)
-    words_left = MOST_WORDS - sum(_words(text) for text in (summary, *paragraphs))
+    words_left = MOST_WORDS - sum(map(_words, (summary, *before, checked, *after)))
     sources = prerendered.cited(_evidence_of(pairs))
     named_sources = sources if card.cites else []
-    paragraphs[5:5] = _say_together(pairs, words_left, named_sources, order)
-    if guards and sum(_words(text) for text in (summary, *paragraphs)) > MOST_WORDS:
-        paragraphs[4] = _list_guards(guards, findings, 1)
-    made = _start(card, findings, summary, paragraphs)
+    together = _say_together(pairs, words_left, named_sources, order)
+    if guards and sum(map(_words, together)) > words_left:
+        checked = _list_guards(guards, findings, 1)
+    made = _start(card, findings, summary, [*before, checked, *together, *after])
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
         made.indicator = "info"
     _offer_to_take_back(made, [order], findings)
