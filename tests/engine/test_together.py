@@ -251,6 +251,7 @@ EVERY = sorted(SHIPPED.medicines)
     st.sampled_from(["US", "GB", "NZ"]),
 )
 @example([], ["domperidone", "erythromycin", "bromocriptine"], 0, "US")  # 121 words once
+@example(["amiodarone", "fluconazole"], ["domperidone", "sotalol", "haloperidol"], 0, "GB")  # too
 def test_a_card_about_many_medicines_reads_in_thirty_seconds(
     active: list[str], ordered: list[str], strange: int, country: str
 ) -> None:
