@@ -1,9 +1,10 @@
 """Cards: which ones come, and what the clinician reads (CDS Hooks 2.0.1, "Card Attributes").
 
-One bottom line, her own numbers, what to do, why, and the evidence: in lines that read well also
-where Markdown is not rendered. The words are data; here they are put together, the most urgent
-first and at most four. A card without something new to do is not shown. Only the patient, the
-encounter, the time and the author are filled into a suggestion; the rest is built beforehand.
+A card has one bottom line, the patient's own numbers, what to do, why, and the evidence, in lines
+that read well also where Markdown is not rendered. The words are data of the content; here they are
+put together. At most four cards are shown, the most urgent first; a card with nothing new to do is
+not shown. Suggestions are built beforehand: only the patient, the encounter, the time and the
+author are filled in.
 """
 
 from __future__ import annotations
@@ -35,20 +36,21 @@ if TYPE_CHECKING:
     from .render import Backing
     from .suppression import Overridden, Suppression
 
-# What is written out on one card, less for each reason why something is not for now; the rest is
-# named in a line. So a card has 120 words at most.
+# How many interventions one card describes in full, less one for each reason why something is held
+# back; the others are named in a line. So a card keeps to 120 words.
 MOST_WRITTEN_OUT = 3
-# Of a fact: it is known, or the card that asks for data asks for it again.
+# The status of a fact about which the card that asks for data asks again, and the status of those
+# that other cards need not ask about: known, or asked about there.
 UNCLEAR = ("conflicting", "unusable")
 TOLD_ELSEWHERE = ("known", *UNCLEAR)
-MOST_UNKNOWN = 3  # of what could not be checked, on a card that tells of pairs
-MOST_WORDS = 120
+MOST_UNKNOWN = 3  # guards that are named as not known, on a card that also tells of interactions
+MOST_WORDS = 120  # on one card
 MOST_MEDICINES = 5  # that are named, the first with their lines
-MOST_PAIRS = 3  # of what is said of medicines together
-MOST_IN_A_SUMMARY = 2  # that are named there as not for beside one
+MOST_PAIRS = 3  # interactions that are described in full
+MOST_IN_A_SUMMARY = 2  # medicines that a summary names as interacting with one
 _WORD = re.compile(r"[^\W_]+")
 _OF_AN_ORDER = re.compile(r"\*\*[^*\n]+\*\*: ")  # a paragraph with what was read of an order
-# What medicines without a line are, by band, and how many of the others are so.
+# How medicines that are named without a line are introduced, by band; and how others are counted.
 REST_IS: dict[Band, str] = {
     "avoid": "To avoid",
     "ask-first": "Ask first about",
@@ -76,7 +78,7 @@ MEASURE_UNITS: dict[str, tuple[str | None, float]] = {
 }
 
 
-PairKeys = set[frozenset[str]]  # of the pairs of which a card of this answer speaks
+PairKeys = set[frozenset[str]]  # of the interacting pairs that a card of this answer tells already
 
 
 class NothingEvaluated(Exception):
@@ -85,21 +87,21 @@ class NothingEvaluated(Exception):
 
 @dataclass(slots=True)
 class Decided:
-    """The cards of one mother, of whatever urgency, and what is withheld though it would be one.
+    """The cards of one patient before they are ranked, and those that a finding withholds.
 
-    ``asks`` is the card that asks for data, if it is judged on this hook or something went wrong.
+    ``asks`` is the card that asks for data: ``None`` if the hook has none and there was no fault.
     """
 
     cards: list[CardDecision]
-    withheld: list[str]  # in words
+    withheld: list[str]  # the title of each, and the finding that withholds it
     asks: Card | None = None
 
 
 def decide(findings: Findings, hook: str, prerendered: Prerendered) -> Decided:
     """Judge every card of a hook, but for the one that asks for data.
 
-    Does not raise for one card: what cannot be put together is kept in ``findings.faults`` and told
-    on the card that asks for data. Raises ``NothingEvaluated`` if that is so for all of them.
+    A card that cannot be judged or put together is noted in ``findings.faults``, and the card that
+    asks for data tells of it. Raises ``NothingEvaluated`` if no card could be judged.
     """
     judged = False
     told_pairs: PairKeys = set()
@@ -154,7 +156,7 @@ def suppress(
 
 
 def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
-    """The most urgent first, at most ``MOST_CARDS``; the last tells of those that are left out."""
+    """At most ``MOST_CARDS``, the most urgent first; the last of them names those left out."""
     ranked = sorted(cards, key=lambda made: (INDICATORS.index(made.indicator), made.card.urgency))
     first = ranked[:MOST_CARDS]
     _say_once(first)
@@ -167,7 +169,7 @@ def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
 
 
 def _say_once(cards: list[CardDecision]) -> None:
-    """What one card says of an order is not said again of the same one on a less urgent card."""
+    """Drop from a less urgent card what a more urgent one says already of the same order."""
     said: set[str] = set()
     for made in cards:
         if made.card.body != "order":
@@ -177,7 +179,7 @@ def _say_once(cards: list[CardDecision]) -> None:
 
 
 def _title_of(made: CardDecision) -> str:
-    """What a card is called where it is not shown; one about orders with their names."""
+    """The title of a card that is not shown; of one about orders, with the names of the orders."""
     title = made.card.title
     return f"{title} ({_name_some(made.orders)})" if made.card.body == "order" else title
 
@@ -185,7 +187,7 @@ def _title_of(made: CardDecision) -> str:
 def _decide(
     card: Card, findings: Findings, prerendered: Prerendered, told_pairs: PairKeys
 ) -> list[CardDecision]:
-    """What a card comes to for her: nothing, one, or one for each order that it is about."""
+    """What is decided on one card: none, one, or one for each order that the card is about."""
     made: list[CardDecision | None]
     if card.body == "order":
         orders: list[TakenMedicine | OrderedFeed]
@@ -281,9 +283,9 @@ def _start(card: Card, findings: Findings, summary: str, paragraphs: Iterable[st
 def _with_names(
     summary: str, names: list[str], most: int = LONGEST_SUMMARY // len(", "), end: str = ""
 ) -> str:
-    """The summary with as many names behind it as it can hold, ``most`` at the most, and its end.
+    """A summary, followed by as many names as fit, ``most`` at the most, and by ``end``.
 
-    The others are counted.
+    The names that do not fit are counted.
     """
     for shown in range(min(len(names), most), 0, -1):
         rest = len(names) - shown
@@ -297,9 +299,9 @@ def _with_names(
 
 
 def _numbers(card: Card, findings: Findings) -> str:
-    """Her numbers, a line each: what is usual, and how long ago it was recorded.
+    """The patient's numbers, a line each, with what is usual and how long ago it was recorded.
 
-    If that is the same for all of them, it is said once; and not where her number is a time.
+    An age that is the same for all of them is said once. A number that is itself a time has none.
     """
     lines: list[str] = []
     ages: list[str] = []
@@ -307,9 +309,9 @@ def _numbers(card: Card, findings: Findings) -> str:
     for line in card.table:
         if line.when is not None and line.when.test(findings) is not True:
             continue
-        hers = line.value.say(findings)
+        value = line.value.say(findings)
         fact = findings.facts[line.value.fact]
-        if hers == NOT_RECORDED:
+        if value == NOT_RECORDED:
             if findings.closed_gates and fact.status == "unusable":  # else another card asks for it
                 lines.append(f"- {line.label}: {_why_unused(fact)}")
                 ages.append("")
@@ -317,15 +319,15 @@ def _numbers(card: Card, findings: Findings) -> str:
         usual = line.usual.say(findings) if line.usual else ""
         is_time = fact.spec.type == "time" or ".held}" in line.value.text
         ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
-        lines.append(f"- {line.label}: {hers}{_beside(usual, hers)}")
+        lines.append(f"- {line.label}: {value}{_beside(usual, value)}")
     if len(ages) > 1 and len(set(ages)) == 1 and ages[0]:
         ages = [*[""] * (len(ages) - 1), f"all {ages[0]}"]
     return "\n".join(f"{line}{age and ', '}{age}" for line, age in zip(lines, ages, strict=True))
 
 
-def _beside(usual: str, hers: str) -> str:
-    """What is usual, in brackets; nothing where hers says it already."""
-    if usual in ("", NOT_RECORDED, hers):
+def _beside(usual: str, value: str) -> str:
+    """What is usual, in brackets; nothing if the patient's value says the same."""
+    if usual in ("", NOT_RECORDED, value):
         return ""
     usual = usual.replace(" (", ", ").replace(")", "")
     return f" ({usual})" if usual.endswith("?") else f" (usual {usual})"
@@ -334,9 +336,9 @@ def _beside(usual: str, hers: str) -> str:
 def _todo_list(
     todo: list[Recommendation], written_out: int, grade_is_told: bool, findings: Findings
 ) -> str:
-    """What to do, as many as ``written_out`` in full, the others by name.
+    """What to do: the first ``written_out`` interventions in full, the others by name.
 
-    Where it is not recorded whether she does it already, it is to be checked, and not claimed.
+    Where no record says whether the patient does it already, the card says to check that.
     """
     lines = [
         _todo(recommendation, grade_is_told, findings) for recommendation in todo[:written_out]
@@ -356,7 +358,7 @@ def _todo(recommendation: Recommendation, grade_is_told: bool, findings: Finding
 
 
 def _evidence(backing: Backing, grades: set[str], findings: Findings) -> str:
-    """The sources in a line, with the grade where all that is to be done has the same."""
+    """A line with the sources, and with the grade if all that is to be done has the same one."""
     told = [findings.content.grades[grade].word.removesuffix(" evidence") for grade in grades]
     if len(told) != 1:
         return f"Evidence: {backing.cited}." if backing.cited else ""
@@ -366,7 +368,7 @@ def _evidence(backing: Backing, grades: set[str], findings: Findings) -> str:
 def _guards_of(
     recommendation: Recommendation, guards: Contraindications, findings: Findings
 ) -> str:
-    """What was checked before an intervention could be offered, and what came of it."""
+    """An intervention that has contraindications, with the result of the check for each."""
     intervention = recommendation.intervention
     verdict = "" if recommendation.status == "open" else " Not recommended."
     grade = findings.content.grades[intervention.grade].word
@@ -382,7 +384,11 @@ GUARD_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: 
 def _list_guards(
     guards: Contraindications, findings: Findings, most_unknown: int = LONGEST_SUMMARY
 ) -> str:
-    """What came of each guard; those that are clear are counted where others are not."""
+    """The guards by result, a line each: present, not known, absent.
+
+    Absent ones are only counted where there are others. At most ``most_unknown`` are named as not
+    known.
+    """
     lines: list[str] = []
     for truth, title in GUARD_TITLES.items():
         found = guards.where(truth)
@@ -396,7 +402,7 @@ def _list_guards(
 
 
 def _not_now(recommendations: list[Recommendation]) -> dict[str, list[str]]:
-    """What is not for now, by the reason; each has a line, in the place of one of what to do."""
+    """The interventions that are held back, by the finding that does it."""
     held: dict[str, list[str]] = {}
     for recommendation in recommendations:
         if recommendation.held_back_by is not None:
@@ -412,7 +418,7 @@ def _what_else(
     not_now: dict[str, list[str]],
     findings: Findings,
 ) -> str:
-    """What is not for now and why, what is asked for already, and the one thing to ask her."""
+    """What is held back and why, what was asked for already, and one question to the patient."""
     lines = [
         as_sentence(f"Not now, for {reason}: {', '.join(names)}")
         for reason, names in not_now.items()
@@ -435,7 +441,7 @@ def _could_not_be_read(unread: list[str]) -> str:
 
 
 def _because(because: Because, findings: Findings) -> list[Told]:
-    """The facts behind a card, and of these what did not count."""
+    """The facts behind a card, and the records of them that were not used."""
     entries: list[Told] = []
     with_problems: dict[str, FactValue] = {}
     for (fact_id, measure), finding in because.items():
@@ -464,7 +470,7 @@ def _because(because: Because, findings: Findings) -> list[Told]:
 
 
 def _problems_of(facts: Iterable[FactValue]) -> list[Told]:
-    """What did not count, and why."""
+    """The records of some facts that were not used, and why."""
     return [
         {
             "fact": fact.spec.id,
@@ -559,15 +565,15 @@ def _decide_order(
     return made
 
 
-# --- medicines that she takes, and what speaks against them -------------------------------------
+# --- medicines that are taken in spite of a contraindication ------------------------------------
 
 
 def _decide_against(
     card: Card, findings: Findings, prerendered: Prerendered
 ) -> CardDecision | None:
-    """Medicines that she takes although her record speaks against them, each with what does.
+    """A card about medicines that the patient takes in spite of a contraindication in the record.
 
-    What she takes beside them has a card of its own (``_decide_together``).
+    Interactions between medicines that are taken have a card of their own (``_decide_together``).
     """
     against = [
         (taken, guards)
@@ -619,7 +625,7 @@ def _decide_against(
 def _decide_together(
     card: Card, findings: Findings, prerendered: Prerendered, told_pairs: PairKeys
 ) -> CardDecision | None:
-    """What she takes together and should not, or with care only; a warning if any is worse."""
+    """A card about medicines that are taken together and interact; a warning if one is severe."""
     pairs = _untold(findings.pairs, told_pairs)
     if not pairs:
         return None
@@ -643,12 +649,15 @@ def _decide_together(
 
 
 def _untold(pairs: list[Pair], told_pairs: PairKeys) -> list[Pair]:
-    """Those of which no card of this answer speaks yet: no pair is told twice."""
+    """The pairs that no card of this answer tells yet: none is told twice."""
     return [pair for pair in pairs if pair.key not in told_pairs]
 
 
 def _names_of(pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None) -> str:
-    """The names of the worst pairs, that of an order first, how many more, and how bad it is."""
+    """The names in the most severe pairs, how many more there are, and how severe the first is.
+
+    ``first`` is an order, which is named before the medicine that it interacts with.
+    """
     alike = _alike(pairs, first)
     name, others = alike[0][0], alike[0][1][:MOST_IN_A_SUMMARY]
     rest = len(pairs) - len(others)
@@ -659,7 +668,7 @@ def _names_of(pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = Non
 def _alike(
     pairs: list[Pair], first: TakenMedicine | OrderedFeed | None = None
 ) -> list[tuple[str, list[str], str]]:
-    """Pairs of one medicine of which the same is said: its name, the others, and what is said."""
+    """Pairs with one medicine in common and the same line: its name, the others, the line."""
     alike: dict[tuple[str, str], tuple[str, list[str], str]] = {}
     for pair in pairs:
         one = first if isinstance(first, TakenMedicine) else pair.one
@@ -675,9 +684,9 @@ def _say_together(
     sources: list[Evidence],
     first: TakenMedicine | OrderedFeed | None = None,
 ) -> list[str]:
-    """Lines for some pairs: as many as fit, one at least; the others by name.
+    """As many pairs as fit with their lines, one at least; the others by name; then the sources.
 
-    And the ``sources`` of what is said, if they are to be named.
+    Sources that do not fit are left out: the card links to them.
     """
     alike = _alike(pairs, first)
     for count in range(min(len(alike), MOST_PAIRS), 0, -1):
@@ -693,7 +702,7 @@ def _say_together(
         said.append(f"Of these together: {_name_some(cited, MOST_CITED)}." if cited else "")
         if _words(" ".join(said)) <= words_left:
             return said
-        if count == 1:  # its sources are links still
+        if count == 1:
             shorter = said[:2] if sources else said
             if rest and _words(" ".join(shorter)) > words_left:
                 shorter = [said[0], f"Also {len(rest)} more."]
@@ -702,12 +711,12 @@ def _say_together(
 
 
 def _evidence_of(pairs: list[Pair]) -> list[str]:
-    """What stands behind pairs, by id."""
+    """The ids of the sources of some pairs."""
     return [name for pair in pairs for name in pair.interaction.evidence]
 
 
 def _told_together(pair: Pair, fact: str) -> Told:
-    """A pair, for machines."""
+    """A pair, as the extension tells it."""
     references = [*pair.one.references, *pair.other.references]
     return {
         "fact": fact,
@@ -721,12 +730,12 @@ def _told_together(pair: Pair, fact: str) -> Told:
 def _decide_unchecked(
     card: Card, findings: Findings, prerendered: Prerendered, told_pairs: PairKeys
 ) -> CardDecision | None:
-    """One card about all orders of which nothing is known for milk, each by its name."""
+    """One card about all orders that were not read for milk or not recognised, each by name."""
     orders = [
         order
         for order in findings.case.ordered_medicines
         if _is_about(card, order, findings, told_pairs)
-        and not order.part_of  # else the whole of it is here
+        and not order.part_of  # the product that it is a part of is listed itself
     ]
     if not orders:
         return None
@@ -757,7 +766,7 @@ def _decide_unchecked(
 def _is_about(
     card: Card, order: TakenMedicine | OrderedFeed, findings: Findings, told_pairs: PairKeys
 ) -> bool:
-    """Whether a card is about an order: by what it is, its effects, or its band."""
+    """Whether a card is about an order: by its id, its effects, its band or an interaction."""
     kinds = order.kinds
     if isinstance(order, TakenMedicine) and order.medicine is not None:
         kinds = kinds | {findings.read(order)[0]}
@@ -767,7 +776,7 @@ def _is_about(
 
 
 def _told_of(order: TakenMedicine | OrderedFeed) -> Told:
-    """An order, for machines."""
+    """An order, as the extension tells it."""
     return {
         "fact": "orders",
         "value": order.key,
@@ -784,20 +793,21 @@ def _offer_to_take_back(
         TakenBack(order.name, draft)
         for order in orders
         for draft in dict.fromkeys(order.references)
-        if not draft.endswith("/?")  # one without an id cannot be pointed at
+        if not draft.endswith("/?")  # a draft without an id cannot be referred to
     ]
 
 
-# --- the two cards that list --------------------------------------------------------------------
+# --- the card that lists medicines, and the one that asks for data ------------------------------
 
 
 def _decide_medicines(
     card: Card, findings: Findings, prerendered: Prerendered
 ) -> CardDecision | None:
-    """What was read of her medicines, the worst first; what was not read is said to be so.
+    """A card that lists the medicines that the patient takes, the worst first.
 
-    At most ``MOST_MEDICINES`` that were read are named, the first with their lines; of the others
-    it is said how many are in which band. What is not read is named as such, and never among those.
+    At most ``MOST_MEDICINES`` are named with their band, the first of them with their lines; the
+    others are counted by band. Medicines that were not read for milk are listed apart, and said to
+    be so.
     """
     medicines = [(taken, *findings.read(taken)) for taken in findings.case.medicines]
     if not medicines:
@@ -821,7 +831,7 @@ def _decide_medicines(
     opening = card.opening.say(findings) if card.opening else ""
 
     def also(most: int) -> list[str]:
-        """What was not read or not identified, as many as that by name."""
+        """What was not read or not identified, at most ``most`` of each kind by name."""
         lists = {
             "Not read, look up": unread,
             "Look up by name": in_part,
@@ -857,14 +867,14 @@ def _decide_medicines(
 
 
 def _rank_of_warning(card: Card, taken: TakenMedicine, band: Band) -> tuple[int, int, bool, str]:
-    """Where a medicine stands on the card: by the first warning that is its, then by its band."""
+    """The key to sort medicines on the card by: the first warning that applies, then the band."""
     own = (n for n, kind in enumerate(card.warnings) if kind == band or taken.has(kind))
     rank = next(own, len(card.warnings))
     return rank, BANDS.index(band), taken.medicine is None, taken.key
 
 
 def _how_matched(taken: TakenMedicine) -> str:
-    """How surely a medicine was recognised, if that needs saying."""
+    """How a medicine was recognised, in brackets, if it was not by one code."""
     how = ["by name"] if taken.matched == "name" else []
     if taken.among > 1:
         how.append(f"one of {taken.among} records that match")
@@ -872,7 +882,7 @@ def _how_matched(taken: TakenMedicine) -> str:
 
 
 def _as_fits(say: Callable[[int], list[str]], words_left: int) -> list[str]:
-    """What is said with as many names as fit into so many words; with one at least."""
+    """What ``say`` gives with the most names whose text keeps to ``words_left``; one at least."""
     for most in range(MOST_MEDICINES, 1, -1):
         said = say(most)
         if _words(" ".join(said)) <= words_left:
@@ -885,7 +895,10 @@ def _words(text: str) -> int:
 
 
 def _say_of(taken: TakenMedicine, reading: Reading, findings: Findings) -> str | None:
-    """What was read of a medicine, and where; of one that was not, what its record begins with."""
+    """The line of a medicine, with its source; if it was not read, the start of its LactMed record.
+
+    ``None`` if there is neither.
+    """
     medicine, content = taken.medicine, findings.content
     if medicine is None:
         return None
@@ -907,7 +920,7 @@ def _who_says(reading: Reading, content: Content) -> str:
 
 
 def _say_read(said: list[tuple[str, str, Band]], words_left: int) -> list[str]:
-    """What was read: a line each for as many as fit, one at least; and of the others."""
+    """The lines of as many medicines as fit, one at least; then what is said of the others."""
     for count in range(min(len(said), MOST_MEDICINES), 1, -1):
         lines, rest = _lines_of(said, count)
         if _words(f"{lines} {rest}") <= words_left:
@@ -921,7 +934,10 @@ def _say_read(said: list[tuple[str, str, Band]], words_left: int) -> list[str]:
 def _lines_of(
     said: list[tuple[str, str, Band]], count: int, named: int = MOST_MEDICINES
 ) -> tuple[str, str]:
-    """Lines for some; the others by band: a few by name, and how many the rest are."""
+    """The lines of the first ``count`` medicines, and a text about the others, by band.
+
+    Medicines up to the place ``named`` are named there; those behind it are counted.
+    """
     lines = "\n".join(f"- {name}: {line}" for name, line, _ in said[:count])
     rest: list[str] = []
     for band in BANDS:
@@ -936,15 +952,15 @@ def _lines_of(
 
 
 def _name_some(names: list[str], most: int = MOST_MEDICINES) -> str:
-    """A few names, and how many more there are."""
+    """The first ``most`` names, and how many more there are."""
     more = len(names) - most
     return f"{', '.join(names[:most])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> str:
-    """What the summary says, as far as it fits: the first medicine of each warning.
+    """The summary of the card about medicines: the first medicine of each warning, as far as fits.
 
-    Each medicine is named once. That some are compatible is said only if all are.
+    Each medicine is named once. "Compatible" is said only if all medicines are.
     """
     warning = ""
     left = [(taken, band) for taken, band, _ in medicines]
@@ -963,10 +979,10 @@ def _warn(card: Card, medicines: list[tuple[TakenMedicine, Band, Reading]]) -> s
 
 
 def ask_for_data(card: Card, findings: Findings, told: bool) -> CardDecision | None:
-    """What is missing, what contradicts, what could not be read, and what could not be judged.
+    """The card that tells what is missing, contradictory, not readable, or could not be judged.
 
-    While a gate is closed, what could not be read needs no card of its own where others have
-    ``told`` it.
+    ``told`` says that other cards tell already what could not be read: while a gate is closed, it
+    then needs no card of its own. ``None`` if there is nothing to ask or tell.
     """
     concerns = findings.holds("card", card.title, card.when, card.unless)
     missing: dict[str, list[str]] = {}
@@ -979,7 +995,7 @@ def ask_for_data(card: Card, findings: Findings, told: bool) -> CardDecision | N
             wanted = _wanted_by(ask, findings)
             if wanted:
                 rows += ask.rows
-            # What another line of the card asks for already is not asked for again.
+            # A fact that another line of the card asks for is not asked for twice.
             asked = {name for names in missing.values() for name in names}
             if new := [name for name in wanted if name not in asked]:
                 missing[ask.why] = new
@@ -1050,9 +1066,9 @@ def ask_for_data(card: Card, findings: Findings, told: bool) -> CardDecision | N
 
 
 def _one_question(questions: list[tuple[FactValue, str]]) -> list[str]:
-    """The first question, with why its records were not used; of the others only what it is.
+    """The first question, with why its records were not used; the others only by their fact.
 
-    More than one question on a card is not answered: the others belong on the form (S10).
+    Clinicians do not answer more than one question on a card: the others belong on the form (S10).
     """
     if not questions:
         return []
@@ -1063,7 +1079,7 @@ def _one_question(questions: list[tuple[FactValue, str]]) -> list[str]:
 
 
 def _why_unused(fact: FactValue) -> str:
-    """Why what is recorded of a fact was not used; nothing if nothing is recorded."""
+    """Why the records of a fact were not used; empty if there are none."""
     if fact.status == "conflicting":
         return "recorded with values that contradict each other"
     unused = [p.reason for p in fact.problems if not p.withdrawn or p.has_value]
@@ -1075,7 +1091,7 @@ def _in_brackets(text: str) -> str:
 
 
 def _wanted_by(ask: Ask, findings: Findings) -> list[str]:
-    """The facts that one ask wants and that are not known."""
+    """The facts that an ask of the content wants and that are not known."""
     if not findings.gates_let_through(ask.under):
         return []
     if findings.holds("ask", ask.why, ask.when, ask.unless) is not True:
@@ -1083,7 +1099,7 @@ def _wanted_by(ask: Ask, findings: Findings) -> list[str]:
     if ask.finding is not None and findings.finding(ask.finding) is not None:
         return []
     wanted = [name for name in ask.facts if _is_wanting(findings.facts[name])]
-    if ask.finding is not None:  # not known for want of these, such as the day of a birth
+    if ask.finding is not None:  # its facts are missing, such as a birth
         missing = ((name, findings.facts[name]) for name in findings.missing(ask.finding))
         wanted += [
             name
@@ -1094,7 +1110,7 @@ def _wanted_by(ask: Ask, findings: Findings) -> list[str]:
 
 
 def _is_wanting(fact: FactValue) -> bool:
-    """Whether there is no value, or that of a birth of which only the recording is dated."""
+    """Whether a fact has no value, or is a birth of which only the time of recording is known."""
     return fact.value is None or any(each.reason == RECORDED_WHEN for each in fact.problems)
 
 
@@ -1103,5 +1119,5 @@ def _ask_for(asked: str) -> str:
 
 
 def _is_unclear(fact: FactValue) -> bool:
-    """Whether to ask for an unclear fact again; not for a code of a birth that has no date."""
+    """Whether to ask again for an unclear fact; not if all it has is a birth without a date."""
     return fact.status == "conflicting" or not fact.spec.before_birth

@@ -41,7 +41,7 @@ ORDER_TYPES = ("ServiceRequest", "DeviceRequest", "CommunicationRequest", "Task"
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """A line of an assessment for one mother: whether it holds, and what is missing for it."""
+    """A line of an assessment for one patient: whether it holds, and what is missing for it."""
 
     finding: Finding
     holds: Truth
@@ -51,7 +51,7 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class Contraindications:
-    """The guards of an intervention by what came of them: present, absent, or not known."""
+    """The guards of an intervention, each judged: present, absent, or not known."""
 
     present: list[Guard]
     absent: list[Guard]
@@ -67,7 +67,7 @@ class Contraindications:
 
 
 def say_conclusions(conclusions: Iterable[Conclusion]) -> str:
-    """What an assessment comes to, in words: what holds, or why that is not known."""
+    """The result of an assessment in words: which findings hold, or that this is not known."""
     conclusions = list(conclusions)
     holding = [conclusion.finding.label for conclusion in conclusions if conclusion.holds]
     if holding:
@@ -78,9 +78,9 @@ def say_conclusions(conclusions: Iterable[Conclusion]) -> str:
 
 
 class Findings:
-    """What is so of one patient: judged of the case when it is first asked, and kept.
+    """What is judged of one patient: each judgement is made when it is first asked for, and kept.
 
-    ``faults`` says what could not be evaluated, by what it is, and the type of the error.
+    ``faults`` names each judgement that could not be evaluated, with the type of the error.
     """
 
     def __init__(self, content: Content, case: PatientCase, faults: dict[str, str]) -> None:
@@ -106,26 +106,26 @@ class Findings:
 
     @cached_property
     def closed_gates(self) -> list[str]:
-        """The gates that are closed for her, by id, the first first."""
+        """The ids of the gates that are closed for the patient, in the order of the content."""
         gates = self.content.gates.values()
         return [gate.id for gate in gates if self.finding(gate.finding) is True]
 
     def gates_let_through(self, under: Container[str]) -> bool:
-        """Whether every gate that is closed for her is one of ``under``."""
+        """Whether every gate that is closed for the patient is named in ``under``."""
         closed = self.closed_gates
         return not closed or all(self._named_in(under, gate) is not None for gate in closed)
 
     def _named_in(self, under: Container[str], gate: str) -> str | None:
-        """A gate, or the one whose words it has, whichever is in ``under``; ``None`` if neither."""
+        """The gate, or the one whose words it shares, if ``under`` names it; else ``None``."""
         if gate in under:
             return gate
         other = self.content.gates[gate].words_of
         return other if other is not None and other in under else None
 
     def worded(self, card: Card) -> Card:
-        """A card that the gates let through as it is for her.
+        """A card that the gates let through, in the words that are meant for this patient.
 
-        It has its own words, or those of the first gate that is closed.
+        These are its own words, or those for the first gate that is closed.
         """
         gate = ""
         if self.closed_gates:
@@ -137,7 +137,7 @@ class Findings:
         return card
 
     def assess(self, assessment: Assessment) -> list[Conclusion]:
-        """Every line of an assessment. It is not assessable if none holds and some are unknown."""
+        """Each line of an assessment, judged."""
         return [self._conclude(assessment, name) for name in assessment.table]
 
     def _conclude(self, assessment: Assessment, finding_id: str) -> Conclusion:
@@ -151,9 +151,10 @@ class Findings:
         return Conclusion(self.content.findings[finding_id], holds, words, labels)
 
     def holds(self, kind: str, label: str, when: Condition, unless: Condition | None) -> Truth:
-        """``when``, and not ``unless`` where that is known to hold, for what is called so.
+        """Whether ``when`` holds, and ``unless`` is not known to hold.
 
-        Never raises: what cannot be evaluated is a fault, and not known.
+        Never raises: if it cannot be evaluated, a fault is noted under ``kind`` and ``label``, and
+        the result is not known.
         """
         try:
             truth = when.test(self)
@@ -165,7 +166,7 @@ class Findings:
             return None
 
     def note_fault(self, what: str, error: Exception) -> None:
-        """Keep that something could not be evaluated. Of the error only its type is kept."""
+        """Note that ``what`` could not be evaluated. Of the error only its type is kept."""
         self.faults[what] = type(error).__name__
 
     def support(self, finding_id: str, because: Because) -> None:
@@ -178,7 +179,7 @@ class Findings:
 
     @cached_property
     def unread(self) -> list[str]:
-        """What the record system did not give, of all that can change a card, in words."""
+        """Of all data that can change a card, what the record system did not give, in words."""
         names = [_say_unread(fact) for fact in self.facts.values() if fact.unread]
         chart = self.case.chart
         if chart.is_whole:
@@ -197,12 +198,12 @@ class Findings:
 
     @cached_property
     def unread_for_orders(self) -> list[str]:
-        """The same, and what a card about an order does not ask for: a time without an offset."""
+        """``unread``, and each time without an offset: cards about orders do not ask for one."""
         about = [fact.spec.label for fact in self.facts.values() if "days-about" in fact.measures]
         return [*self.unread, *(f"{label} (its time has no offset)" for label in about)]
 
     def curve(self, curve_id: str, line: str) -> float | None:
-        """A line of a curve on her day after birth; ``None`` before it can be judged."""
+        """A line of a curve on the present day after birth; ``None`` before it can be judged."""
         key = (curve_id, line)
         if key not in self._curves:
             self._curves[key] = self._read_curve(curve_id, line)
@@ -216,11 +217,11 @@ class Findings:
         return curve.at(line, hours)
 
     def taking(self, what: str, beside: str = "") -> Truth:
-        """Whether she takes any medicine, one of a band or with an effect, or one by its id.
+        """Whether the patient takes a medicine: any, one of a band, with an effect, or by its id.
 
-        Not known as long as one of her medicines is not in the content; of a band, if it was not
-        read for milk; of an effect, if its effects were not looked through. What is taken
-        ``beside`` one medicine is another.
+        Not known as long as a medicine on the list is not in the content; for a band, also if a
+        medicine was not read for milk; for an effect, if its effects were not looked through. With
+        ``beside``, the id of a medicine, only other medicines count.
         """
         unread = any(self._is_unread(kind) for kind in MEDICINE_TYPES)
         if what == "any":
@@ -239,7 +240,7 @@ class Findings:
         return False if by_id or all(medicine.effects_known for medicine in known) else None
 
     def with_orders_beside(self, order: TakenMedicine) -> Findings:
-        """The same, but the patient takes what is being ordered beside this one too."""
+        """These findings for a patient who also takes what is being ordered beside ``order``."""
         others = [each for each in self.case.ordered_beside if each.key != order.key]
         if not others:
             return self
@@ -247,10 +248,11 @@ class Findings:
         return Findings(self.content, replace(self.case, medicines=medicines), self.faults)
 
     def read(self, taken: TakenMedicine) -> tuple[Band, Reading]:
-        """What was read of a medicine where the service works, and its band for her infant.
+        """The band of a medicine for this infant, and its reading in the service's jurisdiction.
 
-        Where it is not known whether it is worse for this one, it is not: the line says for whom.
-        What is a part of something else that is not known is never called compatible.
+        The worse band of a reading counts only where its condition is known to hold; the line of
+        the reading says for whom it is worse. A medicine that is part of a product which is not
+        known in whole is never called compatible.
         """
         reading = taken.read_in(self.jurisdiction)
         worse = reading.worse
@@ -261,9 +263,9 @@ class Findings:
         return reading.band, reading
 
     def allergic(self, what: str) -> Truth:
-        """Whether she is allergic to a medicine by its id, or to any of one effect.
+        """Whether the patient is allergic to a medicine by its id, or to any medicine of an effect.
 
-        Not known if her list is silent on medicines.
+        Not known if the list of allergies says nothing of medicines.
         """
         known = None
         if self.case.allergies is not None:
@@ -273,12 +275,12 @@ class Findings:
         return None if known is False and self._is_unread("AllergyIntolerance") else known
 
     def guarded(self, medicine_id: str) -> Truth:
-        """Whether her record speaks against a medicine: whether any of its guards is open."""
+        """Whether any contraindication of a medicine is present."""
         checked = self.contraindications(self.content.guarded[medicine_id])
         return True if checked.present else None if checked.unknown else False
 
     def contraindications(self, intervention: Intervention) -> Contraindications:
-        """What came of the guards of an intervention."""
+        """The guards of an intervention, each judged."""
         checked = Contraindications([], [], [])
         for name in intervention.guards:
             guard = self.content.guards[name]
@@ -288,20 +290,20 @@ class Findings:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """The medicines that she takes and that interact, two by two, the most severe first."""
+        """The pairs of interacting medicines that the patient takes, the most severe first."""
         return pairs_among(self.case.medicines, self.content)
 
     def pairs_with(self, order: TakenMedicine) -> list[Pair]:
-        """What is ordered, with each that she takes or is ordered beside it and interacts."""
+        """The order, paired with each medicine that is taken or ordered beside it and interacts."""
         if order.key not in self._pairs_with:  # several cards may be about one order
             others = {each.key: each for each in (*self.case.ordered_beside, *self.case.medicines)}
             self._pairs_with[order.key] = pairs_with(order, others.values(), self.content)
         return self._pairs_with[order.key]
 
     def together(self, what: str) -> Truth:
-        """Whether two of her medicines interact, in whatever way or by one interaction, by its id.
+        """Whether two of the patient's medicines interact: in any way, or by one interaction's id.
 
-        Not known as long as one of her medicines is not in the content.
+        Not known as long as a medicine on the list is not in the content.
         """
         if any(what in ("any", pair.interaction.id) for pair in self.pairs):
             return True
@@ -310,25 +312,25 @@ class Findings:
         return None if unknown or unread else False
 
     def interacting(self, interaction_id: str, medicine_id: str) -> Truth:
-        """Whether she takes what stands across from a medicine in an interaction."""
+        """Whether the patient takes the other side of an interaction, seen from one medicine."""
         interaction = self.content.interactions[interaction_id]
         across = interaction.opposite(self.content.medicines[medicine_id])
         taken = [self.taking(what, medicine_id) for what in across.of] if across else [False]
         return True if True in taken else None if None in taken else False
 
     def licensed(self, medicine_id: str) -> Truth:
-        """Whether a medicine is licensed where the service works, for whatever use."""
+        """Whether a medicine is licensed in the service's jurisdiction, for any use."""
         medicine = self.content.medicines[medicine_id]
         if self.jurisdiction in medicine.not_licensed_in:
             return False
         return True if self.jurisdiction in medicine.licensed_in else None
 
     def search_failed(self, fact_id: str) -> bool:
-        """Whether a search for records of a fact failed, or gave only part; not one never made."""
+        """Whether a search for records of a fact was made and failed, or gave only a part."""
         return not self.case.chart.failed.isdisjoint(self.content.facts[fact_id].keys)
 
     def left_out(self, fact_id: str) -> bool:
-        """Whether a record of a fact was sent that may be hers, and does not say so."""
+        """Whether a record of a fact was sent that may be the patient's, but names no subject."""
         return fact_id in self._left_out
 
     @cached_property
@@ -380,7 +382,7 @@ class Findings:
 
 
 def _say_unread(fact: FactValue) -> str:
-    """How many records of a sum could not be read, and why."""
+    """How many of the records that a sum is made of could not be read, and why."""
     reasons = dict.fromkeys(problem.reason for problem in fact.unread)
     many = "records" if len(fact.unread) > 1 else "record"
     return f"{len(fact.unread)} {many} of {fact.spec.label} ({' and '.join(reasons)})"

@@ -1,10 +1,10 @@
-"""Medicines: what she takes, and the LactMed record of each (row R16).
+"""Medicines: what the patient takes, and the LactMed record of each (row R16).
 
-A medicine is recognised by the code of its ingredient, then by that of a product mapped to it, then
-by its text. A text that names a worse one than the code does is not passed over. What is found by
-text alone says so, and an unknown medicine is still listed, with the search of LactMed by its name:
-a wrong match is worse than none. One of which no name was sent is listed by its code, or by the
-reference to it.
+A medicine is recognised by the code of its ingredient, then by the code of a product that is mapped
+to it, then by its text. If the text names a worse medicine than the code, both are listed. A
+medicine that was recognised by text alone is marked so. A wrong match is worse than none: a
+medicine that is not known is listed by its name with a search of LactMed, and one without a name by
+its code or by the reference to it.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ READ = frozenset(
     )
 )
 LACTMED_SEARCH = "https://www.ncbi.nlm.nih.gov/books/NBK501922/?term="
-# The status of what she takes or will take. Of "unknown", and of none at all, nobody can say that
-# she does not: it is listed all the same.
+# The status of medicines that the patient takes or will take. "unknown", and no status at all, do
+# not say that it is not taken: such a medicine is listed too.
 TAKEN = {
     "MedicationRequest": {"active", "unknown", None},
     "MedicationStatement": {"active", "intended", "unknown", None},
 }
-LONGEST_LEFT = 40  # of what was not understood
+LONGEST_LEFT = 40  # characters of a name that was not understood
 LONGEST_SHOWN_CODE = 30
-MOST_NAMES = 4096  # of medicines as they are written, whose reading is kept
-MOST_INGREDIENTS = 50  # of a Medication; each may be looked for among what is contained
+MOST_NAMES = 4096  # written names of medicines whose meaning is kept in memory
+MOST_INGREDIENTS = 50  # of a Medication; each may be searched for among contained resources
 NAMELESS = "A medicine without a name"
 NOT_ALLERGIC = {"refuted", "entered-in-error"}
 NO_LONGER_ALLERGIC = {"inactive", "resolved"}
@@ -63,11 +63,12 @@ SOMETHING_ELSE = "another ingredient"
 
 @dataclass(slots=True)
 class TakenMedicine:
-    """One medicine that she takes. ``medicine`` is ``None`` if the content does not know it.
+    """One medicine that the patient takes; ``medicine`` is ``None`` if it is not in the content.
 
-    One that is not ``named`` has a code or a reference for its name, which cannot be searched for.
-    Of a name that was understood in part, what was understood is ``part_of`` it; the whole of it is
-    not known, and says what was read and what was ``left`` over.
+    If it is not ``named``, its name is a code or a reference, by which LactMed cannot be searched.
+    If a written name was understood in part, each medicine in it has the whole name as ``part_of``;
+    the whole name is listed too, with ``medicine`` ``None``, ``read`` (the medicines that were
+    understood) and ``left`` (the words that were not).
     """
 
     name: str
@@ -88,14 +89,14 @@ class TakenMedicine:
 
     @property
     def kinds(self) -> set[str]:
-        """What it is: its id and its effects, or that the content does not know it."""
+        """Its id and its effects; ``UNIDENTIFIED`` if the content does not know it."""
         if self.medicine is None:
             return {UNIDENTIFIED}
         return {self.medicine.id, *self.medicine.effects}
 
     @property
     def read_in_part(self) -> str:
-        """What was understood of its name and what was not, if that is so."""
+        """Which part of its name was understood and which not; empty if all or nothing was."""
         if not self.left:
             return ""
         return f"read in part: {', '.join(self.read)}; not identified: {self.left}"
@@ -105,12 +106,12 @@ class TakenMedicine:
         return self.medicine is not None and effect in self.medicine.effects
 
     def read_in(self, country: str) -> Reading:
-        """What was read of it, as it holds in a country; of an unknown one nothing."""
+        """Its reading in a country; ``NOT_READ`` if the content does not know it."""
         return self.medicine.read_in(country) if self.medicine is not None else NOT_READ
 
     @property
     def url(self) -> str | None:
-        """Its LactMed record, or the search by its name, if it has one."""
+        """The address of its LactMed record, or of the search by its name; ``None`` if unnamed."""
         if self.medicine is not None and self.medicine.lactmed is not None:
             return self.medicine.lactmed.url
         return LACTMED_SEARCH + quote_plus(self.name) if self.named else None
@@ -118,17 +119,17 @@ class TakenMedicine:
 
 @dataclass(slots=True)
 class Allergies:
-    """The medicines to which she is recorded as allergic, by id.
+    """The ids of the medicines to which the patient is recorded as allergic.
 
-    ``asked`` is whether medicines were asked about at all: one is listed, or it is recorded that
-    none is known. An empty list says nothing (S10).
+    ``asked`` is whether the chart says anything of allergies to medicines: one is listed, or it is
+    recorded that none is known. An empty list says nothing (S10).
     """
 
     to: set[str] = field(default_factory=set)
     asked: bool = False
 
     def include_any(self, medicines: Iterable[str]) -> Truth:
-        """Whether she is allergic to any of these medicines; ``None`` if that was not asked."""
+        """Whether the patient is allergic to any of these; ``None`` if that was not asked."""
         return True if not self.to.isdisjoint(medicines) else False if self.asked else None
 
 
@@ -168,7 +169,7 @@ class MedicineIndex:
         self._understood = lru_cache(MOST_NAMES)(self._understand)  # the names are few
 
     def taken(self, chart: Chart) -> list[TakenMedicine]:
-        """Her active medicines, each once, by name; those that the content knows come first."""
+        """The patient's active medicines, each once, by name; those in the content come first."""
         found: dict[str, TakenMedicine] = {}
         for kind, statuses in TAKEN.items():
             for resource in chart.of_patient(kind):
@@ -189,7 +190,7 @@ class MedicineIndex:
         return sorted(found.values(), key=lambda taken: (taken.medicine is None, taken.key))
 
     def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[TakenMedicine]:
-        """The medicines that are being ordered for her, each once; other orders are passed over."""
+        """The medicines that are being ordered for the patient, each once; no other orders."""
         found: dict[str, TakenMedicine] = {}
         for order in chart.orders_of("MedicationRequest", orders):
             reference = reference_to(order)
@@ -203,7 +204,10 @@ class MedicineIndex:
         return list(found.values())
 
     def allergies(self, chart: Chart) -> Allergies:
-        """Her allergies to medicines. One that is not recognised makes nothing certain."""
+        """The patient's allergies to medicines.
+
+        If one of them is not recognised, the list cannot say that there is no other.
+        """
         allergies = Allergies()
         unrecognised = False
         for resource in chart.of_patient("AllergyIntolerance"):
@@ -229,7 +233,7 @@ class MedicineIndex:
         return allergies
 
     def _medicines_of(self, resource: Resource, chart: Chart) -> list[TakenMedicine]:
-        """What a request or statement is about: by its code, else by its ingredients."""
+        """The medicines of a request or statement: by its code, else by its ingredients."""
         concept = resource.get("medicationCodeableConcept")
         if isinstance(concept, dict):
             return list(self._recognise(concept))
@@ -241,7 +245,7 @@ class MedicineIndex:
         named = list(self._recognise(concept, text_of(pointer)))
         if medication is None or all(found.medicine is not None for found in named):
             return named
-        # What is contained refers to what is contained beside it: in the resource that holds both.
+        # A contained resource refers to others that are contained in the same resource.
         inside = resource if str(text_of(pointer)).startswith("#") else medication
         parts = _ingredients_of(medication, chart, inside)
         listed = [list(self._recognise(each)) for each in parts]
@@ -258,7 +262,7 @@ class MedicineIndex:
     def _recognise(
         self, concept: dict[str, object], reference: str | None = None
     ) -> Iterator[TakenMedicine]:
-        """What a concept means; if it says nothing, it is called by the ``reference`` to it."""
+        """The medicines that a concept names; without code and text, one named by ``reference``."""
         codings = codings_of(concept)
         by_code: dict[str, Medicine] = {}
         for coding in codings:
@@ -291,13 +295,13 @@ class MedicineIndex:
     def _by_codes(
         self, by_code: dict[str, Medicine], codings: list[dict[str, object]], texts: list[str]
     ) -> Iterator[TakenMedicine]:
-        """What codes mean; of a product that is known in part, also that there is more in it."""
+        """The medicines that codes mean; a product that is known in part is listed itself too."""
         names = tuple(medicine.name for medicine in by_code.values())
         in_part = any(self._in_part.find(coding) for coding in codings)
         whole = plain(texts[0]) if texts else " and ".join(names)
         if whole.lower() in by_code or not texts:
             whole = f"{whole} and {SOMETHING_ELSE}"
-        # One product of several medicines is no choice between them.
+        # A product that contains several medicines is not a choice between them.
         one = any(len(self._products.find(coding)) == len(by_code) for coding in codings)
         among = 1 if one else len(by_code)
         part_of = whole if in_part else ""
@@ -312,7 +316,7 @@ class MedicineIndex:
                     yield found
 
     def _named_in(self, text: str) -> list[TakenMedicine]:
-        """What is named in a text, and the whole of it if it was understood only in part."""
+        """The medicines that a text names, and the whole text if only a part was understood."""
         meant, left = self._understood(text[:LONGEST_TEXT])
         found = [each for names in meant for each in self._one_or_several(names)]
         if not left:
@@ -324,7 +328,7 @@ class MedicineIndex:
         return [*found, TakenMedicine(whole, None, "none", read=names, left=left)]
 
     def _understand(self, text: str) -> tuple[list[list[str]], str]:
-        """The ids that each name in a text means, and what of it was not understood."""
+        """The ids that each name in a text can mean, and the words that were not understood."""
         named, rest = self._by_name.read(text)
         for name in (each for meant in named for each in meant if each in self._beside):
             _, rest = self._beside[name].read(rest)
@@ -332,16 +336,16 @@ class MedicineIndex:
         return named, plain(" ".join(left), LONGEST_LEFT) if left else ""
 
     def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:
-        """What one name means; if several, each says so."""
+        """The medicines that one name can mean; ``among`` says how many these are."""
         for name in meant:
             medicine = self._medicines[name]
             yield TakenMedicine(medicine.name, medicine, "name", among=len(meant))
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """A name, and how German and its neighbours write that of a substance: "cabergolin".
+    """A name, and the form of it that German and related languages write: "cabergolin".
 
-    Brands, which begin with a capital, are written in one way.
+    Only names of substances have it. Brands begin with a capital and are written in one way.
     """
     yield name
     if name.islower() and name.isalpha() and name.endswith("e"):
@@ -349,10 +353,10 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _says_worse(named: Medicine, by_code: dict[str, Medicine]) -> bool:
-    """Whether a text names a medicine that the codes beside it do not, and that matters more.
+    """Whether a text names a medicine that its codes do not mean and that is worse than these.
 
-    A code decides before a name, but does not hide a worse one: "Tylenol #3" with the code of
-    acetaminophen. What stands beside a coded one by its name ("levonorgestrel") is that one.
+    A code counts before a name, but must not hide a worse medicine: "Tylenol #3" with the code of
+    acetaminophen. A name that belongs to a coded medicine ("levonorgestrel") is that medicine.
     """
     if named.id in by_code:
         return False
@@ -366,7 +370,7 @@ def _says_worse(named: Medicine, by_code: dict[str, Medicine]) -> bool:
 
 
 def _worst(medicine: Medicine) -> int:
-    """The place of its worst band, in whatever country."""
+    """The place of a medicine's worst band in any country."""
     bands = [reading.band for reading in medicine.readings] or [NOT_READ.band]
     return min(BANDS.index(band) for band in bands)
 
@@ -374,9 +378,9 @@ def _worst(medicine: Medicine) -> int:
 def _ingredients_of(
     medication: Resource, chart: Chart, inside: Resource
 ) -> Iterator[dict[str, object]]:
-    """The code of each ingredient of a Medication, its own or that of what it points at.
+    """The code of each ingredient of a Medication, or of the resource that an ingredient refers to.
 
-    ``inside`` is the resource that contains what is contained.
+    ``inside`` is the resource in which contained resources are looked for.
     """
     ingredients = medication.get("ingredient")
     for ingredient in ingredients[:MOST_INGREDIENTS] if isinstance(ingredients, list) else ():
@@ -391,6 +395,6 @@ def _ingredients_of(
 
 
 def plain(text: str, longest: int = LONGEST_NAME) -> str:
-    """A text from elsewhere, made safe to stand in a card, and not too long."""
+    """A text from a record, made safe to stand on a card, and cut to ``longest`` characters."""
     text = inert(text[:LONGEST_TEXT])
     return text if len(text) <= longest else inert(text[: longest - 1]) + "…"
