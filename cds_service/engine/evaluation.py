@@ -18,8 +18,9 @@ import orjson
 from ..content.compiled import Content
 from ..fhir.chart import Chart, Resource
 from .card_json import EXTENSION, Card, Cards, Suppressed
+from .cards.data_needed import ask_for_data
 from .case import PatientCase
-from .decide import ask_for_data, decide, rank, suppress
+from .decide import decide, rank, suppress
 from .decision import CardDecision, ShownCard
 from .facts import Facts, read_facts
 from .feeds import FeedIndex
