@@ -52,7 +52,7 @@ def create_app(
     database = Database(settings.database_url)
     database.upgrade()
     keys, counts_for = settings.patient_keys, settings.overrides_count_for
-    card_log = CardLog(database, content, clock, keys, settings.quiet, counts_for)
+    card_log = CardLog(database, content, clock, keys, settings.suppression, counts_for)
     callers = Callers(settings, outgoing, database)
     admission = Admission(settings, callers)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.are_several)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -29,6 +30,7 @@ OF_COMPOSE = frozenset(
         *(f"{image}_IMAGE" for image in ("DATABASE", "FHIR", "FRONT", "PROMETHEUS", "PYTHON")),
     )
 )
+OLD_NAMES = {f"{PREFIX}QUIET": "suppression"}  # of variables, with the settings that they are now
 MOST_BODY_BYTES, BODY_MS = 16 * 1024 * 1024, 5000  # of a request: its body, and how long that takes
 LEAST_OF_A_KEY, LEAST_OF_A_PASSWORD = 16, 12  # characters of a secret: fewer could be guessed
 
@@ -54,6 +56,7 @@ def read_settings(**given: Any) -> Settings:
     no settings: one that is misspelt would be passed over in silence.
     """
     lines = _unknown(os.environ)
+    given = _by_old_names(os.environ) | given
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -75,13 +78,28 @@ def must_be(name: str) -> str:
     return says
 
 
+def _by_old_names(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings that are given by their old names only, which are taken for one release."""
+    given = {name.upper(): value for name, value in environment.items()}
+    taken: dict[str, str] = {}
+    for old, new in OLD_NAMES.items():
+        if old in given and variable(new) not in given:
+            warnings.warn(
+                f"{old} is {variable(new)} now; the old name goes with the next release",
+                FutureWarning,
+                stacklevel=3,
+            )
+            taken[new] = given[old]
+    return taken
+
+
 def _unknown(environment: Iterable[str]) -> list[str]:
     """A line for each variable with our prefix that is neither a setting nor read by compose."""
     known = {variable(name) for name in Settings.model_fields}
     lines = []
     for given in sorted(environment):
         name = given.upper()  # as settings are read: the case of letters does not matter
-        if name.startswith(PREFIX) and name not in known | OF_COMPOSE:
+        if name.startswith(PREFIX) and name not in known | OF_COMPOSE | OLD_NAMES.keys():
             (nearest,) = get_close_matches(name, sorted(known), n=1, cutoff=0)
             lines.append(f"{given} is not a setting; the nearest name is {nearest}.")
     return lines
@@ -236,7 +254,7 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="while the password is changed, the one before it, which opens it too",
     )
-    quiet: Switch = Field(default=True, description="hold back cards that were overridden")
+    suppression: Switch = Field(default=True, description="hold back cards that were overridden")
     overrides_count_for: Annotated[
         Literal["user", "clinicians", "everyone"], MustBe("user, clinicians or everyone")
     ] = Field(

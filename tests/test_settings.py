@@ -49,7 +49,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "CDS_KEEP_COMMENTS": WORDS,
     "CDS_PATIENT_KEY": (),
     "CDS_PATIENT_KEY_BEFORE": (),
-    "CDS_QUIET": WORDS,
+    "CDS_SUPPRESSION": WORDS,
     "CDS_OVERRIDES_COUNT_FOR": ("me", "nobody", "User"),
     "CDS_DASHBOARD_PASSWORD": (),
     "CDS_DASHBOARD_PASSWORD_BEFORE": (),
@@ -247,3 +247,22 @@ def test_what_else_keeps_it_from_starting_is_told_without_a_traceback(
     assert code != 0
     assert told in said
     assert "Traceback" not in said
+
+
+def test_an_old_name_is_taken_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDS_QUIET", "false")
+    with pytest.warns(FutureWarning, match="CDS_QUIET is CDS_SUPPRESSION now"):
+        assert not read_settings().suppression
+    monkeypatch.setenv("CDS_SUPPRESSION", "true")
+    assert read_settings().suppression
+
+
+def test_an_old_name_with_a_wrong_value_says_what_it_must_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("cds_quiet", "perhaps")
+    with (
+        pytest.warns(FutureWarning),
+        pytest.raises(SettingsError, match="CDS_SUPPRESSION must be true or false"),
+    ):
+        read_settings()

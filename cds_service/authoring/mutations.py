@@ -1,10 +1,10 @@
-"""Mutations: is every threshold and every guard of the content watched by some vignette?
+"""Mutations: is every threshold and contraindication watched by some vignette?
 
-Each is one small change for the worse: a threshold or a curve a little lower or higher; a guard, an
-``unless``, an ``unless-in-use``, a ``held-back-by`` or a ``withheld-by`` gone, or one of the
-exceptions to what is offered unless it is in use; an interaction gone; a gate always open; a card
-silent under a gate that lets it through. A vignette must notice. What none notices is a survivor:
-content that could be changed by mistake and nobody would see it.
+Each is one small change for the worse: a threshold or a curve a little lower or higher; a
+contraindication, an ``unless``, an ``unless-in-use``, a ``held-back-by`` or a ``withheld-by`` gone,
+or one of the exceptions to what is offered unless it is in use; an interaction gone; a gate always
+open; a card silent under a gate that lets it through. A vignette must notice. What none notices is a
+survivor: content that could be changed by mistake and nobody would see it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def mutations(content: Content) -> Iterator[Mutation]:
             if getattr(entry, member, None) is not None:
                 called = member.replace("_", "-")
                 yield _of_members(owners, member, None, f"{where}: without its {called}")
-        for member in ("guards", "held_back_by", "withheld_by"):
+        for member in ("contraindications", "held_back_by", "withheld_by"):
             names = getattr(entry, member, [])
             for name in names:
                 rest = [other for other in names if other != name]

@@ -157,7 +157,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     write_logs_as_json()
     if settings.traces:
         send_traces()
-    if settings.quiet and not settings.patient_key.get_secret_value():
+    if settings.suppression and not settings.patient_key.get_secret_value():
         log.warning(
             "CDS_PATIENT_KEY is not set: a card that was overridden is shown again all the same; "
             "set a secret, the same for all workers and machines"
@@ -734,7 +734,7 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
 @VIGNETTES
 @OVERLAY
 def mutate(directory: Path | None, overlay: Path | None) -> None:
-    """Change each threshold, curve and guard a little, and see that some vignette notices.
+    """Change each threshold, curve and contraindication, and see that some vignette notices.
 
     Prints the survivors: what could change by mistake and no vignette of DIRECTORY (the shipped
     ones, if not given) would see. Ends with 1 if there are any.
@@ -1179,7 +1179,7 @@ def _sections(loaded: Content) -> dict[str, Collection[str]]:
         "facts": loaded.facts,
         "assessments": loaded.assessments,
         "findings": loaded.findings,
-        "guards": loaded.guards,
+        "contraindications": loaded.contraindications,
         "interventions": loaded.interventions,
         "cards": loaded.cards,
         "medicines": loaded.medicines,

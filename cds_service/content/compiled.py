@@ -26,7 +26,8 @@ class Content(Entries):
     suggested: dict[str, Resource] = field(default_factory=dict)  # by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     sides: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))  # of a breast
-    guarded: dict[str, Intervention] = field(default_factory=dict)  # by medicine
+    # The interventions that have contraindications, by medicine.
+    with_contraindications: dict[str, Intervention] = field(default_factory=dict)
     # What is said of two medicines together, by their ids: first that on the ``one`` side.
     pairs: dict[tuple[str, str], Interaction] = field(default_factory=dict)
     paired: set[str] = field(default_factory=set)  # the medicines of all of these

@@ -30,7 +30,7 @@ What can be written::
     {ever: psychosis-or-mania}                    a record says that it was so, or has ended
     {allergic: domperidone}                       by her list of allergies, if medicines are on it;
                                                   also to any medicine of one effect (ergot)
-    {guarded: cabergoline}                        a guard of it is open: it is spoken against
+    {contraindicated: cabergoline}                a contraindication of it is present
     {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
     {jurisdiction: US}                            where the service works: one country, or several
     {taking: any}                                 there are active medicines; also of one band
@@ -69,7 +69,7 @@ class Case(Protocol):
     def asked_for(self, activity: str) -> Truth: ...
     def taking(self, what: str) -> Truth: ...
     def allergic(self, what: str) -> Truth: ...
-    def guarded(self, medicine_id: str) -> Truth: ...
+    def contraindicated(self, medicine_id: str) -> Truth: ...
     def together(self, what: str) -> Truth: ...
     def interacting(self, interaction_id: str, medicine_id: str) -> Truth: ...
     def licensed(self, medicine_id: str) -> Truth: ...
@@ -430,11 +430,11 @@ class Allergic(Condition):
 
 
 @dataclass(slots=True)
-class Guarded(Condition):
+class Contraindicated(Condition):
     medicine: str
 
     def test(self, case: Case) -> Truth:
-        return case.guarded(self.medicine)
+        return case.contraindicated(self.medicine)
 
 
 @dataclass(slots=True)
@@ -495,7 +495,7 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
     "ordered": Ordered,
     "taking": Taking,
     "allergic": Allergic,
-    "guarded": Guarded,
+    "contraindicated": Contraindicated,
     "together": Together,
     "licensed": Licensed,
 }

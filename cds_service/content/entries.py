@@ -16,13 +16,13 @@ from .schema import (
     Assessment,
     Card,
     CodeSystem,
+    Contraindication,
     Curve,
     Evidence,
     Feed,
     Finding,
     Gate,
     Grade,
-    Guard,
     Interaction,
     Intervention,
     LactMedRecord,
@@ -54,7 +54,7 @@ class Entries:
     assessments: dict[str, Assessment]
     findings: dict[str, Finding]
     gates: dict[str, Gate]  # the first comes first
-    guards: dict[str, Guard]
+    contraindications: dict[str, Contraindication]
     interventions: dict[str, Intervention]
     templates: dict[str, Template]
     cards: dict[str, Card]

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from ..errors import CannotStart, say_problem
 from .codes import ValueSet
 from .dialect import NotYamlError, WrittenMapping, read_yaml
+from .old_names import rename_old
 from .schema import NOTHING_ASKED, SECTIONS, VALUE_SET
 
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
@@ -82,6 +83,7 @@ class ContentFiles:
         if not isinstance(document, dict):
             self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
             return
+        rename_old(document)  # content check warns of each
         for section, entries in document.items():
             if section not in SECTIONS:
                 self.faults.append(Fault(name, 1, f"'{section}' is not a section"))

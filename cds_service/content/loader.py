@@ -23,9 +23,9 @@ from .conditions import (
     AGE,
     Allergic,
     Condition,
+    Contraindicated,
     FactCompares,
     FactIs,
-    Guarded,
     Interacting,
     Known,
     Newest,
@@ -53,8 +53,8 @@ from .schema import (
     VALUE_SET,
     WITH_CONDITIONS,
     WITH_ROWS,
+    Contraindication,
     Effect,
-    Guard,
     Interaction,
     Medicine,
     Parameter,
@@ -326,8 +326,8 @@ def _index(content: Content) -> None:
     content.activities = CodeIndex(content.addresses)
     for name, intervention in content.interventions.items():
         content.activities.add(CodeSet({(OWN_ACTIVITY, name): True}), name)
-        if intervention.medicine is not None and intervention.guards:
-            content.guarded[intervention.medicine] = intervention
+        if intervention.medicine is not None and intervention.contraindications:
+            content.with_contraindications[intervention.medicine] = intervention
         standard = content.codes.get(f"{VALUE_SET}activity-{name}", CodeSet())
         content.activities.add(standard, name)
     content.activities.settle()
@@ -337,7 +337,7 @@ def _index(content: Content) -> None:
 
 
 def _index_interactions(content: Content, files: ContentFiles) -> None:
-    """What is said of each pair of medicines, and what of that guards an intervention."""
+    """The interaction of each pair of medicines, and the contraindications that these bring."""
     for interaction in content.interactions.values():
         if interaction.refines is None:
             for pair in _pairs_of(interaction, content):
@@ -359,10 +359,10 @@ def _index_interactions(content: Content, files: ContentFiles) -> None:
     content.paired.update(name for pair in content.pairs for name in pair)
     for intervention in content.interventions.values():
         medicine = content.medicines.get(intervention.medicine or "")
-        if medicine is not None and intervention.guards:
-            guards = list(_guards_for(medicine, content))
-            content.guards.update({guard.id: guard for guard in guards})
-            intervention.guards += [guard.id for guard in guards]
+        if medicine is not None and intervention.contraindications:
+            for contraindication in _contraindications_by_interaction(medicine, content):
+                content.contraindications[contraindication.id] = contraindication
+                intervention.contraindications.append(contraindication.id)
 
 
 def _severity(interaction: Interaction) -> int:
@@ -384,13 +384,15 @@ def _pairs_of(interaction: Interaction, content: Content) -> Iterator[tuple[str,
                 yield one.id, other.id
 
 
-def _guards_for(medicine: Medicine, content: Content) -> Iterator[Guard]:
-    """What interacts with a medicine, as guards of what is about it."""
+def _contraindications_by_interaction(
+    medicine: Medicine, content: Content
+) -> Iterator[Contraindication]:
+    """A contraindication for each interaction of a medicine: that the other one is taken."""
     for interaction in content.interactions.values():
         opposite = interaction.opposite(medicine)
         if opposite is None or interaction.refines is not None:
             continue
-        yield Guard.model_construct(
+        yield Contraindication.model_construct(
             id=f"{interaction.id}-with-{medicine.id}",
             of_her_record=False,
             label=opposite.short.text,
@@ -453,7 +455,7 @@ def _check_references(content: Content, files: ContentFiles) -> None:
                 files.fault(section, entry.id, reason)
     content.asked_facts += [name for name in content.facts if name in asked]
     references: list[tuple[str, str, str, Iterable[str]]] = []
-    cited = ("findings", "guards", "interventions", "interactions", "cards")
+    cited = ("findings", "contraindications", "interventions", "interactions", "cards")
     for section, entry in content.entries_of(cited):
         references.append((section, entry.id, "evidence", entry.evidence))
     for section, entry in content.entries_of(WITH_ROWS):
@@ -480,7 +482,10 @@ def _check_references(content: Content, files: ContentFiles) -> None:
             references.append(("curves", curve.id, "evidence", point.evidence))
     for intervention in content.interventions.values():
         references.append(("interventions", intervention.id, "findings", intervention.held_back_by))
-        references.append(("interventions", intervention.id, "guards", intervention.guards))
+        contraindications = intervention.contraindications
+        references.append(
+            ("interventions", intervention.id, "contraindications", contraindications)
+        )
         references.append(("interventions", intervention.id, "grades", [intervention.grade]))
         if intervention.medicine is not None:
             asked_of = [intervention.medicine]
@@ -531,11 +536,11 @@ def _wrong_in(
             yield f"'{part.what}' is no medicine, and no band or effect of one"
         if isinstance(part, Together) and part.what not in ("any", *files.raw["interactions"]):
             yield f"there is no '{part.what}' in interactions"
-        if isinstance(part, Guarded) and not any(
-            each.medicine == part.medicine and each.guards
+        if isinstance(part, Contraindicated) and not any(
+            each.medicine == part.medicine and each.contraindications
             for each in content.interventions.values()
         ):
-            yield f"'{part.medicine}' has no intervention with guards"
+            yield f"'{part.medicine}' has no intervention with contraindications"
         if isinstance(part, Allergic) and part.what not in takable:
             yield f"'{part.what}' is no medicine, and no effect of one"
         if isinstance(part, FactIs) and part.fact in content.facts:
@@ -607,8 +612,8 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
     for intervention in content.interventions.values():
         for do in (intervention.do, *(words.do for words in intervention.worded)):
             _check_sentence("interventions", intervention.id, do, content, files)
-    for guard in content.guards.values():
-        _check_sentence("guards", guard.id, guard.short, content, files)
+    for each in content.contraindications.values():
+        _check_sentence("contraindications", each.id, each.short, content, files)
 
 
 def _check_summary(

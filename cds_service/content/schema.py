@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..fhir.doses import Dose
 from .codes import Comparison
@@ -297,8 +297,8 @@ class SuggestionSpec(Entry):
     recommended: bool = False
 
 
-class Guard(Entry):
-    """What forbids an intervention: open if ``when`` holds, clear only if that is known not to.
+class Contraindication(Entry):
+    """What forbids an intervention: present if ``when`` holds, absent only if that is known not to.
 
     One that is not ``of_her_record``, such as a missing licence, says nothing of what she takes.
     """
@@ -325,9 +325,9 @@ class Intervention(Entry):
     """Something that would help her, when it would, and how to do it.
 
     One with ``unless-in-use`` is safe and only needs to be shown: it is offered unless that is
-    known to hold, and where it is not known the card says to check. One with ``guards`` is offered
-    only if every guard is known to be clear; else the card says which are open and which could not
-    be checked. ``medicine`` adds the link to its record.
+    known to hold, and where it is not known the card says to check. One with ``contraindications``
+    is offered only if each is known to be absent; else the card says which are present and which
+    could not be checked. ``medicine`` adds the link to its record.
 
     Of what is ``worded``, the first whose ``when`` holds says what to do.
 
@@ -343,7 +343,7 @@ class Intervention(Entry):
     unless: When | None = None
     unless_in_use: When | None = None
     held_back_by: list[Identifier] = Field(default_factory=list)
-    guards: list[Identifier] = Field(default_factory=list)
+    contraindications: list[Identifier] = Field(default_factory=list)
     medicine: Identifier | None = None
     short: str
     do: Sentence
@@ -380,8 +380,7 @@ class TableLine(Entry):
 
     label: str
     when: When | None = None
-    # ``hers`` is the old name, for one release: ``content check`` warns of it.
-    value: Annotated[Sentence, Field(validation_alias=AliasChoices("value", "hers"))]
+    value: Sentence
     usual: Sentence | None = None
 
 
@@ -412,7 +411,7 @@ class UnderGate(Entry):
     worded: list[OtherWords] | None = None
     table: list[TableLine] | None = None
     interventions: list[Identifier] | None = None
-    if_guarded: Literal["open"] | None = None
+    if_contraindicated: Literal["present"] | None = None
     cites: bool | None = None
 
 
@@ -449,8 +448,9 @@ class Card(Entry):
 
     While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
     One with the body ``order`` is about each medicine or feed being ordered that is, or has the
-    band or effect of, one of ``about`` and none of ``not_about``; with ``if-guarded`` only while a
-    guard of it is open, or also while one could not be checked (``unchecked``). ``interacting`` is
+    band or effect of, one of ``about`` and none of ``not_about``; with
+    ``if-contraindicated`` only while a contraindication is ``present``, or also while one is
+    ``unknown``. ``interacting`` is
     one that is not to be given, or with care, beside what she takes or another draft. The body
     ``together`` is about what she takes and is so. One that is said
     ``as-one`` names all such orders of which nothing is known on one card.
@@ -481,7 +481,7 @@ class Card(Entry):
     )
     about: list[str] = Field(default_factory=list)
     not_about: list[str] = Field(default_factory=list)
-    if_guarded: Literal["open", "unchecked"] | None = None
+    if_contraindicated: Literal["present", "unknown"] | None = None
     as_one: bool = False
     under: dict[Identifier, UnderGate] = Field(default_factory=dict)
     overridden_for: Seconds = 0.0
@@ -495,7 +495,7 @@ class Card(Entry):
     together: str | None = None
     warnings: dict[Band | Effect, str] = Field(default_factory=dict)
     asks_first: list[Identifier] = Field(default_factory=list)  # facts, before any other question
-    never_quiet: bool = False  # shown again also if it was overridden
+    never_suppressed: bool = False  # shown again also if it was overridden
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
     review: Review
@@ -699,8 +699,8 @@ class Interaction(Entry):
 
     Whatever stands on one side with whatever on the ``other``, in both directions. Of a pair that
     is in several, the most severe counts; one that ``refines`` another says otherwise of some of
-    its pairs, and always wins. What is not of ``refines`` also guards the interventions that have
-    guards and are about one of its medicines.
+    its pairs, and always wins. An interaction that does not refine another is also a
+    contraindication of each intervention that has contraindications and is about one of its medicines.
     """
 
     id: Identifier
@@ -748,14 +748,14 @@ class NameWords(Entry):
 class OverrideReason(Entry):
     """A reason that a clinician can give for not following a card, and what comes of it.
 
-    For ``quiet`` the card is held back. ``otherwise`` is the reason whose time holds if none was
-    given, or one that is not known here.
+    The card is held back for ``suppressed-for``. ``otherwise`` is the reason whose time holds if
+    none was given, or one that is not known here.
     """
 
     id: Identifier
     system: str
     display: str
-    quiet: Seconds = 0.0
+    suppressed_for: Seconds = 0.0
     otherwise: bool = False
 
 
@@ -772,7 +772,7 @@ SECTIONS: dict[str, type[Entry]] = {
     "assessments": Assessment,
     "findings": Finding,
     "gates": Gate,
-    "guards": Guard,
+    "contraindications": Contraindication,
     "interventions": Intervention,
     "templates": Template,
     "cards": Card,
@@ -791,7 +791,7 @@ WITH_ROWS = (
     "gates",
     "parameters",
     "findings",
-    "guards",
+    "contraindications",
     "interventions",
     "cards",
     "curves",
@@ -800,7 +800,7 @@ WITH_ROWS = (
     "interactions",
     "feeds",
 )
-WITH_CONDITIONS = ("findings", "guards", "interventions", "cards", "asks", "medicines")
+WITH_CONDITIONS = ("findings", "contraindications", "interventions", "cards", "asks", "medicines")
 
 
 def conditions_of(entry: Entry) -> list[Condition]:

@@ -96,15 +96,17 @@ class Told(TypedDict, total=False):
     references: list[str]
 
 
-class Guards(TypedDict):
-    """The contraindications of one intervention, by id: present, not known or absent.
-
-    ``open``, ``unchecked`` and ``clear`` are the older names of these three, for one release.
-    """
+class CheckedContraindications(TypedDict):
+    """The ids of the contraindications of one intervention: present, not known, and absent."""
 
     present: list[str]
     unknown: list[str]
     absent: list[str]
+
+
+class OldContraindications(TypedDict):
+    """The same by their old names, for one release."""
+
     open: list[str]
     unchecked: list[str]
     clear: list[str]
@@ -119,13 +121,17 @@ class Behind(TypedDict, total=False):
     grades: dict[str, str]
 
 
-class Guarded(TypedDict, total=False):
-    """The contraindications that were checked, by what they guard."""
+class Checked(TypedDict, total=False):
+    """The contraindications that were checked, by intervention or by order.
 
-    guards: Annotated[dict[str, Guards], Field(min_length=1)]
+    ``guards`` is the old name of ``contraindications``, for one release.
+    """
+
+    contraindications: Annotated[dict[str, CheckedContraindications], Field(min_length=1)]
+    guards: Annotated[dict[str, OldContraindications], Field(min_length=1)]
 
 
-class Why(Behind, Guarded):
+class Why(Behind, Checked):
     """Why a card is shown, for programs: ids of the content, and its version."""
 
     rows: Texts
@@ -164,8 +170,12 @@ class Suppressed(TypedDict):
 
 
 class Suppressions(TypedDict):
-    """The cards that are not shown. Only a service with ``CDS_EXPLAIN`` tells of them."""
+    """The cards that are not shown. Only a service with ``CDS_EXPLAIN`` tells of them.
 
+    ``quiet`` is the old name of ``suppressed``, for one release.
+    """
+
+    suppressed: Annotated[list[Suppressed], Field(min_length=1)]
     quiet: Annotated[list[Suppressed], Field(min_length=1)]
 
 

@@ -45,7 +45,8 @@ class CardDecision:
     evidence: list[str] = field(default_factory=list)
     interventions: list[str] = field(default_factory=list)
     to_take_back: list[TakenBack] = field(default_factory=list)
-    guards: dict[str, Contraindications] = field(default_factory=dict)  # by what they guard
+    # What was checked of each intervention, or of each order by its key.
+    contraindications: dict[str, Contraindications] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)  # by address
     orders: list[str] = field(default_factory=list)
     birth: str | None = None
@@ -78,7 +79,7 @@ class CardDecision:
     def is_never_suppressed(self) -> bool:
         """Whether no override holds it back: as its content says, or because something failed."""
         asks = self.card.body == "data-needed"
-        return self.card.never_quiet or (asks and self.indicator != self.card.indicator)
+        return self.card.never_suppressed or (asks and self.indicator != self.card.indicator)
 
     @property
     def _behind(self) -> list[Told]:

@@ -151,7 +151,8 @@ class Evaluation:
         rendered = [rendering.card(each) for each in judged.cards]
         response: Cards = {"cards": [card for card, _ in rendered]}
         if explain and judged.suppressed:
-            response["extension"] = {EXTENSION: {"quiet": _explain(judged.suppressed)}}
+            told = _explain(judged.suppressed)
+            response["extension"] = {EXTENSION: {"suppressed": told, "quiet": told}}
         shown = [each for _, each in rendered]
         return Answered(orjson.dumps(response), shown, judged.faults, judged.facts)
 

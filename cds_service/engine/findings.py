@@ -22,7 +22,15 @@ from .together import Pair, pairs_among, pairs_with
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
-    from ..content.schema import Assessment, Band, Card, Finding, Guard, Intervention, Reading
+    from ..content.schema import (
+        Assessment,
+        Band,
+        Card,
+        Contraindication,
+        Finding,
+        Intervention,
+        Reading,
+    )
     from ..fhir.chart import Resource
     from .case import PatientCase
     from .medicines import TakenMedicine
@@ -51,17 +59,17 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class Contraindications:
-    """The guards of an intervention, each judged: present, absent, or not known."""
+    """The contraindications of an intervention, each judged: present, absent, or not known."""
 
-    present: list[Guard]
-    absent: list[Guard]
-    unknown: list[Guard]
+    present: list[Contraindication]
+    absent: list[Contraindication]
+    unknown: list[Contraindication]
 
-    def where(self, holds: Truth) -> list[Guard]:
+    def where(self, holds: Truth) -> list[Contraindication]:
         """Those of which this is known."""
         return self.present if holds else self.unknown if holds is None else self.absent
 
-    def all_guards(self) -> Iterable[Guard]:
+    def all(self) -> Iterable[Contraindication]:
         """All of them."""
         return (*self.present, *self.unknown, *self.absent)
 
@@ -274,18 +282,18 @@ class Findings:
             known = self.case.allergies.include_any([what] if what in medicines else of_effect)
         return None if known is False and self._is_unread("AllergyIntolerance") else known
 
-    def guarded(self, medicine_id: str) -> Truth:
+    def contraindicated(self, medicine_id: str) -> Truth:
         """Whether any contraindication of a medicine is present."""
-        checked = self.contraindications(self.content.guarded[medicine_id])
+        checked = self.contraindications(self.content.with_contraindications[medicine_id])
         return True if checked.present else None if checked.unknown else False
 
     def contraindications(self, intervention: Intervention) -> Contraindications:
-        """The guards of an intervention, each judged."""
+        """The contraindications of an intervention, each judged."""
         checked = Contraindications([], [], [])
-        for name in intervention.guards:
-            guard = self.content.guards[name]
-            holds = self.holds("guard", guard.label, guard.when, None)
-            checked.where(holds).append(guard)
+        for name in intervention.contraindications:
+            each = self.content.contraindications[name]
+            holds = self.holds("contraindication", each.label, each.when, None)
+            checked.where(holds).append(each)
         return checked
 
     @cached_property

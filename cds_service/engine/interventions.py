@@ -16,20 +16,23 @@ RecommendationStatus = Literal[
     "open",  # it would help, and nobody has asked for it yet
     "asked-for",  # it was asked for or done already
     "held-back",  # a finding forbids it now
-    "guarded",  # a contraindication is present, or could not be checked
+    "contraindicated",  # a contraindication is present, or could not be checked
     "ask",  # whether it would help is not known
     "not-needed",
 ]
 
 
 class Recommendation(msgspec.Struct):
-    """Where one intervention stands for this patient; ``guards`` if it has some to check."""
+    """Where one intervention stands for this patient.
+
+    ``contraindications`` says what was checked; it is ``None`` if the intervention has none.
+    """
 
     intervention: Intervention
     status: RecommendationStatus
     held_back_by: Finding | None = None
     missing: list[str] = []
-    guards: Contraindications | None = None
+    contraindications: Contraindications | None = None
     unrecorded: bool = False  # whether it is in use already is not known
 
     def do(self, findings: Findings) -> str:
@@ -73,8 +76,10 @@ def _recommend(intervention: Intervention, findings: Findings) -> Recommendation
     if needed is None:
         missing = list(dict.fromkeys(intervention.when.missing(findings)))
         return Recommendation(intervention, "ask", missing=missing)
-    if not intervention.guards:
+    if not intervention.contraindications:
         return Recommendation(intervention, "open", unrecorded=in_use is None)
-    guards = findings.contraindications(intervention)
-    status: RecommendationStatus = "guarded" if guards.present or guards.unknown else "open"
-    return Recommendation(intervention, status, guards=guards)
+    checked = findings.contraindications(intervention)
+    status: RecommendationStatus = "open"
+    if checked.present or checked.unknown:
+        status = "contraindicated"
+    return Recommendation(intervention, status, contraindications=checked)

@@ -19,13 +19,14 @@ from ..content.schema import NOT_READ
 from .card_json import (
     EXTENSION,
     Behind,
+    Checked,
+    CheckedContraindications,
     Choices,
     Coding,
     Create,
     Delete,
-    Guarded,
-    Guards,
     Link,
+    OldContraindications,
     Source,
     Suggestion,
     Why,
@@ -368,35 +369,34 @@ class Rendering:
         if decision.interventions:
             grades = {name: content.interventions[name].grade for name in decision.interventions}
             behind["grades"] = grades
-        guarded = Guarded()
-        if decision.guards:
-            guarded["guards"] = {name: _say_guards(each) for name, each in decision.guards.items()}
+        checked = Checked()
+        if decision.contraindications:
+            ids = {name: _ids_of(each) for name, each in decision.contraindications.items()}
+            checked["contraindications"] = ids
+            checked["guards"] = {name: _by_old_names(each) for name, each in ids.items()}
         rows = rows_of(decision, content)
-        return {"rows": rows, **behind, "content": content.version, **guarded}
+        return {"rows": rows, **behind, "content": content.version, **checked}
 
 
 def rows_of(decision: CardDecision, content: Content) -> list[str]:
-    """The rows behind a card, those of the guards that were checked among them, in order."""
+    """The rows behind a card, in order, with those of the contraindications that were checked."""
     used = set(decision.rows)
-    for checked in decision.guards.values():
-        used.update(row for guard in checked.all_guards() for row in guard.rows)
+    for checked in decision.contraindications.values():
+        used.update(row for each in checked.all() for row in each.rows)
     return [row for row in content.rows if row in used]
 
 
-def _say_guards(checked: Contraindications) -> Guards:
-    """What came of guards, by id; each also by the older word for it (for one release)."""
+def _ids_of(checked: Contraindications) -> CheckedContraindications:
+    """The ids of the contraindications that are present, not known, and absent."""
     present, unknown, absent = (
-        [guard.id for guard in guards]
-        for guards in (checked.present, checked.unknown, checked.absent)
+        [each.id for each in found] for found in (checked.present, checked.unknown, checked.absent)
     )
-    return {
-        "present": present,
-        "open": present,
-        "unknown": unknown,
-        "unchecked": unknown,
-        "absent": absent,
-        "clear": absent,
-    }
+    return {"present": present, "unknown": unknown, "absent": absent}
+
+
+def _by_old_names(ids: CheckedContraindications) -> OldContraindications:
+    """The same by the old names of the three, which are sent for one release."""
+    return {"open": ids["present"], "unchecked": ids["unknown"], "clear": ids["absent"]}
 
 
 def _take_back(taken_back: TakenBack, uuid: str) -> Suggestion:

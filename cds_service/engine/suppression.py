@@ -1,9 +1,9 @@
 """Suppression: a card that a clinician has overridden is not shown for a while.
 
-For how long, the reason decides (``quiet`` of the override reasons in ``cards/``). It comes back
-before, if things have become worse: a finding, an answer or a medicine behind it that was not
-there, or a more urgent indicator. A critical card, and one that is ``never-quiet``, is never held
-back.
+The reason of the override decides for how long (``suppressed-for`` in ``cards/``). The card comes
+back earlier if things have become worse: if a finding, an answer or a medicine stands behind it that
+was not there before, or if its indicator is more urgent. A critical card, and one that is
+``never-suppressed``, is never held back.
 
 It is held back for those for whom the override counts (``Audience``): those of one hospital never
 count in another, and one by a patient, or by a person related to her, counts for that user alone.
@@ -99,7 +99,7 @@ def audience_of(
 
 @dataclass(frozen=True, slots=True)
 class Overridden:
-    """A card that a clinician has overridden, and until when (seconds since 1970) it is quiet."""
+    """A card that a clinician has overridden, and until when (seconds since 1970)."""
 
     uuid: str
     until: float

@@ -89,8 +89,8 @@ class CardLog:
         self._overrides_count_for = overrides_count_for
         # For how many seconds a card is suppressed: by the reason, or whatever the reason is.
         reasons = content.override_reasons.values()
-        self._by_reason = {(r.system, r.id): r.quiet for r in reasons}
-        self._otherwise = next((r.quiet for r in reasons if r.otherwise), 0.0)
+        self._by_reason = {(r.system, r.id): r.suppressed_for for r in reasons}
+        self._otherwise = next((r.suppressed_for for r in reasons if r.otherwise), 0.0)
         self._by_card = {c.id: c.overridden_for for c in content.cards.values() if c.overridden_for}
         self._longest = max([*self._by_reason.values(), *self._by_card.values(), 0.0])
         self._waiting: deque[_Batch] = deque()

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from cds_service.authoring import vignettes
 from cds_service.authoring.form_warnings import OLD_NAMES, OTHER_YAML, form_warnings
 from cds_service.cli.__main__ import main
+from cds_service.content.conditions import Contraindicated
 from cds_service.content.dialect import NotYamlError, dialect_faults, read_yaml
 from cds_service.content.loader import SHIPPED, load_content
 from tests.support.repository import ROOT
@@ -103,24 +104,53 @@ cards:
   - id: inhibited-letdown
     table:
       - {label: Nipple shield, hers: "{nipple-shield}"}
+    never-quiet: true
+  - id: order-guarded
+    if-guarded: unchecked
+interventions:
+  - id: domperidone
+    guards: [epilepsy]
+guards:
+  - {id: depression, short: of what speaks against it}
+findings:
+  - {id: measures-in-use, when: {guarded: domperidone}}
+override-reasons:
+  - {id: patient-refuses, quiet: 9 d}
 """.lstrip()
 
 
 def test_an_old_name_is_read_and_content_check_warns_of_it(tmp_path: Path) -> None:
     (tmp_path / "ours.yaml").write_text(OVERLAY)
-    (line,) = load_content(tmp_path).cards["inhibited-letdown"].table
-    assert line.value.text == "{nipple-shield}"
+    content = load_content(tmp_path)
+    card = content.cards["inhibited-letdown"]
+    assert [line.value.text for line in card.table] == ["{nipple-shield}"]
+    assert card.never_suppressed
+    assert content.cards["order-guarded"].if_contraindicated == "unknown"
+    assert content.interventions["domperidone"].contraindications[0] == "epilepsy"
+    assert content.contraindications["depression"].short.text == "of what speaks against it"
+    assert content.findings["measures-in-use"].when == Contraindicated("domperidone")
+    assert content.override_reasons["patient-refuses"].suppressed_for == 9 * 86400
     checked = CliRunner().invoke(
-        main, ["content", "check", "--directory", str(tmp_path)], env={"COLUMNS": "200"}
+        main, ["content", "check", "--all", "--directory", str(tmp_path)], env={"COLUMNS": "200"}
     )
     assert checked.exit_code == 0, checked.output
     told = checked.output
-    assert f"2 {OLD_NAMES}" in told
-    assert "ours.yaml:11: 'hers' of a line of a table is 'value' now" in told
-    assert "ours.yaml:2: the window '1200 months' is 'ever' now" in told
+    assert f"9 {OLD_NAMES}" in told
+    for line in (
+        "1: 'guards' is 'contraindications' now",
+        "2: 'window: 1200 months' is 'window: ever' now",
+        "9: 'never-quiet' is 'never-suppressed' now",
+        "11: 'hers' is 'value' now",
+        "13: 'if-guarded' is 'if-contraindicated' now",
+        "13: 'if-contraindicated: unchecked' is 'if-contraindicated: unknown' now",
+        "16: 'guards' is 'contraindications' now",
+        "21: 'guarded' is 'contraindicated' now",
+        "23: 'quiet' is 'suppressed-for' now",
+    ):
+        assert f"ours.yaml:{line}" in told, line
     assert f"1 {OTHER_YAML}" in told
     assert "ours.yaml:7: quotes are double ones" in told
-    assert "3 warnings." in told
+    assert "10 warnings." in told
 
 
 def test_the_list_of_the_files_has_each_once() -> None:

@@ -36,7 +36,7 @@ def test_what_is_critical_or_protects_her_comes_on_all_three_chart_hooks(
             card["source"]["topic"]["code"]
             for card in cards
             if card["indicator"] == "critical"
-            or content.cards[card["source"]["topic"]["code"]].never_quiet
+            or content.cards[card["source"]["topic"]["code"]].never_suppressed
         }
     assert seen["encounter-start"] == seen["patient-view"]
     assert seen["encounter-discharge"] == seen["patient-view"]

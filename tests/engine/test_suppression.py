@@ -1,4 +1,4 @@
-"""Being quiet: what was overridden is held back for a while, unless things become worse."""
+"""Suppression: what was overridden is held back for a while, unless things become worse."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ def test_a_new_medicine_brings_the_card_of_medicines_again(ward: Ward) -> None:
     assert "medicines-and-milk" in ward.cards(one, two)
 
 
-def test_what_must_not_wait_is_never_quiet(ward: Ward) -> None:
+def test_what_must_not_wait_is_never_suppressed(ward: Ward) -> None:
     card = ward.cards(*MASTITIS)["breast-infection"]
     ward.override(card, "patient-ineligible")
     stays(lambda: "breast-infection" in ward.cards(*MASTITIS), LONG_ENOUGH)
 
 
-def test_only_this_card_of_this_patient_is_quiet(ward: Ward) -> None:
+def test_only_this_card_of_this_patient_is_suppressed(ward: Ward) -> None:
     ibuprofen = medicine(medicationCodeableConcept={"text": "Ibuprofen"})
     ward.override(ward.cards(SMOKER, ibuprofen)[RISK])
     soon(lambda: RISK not in ward.cards(SMOKER, ibuprofen))
@@ -128,7 +128,7 @@ def test_only_this_card_of_this_patient_is_quiet(ward: Ward) -> None:
     assert RISK in [card["source"]["topic"]["code"] for card in cards]
 
 
-def test_an_accepted_card_is_not_quiet_for_that(ward: Ward) -> None:
+def test_an_accepted_card_is_not_suppressed_for_that(ward: Ward) -> None:
     card = ward.cards(SMOKER)[RISK]
     soon(lambda: any(row.uuid == card["uuid"] for row in ward.rows("shown")))
     taken = [{"id": card["suggestions"][0]["uuid"]}] if "suggestions" in card else [{"id": "x"}]
@@ -146,7 +146,7 @@ def test_the_last_word_counts(ward: Ward) -> None:
     soon(lambda: RISK in ward.cards(SMOKER))
 
 
-def test_an_order_that_was_confirmed_is_quiet_and_another_is_not(ward: Ward) -> None:
+def test_an_order_that_was_confirmed_is_suppressed_and_another_is_not(ward: Ward) -> None:
     def fire(name: str) -> list[dict[str, Any]]:
         request = order_request(ward.content, draft(name))
         cards: list[dict[str, Any]] = ward.client.post(SIGN, json=request).get_json()["cards"]
@@ -171,7 +171,7 @@ def test_the_answer_can_say_what_is_held_back(ward: Ward) -> None:
     soon(lambda: RISK not in ward.cards(SMOKER))
     request = hook_request(ward.content, *average(), SMOKER)
     answer = ward.client.post(VIEW, json=request).get_json()
-    assert answer["extension"]["org.lactation-cds"]["quiet"] == [
+    assert answer["extension"]["org.lactation-cds"]["suppressed"] == [
         {
             "card": RISK,
             "until": (NOW + timedelta(days=7)).isoformat(),
@@ -195,12 +195,12 @@ def test_free_text_that_is_stored_as_a_reason_is_not_told(ward: Ward, system: st
     soon(lambda: RISK not in ward.cards(SMOKER))
     later = ward.another_worker()
     answer = later.post(VIEW, json=hook_request(ward.content, *average(), plan("nurse"), SMOKER))
-    (told,) = answer.get_json()["extension"]["org.lactation-cds"]["quiet"]
+    (told,) = answer.get_json()["extension"]["org.lactation-cds"]["suppressed"]
     assert told["reason"] == "other"
     assert "Jane" not in answer.text
 
 
-@pytest.mark.parametrize("off", [{"quiet": False}, {"patient_key": SecretStr("")}])
+@pytest.mark.parametrize("off", [{"suppression": False}, {"patient_key": SecretStr("")}])
 def test_it_can_be_switched_off(ward: Ward, off: dict[str, Any]) -> None:
     loud = Ward(ward.content, ward.settings.model_copy(update=off), ward.database)
     loud.override(loud.cards(SMOKER)[RISK])
@@ -276,7 +276,7 @@ def test_overrides_are_heard_while_what_was_shown_cannot_be_written(ward: Ward) 
 
 
 def test_while_a_key_is_changed_the_one_before_it_counts_too(ward: Ward) -> None:
-    """What was overridden under it stays quiet; without it, nobody knows her again."""
+    """What was overridden under it stays suppressed; without it, nobody knows her again."""
     ward.override(ward.cards(SMOKER)[RISK])
     soon(lambda: RISK not in ward.cards(SMOKER))
     old = ward.settings

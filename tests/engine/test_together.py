@@ -195,9 +195,9 @@ evidence:
     assert severity("domperidone", "escitalopram") == "contraindicated"
     assert severity("cetirizine", "domperidone") == "avoid"
     # What it adds holds back what would be recommended, too.
-    guards = own.interventions["domperidone"].guards
-    assert "our-own-with-domperidone" in guards
-    assert "our-ondansetron-with-domperidone" not in guards
+    contraindications = own.interventions["domperidone"].contraindications
+    assert "our-own-with-domperidone" in contraindications
+    assert "our-ondansetron-with-domperidone" not in contraindications
 
 
 @pytest.mark.parametrize(

@@ -281,19 +281,19 @@ def test_a_herb_comes_after_technique(client: FlaskClient, content: Content, val
     assert "R26" in why(card)["rows"]
 
 
-def test_a_guarded_order_says_what_is_open_and_what_was_not_checked(
+def test_an_order_says_what_is_against_it_and_what_was_not_checked(
     client: FlaskClient, content: Content, valid: Valid
 ) -> None:
     records = [birth(8 * 24), plan("pump"), observation("epilepsy", True)]
     request = order_request(content, draft("metoclopramide 10 mg"), records=records)
-    guarded, technique = fire(client, request, valid)
-    assert told([guarded, technique]) == [
+    checked, technique = fire(client, request, valid)
+    assert told([checked, technique]) == [
         ("order-guarded", "Metoclopramide"),
         ("order-before-technique", "Metoclopramide"),
     ]
-    assert why(guarded)["guards"]["metoclopramide"]["open"] == ["epilepsy"]
-    assert "- Against it: epilepsy." in guarded["detail"]
-    assert "- Not known: psychosis, tardive dyskinesia" in guarded["detail"]
+    assert why(checked)["contraindications"]["metoclopramide"]["present"] == ["epilepsy"]
+    assert "- Against it: epilepsy." in checked["detail"]
+    assert "- Not known: psychosis, tardive dyskinesia" in checked["detail"]
 
 
 def test_what_was_not_checked_is_on_the_card_and_not_in_its_headline(

@@ -245,8 +245,8 @@ CLEAR: dict[str, Any] = {
 NONE_KNOWN = allergy("409137002")
 
 
-def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
-    """Little milk on day 8, with every measure in use for this long; and what guards say."""
+def without_response(hours: float = 25, **facts: Any) -> list[dict[str, Any]]:
+    """Little milk on day 8, with every measure in use for this long; and these facts."""
     in_use = ("massage-while-pumping", "hands-on-pumping")
     records = [
         birth(8 * 24 + 2),
@@ -256,4 +256,4 @@ def without_response(hours: float = 25, **guards: Any) -> list[dict[str, Any]]:
         *(observation(fact, True, ago) for fact in in_use for ago in (hours, 2)),
         *(observation("warm-compress", "before-and-during", ago) for ago in (hours, 2)),
     ]
-    return records + [observation(fact, value) for fact, value in guards.items()]
+    return records + [observation(fact, value) for fact, value in facts.items()]

@@ -158,7 +158,7 @@ def test_that_no_override_can_count_is_said_at_the_start(service: Running, tmp_p
     (line,) = said(service.log)
     assert "overridden is shown again" in line
     for number, own in enumerate(
-        ({"CDS_PATIENT_KEY": "a secret of the tests"}, {"CDS_QUIET": "false"})
+        ({"CDS_PATIENT_KEY": "a secret of the tests"}, {"CDS_SUPPRESSION": "false"})
     ):
         log = tmp_path / f"{number}.log"
         with started("serve", port=free_port(), log=log, CDS_AUTH="open", **own):

@@ -15,7 +15,7 @@ from .parts import (
     UNCLEAR,
     could_not_be_read,
     evidence_line,
-    list_guards,
+    list_contraindications,
     problems_of,
     start_card,
     table_of,
@@ -25,7 +25,7 @@ from .parts import (
 if TYPE_CHECKING:
     from ...content.fact_types import FactValue
     from ...content.schema import Card
-    from ..findings import Contraindications, Findings
+    from ..findings import Findings
 
 # How many interventions one card describes in full, less one for each reason why something is held
 # back; the others are named in a line. So a card keeps to 120 words.
@@ -50,8 +50,8 @@ def decide_interventions(
     """A card that offers interventions; ``None`` if none is open and none has contraindications."""
     recommendations = recommend(card, findings)
     todo = [recommendation for recommendation in recommendations if recommendation.status == "open"]
-    guarded = [each for each in recommendations if each.guards is not None]
-    if not (todo or guarded):
+    checked = [each for each in recommendations if each.contraindications is not None]
+    if not (todo or checked):
         return None
     because: Because = {}
     card.when.support(findings, because)
@@ -59,22 +59,22 @@ def decide_interventions(
         recommendation.support(findings, because)
     shown = [
         *todo,
-        *(recommendation for recommendation in guarded if recommendation.status != "open"),
+        *(recommendation for recommendation in checked if recommendation.status != "open"),
     ]
     backing = prerendered.backing(
         card, *[recommendation.intervention.id for recommendation in shown]
     )
-    plain = [recommendation for recommendation in todo if recommendation.guards is None]
+    plain = [recommendation for recommendation in todo if recommendation.contraindications is None]
     not_now = _not_now(recommendations)
     written_out = max(1, MOST_WRITTEN_OUT - len(not_now))
-    graded = [] if guarded else plain[:written_out]  # a guarded one tells its own grade
+    graded = [] if checked else plain[:written_out]  # one that was checked tells its own grade
     grades = {recommendation.intervention.grade for recommendation in graded}
     is_told_once = len(grades) == 1 and (bool(backing.cited) or len(graded) > 1)
     paragraphs = [
         table_of(card, findings),
         card.opening.say(findings) if card.opening else "",
         _todo_list(plain, written_out, is_told_once, findings),
-        *(_guards_of(each, each.guards, findings) for each in guarded if each.guards),
+        *(_say_checked(each, findings) for each in checked),
         _what_else(card, recommendations, not_now, findings),
         could_not_be_read(findings.unread),
         evidence_line(backing, grades if is_told_once else set(), findings),
@@ -97,7 +97,9 @@ def decide_interventions(
             made.rows.update(recommendation.held_back_by.rows)
     made.because = _because(because, findings)
     made.evidence = backing.evidence
-    made.guards = {each.intervention.id: each.guards for each in guarded if each.guards}
+    made.contraindications = {
+        each.intervention.id: each.contraindications for each in checked if each.contraindications
+    }
     if card.critical_when is not None and card.critical_when.test(findings) is True:
         made.indicator = "critical"
     return made
@@ -127,9 +129,7 @@ def _todo(recommendation: Recommendation, grade_is_told: bool, findings: Finding
     return f"* {head} {recommendation.do(findings)}"
 
 
-def _guards_of(
-    recommendation: Recommendation, guards: Contraindications, findings: Findings
-) -> str:
+def _say_checked(recommendation: Recommendation, findings: Findings) -> str:
     """An intervention that has contraindications, with the result of the check for each."""
     intervention = recommendation.intervention
     verdict = "" if recommendation.status == "open" else " Not recommended."
@@ -137,7 +137,9 @@ def _guards_of(
     medicine = findings.content.medicines.get(intervention.medicine or "")
     limits = medicine.say_limits(findings.jurisdiction) if medicine is not None else ""
     head = f"**{intervention.label}** ({grade}).{verdict} {recommendation.do(findings)}"
-    return f"{head}{limits and f' {limits}'}\n{list_guards(guards, findings)}"
+    checked = recommendation.contraindications
+    lines = list_contraindications(checked, findings) if checked is not None else ""
+    return f"{head}{limits and f' {limits}'}\n{lines}"
 
 
 def _not_now(recommendations: list[Recommendation]) -> dict[str, list[str]]:

@@ -118,28 +118,36 @@ def decide_contraindicated(
     Interactions between such medicines have a card of their own (``decide_interactions``).
     """
     against = [
-        (taken, guards)
+        (taken, present)
         for taken in findings.case.medicines
-        if (guarded := findings.content.guarded.get(taken.key)) is not None
-        and (guards := [g for g in findings.contraindications(guarded).present if g.of_her_record])
+        if (intervention := findings.content.with_contraindications.get(taken.key)) is not None
+        and (
+            present := [
+                each
+                for each in findings.contraindications(intervention).present
+                if each.of_her_record
+            ]
+        )
     ]
     if not against:
         return None
-    (first, its_guards), *others = against
-    shorts = [guard.short.say(findings) for guard in its_guards]
+    (first, of_the_first), *others = against
+    shorts = [each.short.say(findings) for each in of_the_first]
     names = [*shorts, *(taken.name for taken, _ in others)]
     said = f"{first.name}, which she takes"
     summary = with_names(said, names, len(shorts), card.summary.say(findings))
     lines = [
-        as_sentence(f"- {taken.name}: her record has {', '.join(guard.label for guard in guards)}")
-        for taken, guards in against
+        as_sentence(f"- {taken.name}: her record has {', '.join(each.label for each in present)}")
+        for taken, present in against
     ]
     paragraphs = [
         "\n".join(lines),
         card.opening.say(findings) if card.opening else "",
         could_not_be_read(findings.unread),
     ]
-    sources = list(dict.fromkeys(e for _, guards in against for g in guards for e in g.evidence))
+    sources = list(
+        dict.fromkeys(name for _, present in against for each in present for name in each.evidence)
+    )
     cited = prerendered.cited(sources)
     if card.cites and cited:
         paragraphs.append(f"Evidence: {', '.join(source.shortest for source in cited)}.")
@@ -149,14 +157,14 @@ def decide_contraindicated(
         {
             "fact": "active-medicines",
             "value": taken.key,
-            "finding": guard.id,
+            "finding": each.id,
             "matched": taken.matched,
             "references": taken.references[:MOST_REFERENCES],
         }
-        for taken, guards in against
-        for guard in guards
+        for taken, present in against
+        for each in present
     ]
-    made.rows.update(row for _, guards in against for guard in guards for row in guard.rows)
+    made.rows.update(row for _, present in against for each in present for row in each.rows)
     made.evidence = sources
     return made
 

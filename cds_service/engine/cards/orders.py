@@ -20,7 +20,7 @@ from .parts import (
     evidence_line,
     fit_names,
     how_matched,
-    list_guards,
+    list_contraindications,
     name_some,
     start_card,
     table_of,
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from ..feeds import OrderedFeed
     from ..findings import Contraindications, Findings
 
-MOST_UNKNOWN = 3  # guards that are named as not known, on a card that also tells of interactions
+MOST_UNKNOWN = (
+    3  # contraindications that are named as not known, on a card that also tells of interactions
+)
 
 
 def decide_order(
@@ -48,15 +50,15 @@ def decide_order(
         return None
     reading = findings.read(order)[1] if isinstance(order, TakenMedicine) else NOT_READ
     medicine = order if isinstance(order, TakenMedicine) and card.cites else None
-    guards: Contraindications | None = None
+    checked: Contraindications | None = None
     beyond: list[str] = []  # of its dose, what is more than is allowed
     if medicine is not None and medicine.medicine is not None:
         beyond = medicine.medicine.beyond_limits(findings.jurisdiction, medicine.dose)
-    guarded = findings.content.guarded.get(order.key)
-    if card.if_guarded and guarded is not None and isinstance(order, TakenMedicine):
-        guards = findings.with_orders_beside(order).contraindications(guarded)
-        against = guards.present or beyond
-        if not against and (card.if_guarded == "open" or not guards.unknown):
+    intervention = findings.content.with_contraindications.get(order.key)
+    if card.if_contraindicated and intervention is not None and isinstance(order, TakenMedicine):
+        checked = findings.with_orders_beside(order).contraindications(intervention)
+        against = checked.present or beyond
+        if not against and (card.if_contraindicated == "present" or not checked.unknown):
             return None
     backing = prerendered.backing(card)
     line = reading.ordered or reading.line
@@ -65,7 +67,7 @@ def decide_order(
         limits = order.medicine.say_limits(findings.jurisdiction)
         limits += f" This order is for more: {', '.join(beyond)}." if beyond else ""
     pairs: list[Pair] = []
-    if isinstance(order, TakenMedicine) and (guards or INTERACTING in card.about):
+    if isinstance(order, TakenMedicine) and (checked or INTERACTING in card.about):
         pairs = untold(findings.pairs_with(order), told_pairs)
         told_pairs.update(pair.key for pair in pairs)
     before = [
@@ -78,9 +80,10 @@ def decide_order(
         if medicine is not None and reading.instead
         else "",
     ]
-    checked = ""
-    if guards:
-        checked = list_guards(guards, findings, MOST_UNKNOWN if pairs else LONGEST_SUMMARY)
+    listed = ""
+    if checked:
+        most_unknown = MOST_UNKNOWN if pairs else LONGEST_SUMMARY
+        listed = list_contraindications(checked, findings, most_unknown)
     after = [
         "The order was matched by its name." if order.matched == "name" else "",
         could_not_be_read(findings.unread_for_orders),
@@ -91,25 +94,25 @@ def decide_order(
     if INTERACTING in card.about:
         name = names_of(pairs, order)
     summary = f"{name}{'' if said.startswith((':', '.')) else ' '}{said}"
-    if card.summary_names and guards:
+    if card.summary_names and checked:
         # What could not be checked is on the card, and not in its headline: it is no finding.
-        found = [*beyond, *(guard.short.say(findings) for guard in guards.present)]
+        found = [*beyond, *(each.short.say(findings) for each in checked.present)]
         summary = with_names(summary, found)
-    words_left = MOST_WORDS - sum(map(count_words, (summary, *before, checked, *after)))
+    words_left = MOST_WORDS - sum(map(count_words, (summary, *before, listed, *after)))
     sources = prerendered.cited(evidence_of(pairs))
     named_sources = sources if card.cites else []
     together = say_pairs(pairs, words_left, named_sources, order)
-    if guards and sum(map(count_words, together)) > words_left:
-        checked = list_guards(guards, findings, 1)
-    made = start_card(card, findings, summary, [*before, checked, *together, *after])
+    if checked and sum(map(count_words, together)) > words_left:
+        listed = list_contraindications(checked, findings, 1)
+    made = start_card(card, findings, summary, [*before, listed, *together, *after])
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
         made.indicator = "info"
     _offer_to_take_back(made, [order], findings)
     if medicine is not None and medicine.medicine is not None:
         made.links |= prerendered.sources_of(medicine, reading)
     made.links |= backing.links | links_of(named_sources)
-    if guards:
-        made.guards[order.key] = guards
+    if checked:
+        made.contraindications[order.key] = checked
     made.evidence = list(dict.fromkeys([*backing.evidence, *(source.id for source in sources)]))
     made.because = [_told_of(order), *(told_pair(pair, "orders") for pair in pairs)]
     made.rows.update(row for pair in pairs for row in pair.interaction.rows)

@@ -31,7 +31,7 @@ MOST_NAMES = 5  # names in one list, of medicines and of others
 # The status of a fact about which the card that asks for data asks again.
 UNCLEAR = ("conflicting", "unusable")
 _WORD = re.compile(r"[^\W_]+")
-GUARD_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: "Clear"}
+CHECK_TITLES: dict[Truth, str] = {True: "Against it", None: "Not known", False: "Clear"}
 
 
 def start_card(
@@ -127,19 +127,19 @@ def why_unused(fact: FactValue) -> str:
     return f"recorded, but {' and '.join(dict.fromkeys(unused))}" if unused else ""
 
 
-def list_guards(
-    guards: Contraindications, findings: Findings, most_unknown: int = LONGEST_SUMMARY
+def list_contraindications(
+    checked: Contraindications, findings: Findings, most_unknown: int = LONGEST_SUMMARY
 ) -> str:
-    """The guards by result, a line each: present, not known, absent.
+    """The contraindications by result, a line each: present, not known, absent.
 
     Absent ones are only counted where there are others. At most ``most_unknown`` are named as not
     known.
     """
     lines: list[str] = []
-    for truth, title in GUARD_TITLES.items():
-        found = guards.where(truth)
+    for truth, title in CHECK_TITLES.items():
+        found = checked.where(truth)
         most = most_unknown if truth is None else len(found)
-        names = name_some([guard.short.say(findings) for guard in found], most)
+        names = name_some([each.short.say(findings) for each in found], most)
         if truth is False and lines:
             names = f"{len(found)} other{'s' if len(found) > 1 else ''}"
         if found:

@@ -1,4 +1,4 @@
-"""Galactagogues and their guards (R13 to R15, S1 to S3): last, and only if all is clear."""
+"""Galactagogues and their contraindications (R13 to R15, S1 to S3): last, and only if all is clear."""
 
 from __future__ import annotations
 
@@ -52,32 +52,33 @@ def offered(
     return set(why(card).get("interventions", ())) if card else set()
 
 
-def test_with_every_guard_clear_both_may_be_talked_about(content: Content) -> None:
+def test_with_every_contraindication_absent_both_may_be_talked_about(content: Content) -> None:
     records = without_response(**CLEAR)
     assert offered(content, *records) == {"domperidone", "metoclopramide"}
 
 
 @pytest.mark.parametrize("fact", OF_DOMPERIDONE)
-def test_each_guard_of_domperidone(content: Content, fact: str) -> None:
-    _assert_guarded(content, "domperidone", fact)
+def test_each_contraindication_of_domperidone(content: Content, fact: str) -> None:
+    _assert_not_offered(content, "domperidone", fact)
 
 
 @pytest.mark.parametrize("fact", OF_METOCLOPRAMIDE)
-def test_each_guard_of_metoclopramide(content: Content, fact: str) -> None:
-    _assert_guarded(content, "metoclopramide", fact)
+def test_each_contraindication_of_metoclopramide(content: Content, fact: str) -> None:
+    _assert_not_offered(content, "metoclopramide", fact)
 
 
-def _assert_guarded(content: Content, option: str, fact: str) -> None:
+def _assert_not_offered(content: Content, option: str, fact: str) -> None:
     unrecorded = {name: value for name, value in CLEAR.items() if name != fact}
-    for guards, said in ((unrecorded, "unchecked"), (CLEAR | {fact: OPEN[fact]}, "open")):
-        records = [*without_response(**guards), NONE_KNOWN]
+    for recorded, said in ((unrecorded, "unknown"), (CLEAR | {fact: OPEN[fact]}, "present")):
+        records = [*without_response(**recorded), NONE_KNOWN]
         card = cards_of(content, *records, jurisdiction="GB")["galactagogue-options"]
         assert option not in why(card).get("interventions", ())
-        checked = why(card)["guards"][option]
+        checked = why(card)["contraindications"][option]
         assert len(checked[said]) == 1
+        by_old_names = why(card)["guards"][option]
         for word, older in (("present", "open"), ("unknown", "unchecked"), ("absent", "clear")):
-            assert checked[word] == checked[older]
-        told = {"unchecked": "Not known", "open": "Against it"}[said]
+            assert checked[word] == by_old_names[older]
+        told = {"unknown": "Not known", "present": "Against it"}[said]
         assert f"- {told}: " in card["detail"]
 
 
@@ -135,8 +136,8 @@ def test_no_medicine_is_ever_offered_as_an_order(content: Content) -> None:
     ],
 )
 def test_a_red_flag_withholds_the_card(content: Content, red_flag: dict[str, Any]) -> None:
-    guards = {name: value for name, value in CLEAR.items() if name != "depression-score"}
-    assert "galactagogue-options" not in cards_of(content, *without_response(**guards), red_flag)
+    values = {name: value for name, value in CLEAR.items() if name != "depression-score"}
+    assert "galactagogue-options" not in cards_of(content, *without_response(**values), red_flag)
 
 
 @pytest.mark.slow
@@ -146,9 +147,9 @@ def test_a_red_flag_withholds_the_card(content: Content, red_flag: dict[str, Any
 def test_less_known_or_more_against_it_never_adds_an_offer(
     content: Content, recorded: set[str], opened: set[str]
 ) -> None:
-    guards = {fact: CLEAR[fact] for fact in recorded}
-    before = offered(content, *without_response(**guards))
-    worse = guards | {fact: OPEN[fact] for fact in opened}
+    values = {fact: CLEAR[fact] for fact in recorded}
+    before = offered(content, *without_response(**values))
+    worse = values | {fact: OPEN[fact] for fact in opened}
     assert offered(content, *without_response(**worse)) <= before
     full = offered(content, *without_response(**CLEAR))
     assert before <= full
