@@ -3,8 +3,8 @@
 Each is one small change for the worse: a threshold or a curve a little lower or higher; a
 contraindication, an ``unless``, an ``unless-in-use``, a ``held-back-by`` or a ``withheld-by`` gone,
 or one of the exceptions to what is offered unless it is in use; an interaction gone; a gate always
-open; a card silent under a gate that lets it through. A vignette must notice. What none notices is a
-survivor: content that could be changed by mistake and nobody would see it.
+open; a card silent under a gate that lets it through. A vignette must notice. What none notices is
+a survivor: content that could be changed by mistake and nobody would see it.
 """
 
 from __future__ import annotations

@@ -700,7 +700,8 @@ class Interaction(Entry):
     Whatever stands on one side with whatever on the ``other``, in both directions. Of a pair that
     is in several, the most severe counts; one that ``refines`` another says otherwise of some of
     its pairs, and always wins. An interaction that does not refine another is also a
-    contraindication of each intervention that has contraindications and is about one of its medicines.
+    contraindication of each intervention that has contraindications and is about one of its
+    medicines.
     """
 
     id: Identifier

@@ -1,8 +1,8 @@
 """Suppression: a card that a clinician has overridden is not shown for a while.
 
 The reason of the override decides for how long (``suppressed-for`` in ``cards/``). The card comes
-back earlier if things have become worse: if a finding, an answer or a medicine stands behind it that
-was not there before, or if its indicator is more urgent. A critical card, and one that is
+back earlier if things have become worse: if a finding, an answer or a medicine stands behind it
+that was not there before, or if its indicator is more urgent. A critical card, and one that is
 ``never-suppressed``, is never held back.
 
 It is held back for those for whom the override counts (``Audience``): those of one hospital never

@@ -1,4 +1,4 @@
-"""Galactagogues and their contraindications (R13 to R15, S1 to S3): last, and only if all is clear."""
+"""Galactagogues (R13 to R15, S1 to S3): last, and only if no contraindication is present."""
 
 from __future__ import annotations
 
