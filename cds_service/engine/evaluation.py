@@ -172,9 +172,9 @@ class Evaluation:
 def _explain(suppressed: dict[str, Overridden]) -> list[Suppressed]:
     """The cards that are held back, until when, and the override reason if one was given."""
     told: list[Suppressed] = []
-    for card, said in suppressed.items():
-        until = datetime.fromtimestamp(said.until, UTC).isoformat()
+    for card, override in suppressed.items():
+        until = datetime.fromtimestamp(override.until, UTC).isoformat()
         told.append({"card": card, "until": until})
-        if said.why:
-            told[-1]["reason"] = said.why
+        if override.why:
+            told[-1]["reason"] = override.why
     return told
