@@ -1,6 +1,6 @@
 """The JSON of the cards in an answer, as this service writes it (CDS Hooks 2.0.1, "Card").
 
-The description of the service (``/openapi.json``) is made of these types, and of their docstrings.
+The description of the service (``/openapi.json``) is made from these types and their docstrings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, NotRequired
 
 from pydantic import Field
 
-# The types of ``typing`` can be described from Python 3.12 on only.
+# Pydantic describes a ``TypedDict`` of ``typing`` only from Python 3.12 on.
 from typing_extensions import TypedDict
 
 from ..errors import Text
@@ -25,7 +25,7 @@ SuggestedResource = Annotated[Resource, Field(json_schema_extra={"required": ["r
 
 
 class Coding(TypedDict):
-    """A code, with its code system and what it is called."""
+    """A code, with its code system and its name."""
 
     code: Text
     system: Text
@@ -33,7 +33,7 @@ class Coding(TypedDict):
 
 
 class Source(TypedDict):
-    """Where a card is from. Its topic is which card of the content it is."""
+    """The source of a card. Its topic says which card of the content it is."""
 
     label: Text
     topic: Coding
@@ -48,7 +48,7 @@ class Create(TypedDict):
 
 
 class Delete(TypedDict):
-    """An action that deletes a draft order, by its id in the context of the hook."""
+    """An action that deletes a draft order, by the relative reference to it."""
 
     type: Literal["delete"]
     description: Text
@@ -59,7 +59,7 @@ Action = Create | Delete
 
 
 class Suggestion(TypedDict):
-    """What a clinician can do with one click."""
+    """What a card offers by one click: resources to create, or a draft order to delete."""
 
     label: Text
     uuid: Text
@@ -76,10 +76,10 @@ class Link(TypedDict):
 
 
 class Told(TypedDict, total=False):
-    """One of the things for which a card is shown.
+    """One reason why a card is shown.
 
-    A fact with its value, a medicine or an order, two medicines that interact, or, with a
-    ``problem``, what could not be used.
+    It is a fact with its value, a medicine or an order, two medicines that interact, or, with a
+    ``problem``, something that is missing or could not be used.
     """
 
     fact: str
@@ -113,7 +113,7 @@ class OldContraindications(TypedDict):
 
 
 class Behind(TypedDict, total=False):
-    """What stands behind a card, by ids of the content: what it offers, why, and how sure it is."""
+    """What a card offers, its reasons, evidence and grades, by ids of the content."""
 
     interventions: Texts
     because: Annotated[list[Told], Field(min_length=1)]
@@ -122,7 +122,7 @@ class Behind(TypedDict, total=False):
 
 
 class Checked(TypedDict, total=False):
-    """The contraindications that were checked, by intervention or by order.
+    """The contraindications that were checked, by the intervention or medicine that has them.
 
     ``guards`` is the old name of ``contraindications``, for one release.
     """
@@ -142,7 +142,7 @@ CardExtension = TypedDict("CardExtension", {"org.lactation-cds": Why})
 
 
 class Choices(TypedDict, total=False):
-    """What can be done with a card by a click: each is there only if there is something to do."""
+    """What a clinician can do with a card. A member that would be empty is left out."""
 
     overrideReasons: Annotated[list[Coding], Field(min_length=1)]
     suggestions: Annotated[list[Suggestion], Field(min_length=1)]
@@ -151,7 +151,7 @@ class Choices(TypedDict, total=False):
 
 
 class Card(Choices):
-    """A card: what a clinician reads, and what can be done with a click."""
+    """A card: what a clinician reads, and can do by one click."""
 
     uuid: Text
     summary: Annotated[Text, Field(max_length=139)]
@@ -162,7 +162,7 @@ class Card(Choices):
 
 
 class Suppressed(TypedDict):
-    """A card that is not shown because it was overridden, until when, and by which reason."""
+    """A card that is held back because it was overridden: until when, and the override reason."""
 
     card: Text
     until: Text
@@ -170,7 +170,7 @@ class Suppressed(TypedDict):
 
 
 class Suppressions(TypedDict):
-    """The cards that are not shown. Only a service with ``CDS_EXPLAIN`` tells of them.
+    """The cards that are held back. Only a service with ``CDS_EXPLAIN`` tells of them.
 
     ``quiet`` is the old name of ``suppressed``, for one release.
     """

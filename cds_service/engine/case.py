@@ -1,4 +1,4 @@
-"""The case: what was read of one patient when her chart is judged. Nothing writes into it."""
+"""The patient case: what was read of one patient at one moment. Nothing changes it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .medicines import Allergies, TakenMedicine
 
 @dataclass(frozen=True, slots=True)
 class PatientCase:
-    """One patient as of ``now``, in one jurisdiction: the chart, and what was read of it.
+    """One patient as of ``now``, in one jurisdiction: the chart, and what was read from it.
 
-    The ``ordered`` ones are those that the hook is about, if it is one of orders;
-    ``ordered_beside`` are these and the draft orders that stand beside them. Without a list of
-    allergies, nothing is known of them.
+    ``ordered_medicines`` and ``ordered_feeds`` are what the orders of the hook are about; both are
+    empty if the hook is not about orders. ``ordered_beside`` are the medicines of all draft orders
+    in the call, with those of the hook among them. If ``allergies`` is ``None``, nothing is known
+    of the patient's allergies.
     """
 
     chart: Chart
@@ -33,5 +34,5 @@ class PatientCase:
 
     @property
     def day_of_birth(self) -> str:
-        """The day of this birth as it is written; empty if it is not known."""
+        """The date of this birth as it was recorded, without the time; empty if there is none."""
         return (self.facts["delivery-time"].time or "")[:10]

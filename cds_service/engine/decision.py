@@ -1,4 +1,4 @@
-"""What was decided on one card: what it says and what one can do with it, before it is JSON."""
+"""Card decisions: what a card says and offers for one patient, before it is rendered as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def reason_of(told: Told) -> str:
-    """One of what stands behind a card, in the words of which a digest is made."""
+    """A reason of a card as text, for its digest: the fact, the finding and the answer."""
     value = told.get("value")
     answer = value if isinstance(value, str) else ""
     return f"{told['fact']} {told.get('finding', '')} {answer}"
@@ -22,7 +22,7 @@ def reason_of(told: Told) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """A suggestion to delete a draft order: what it is called, and its id in the hook's context."""
+    """A draft order that a suggestion deletes: its name, and the relative reference to it."""
 
     name: str
     reference: str
@@ -30,10 +30,12 @@ class TakenBack:
 
 @dataclass
 class CardDecision:
-    """A card that is to be shown to whoever looks at one patient's chart.
+    """What was decided on one card for one patient.
 
-    ``orders`` are the names of the orders that it is about. ``birth`` is the day of the birth for
-    which an override of it counts, if it counts for one.
+    ``orders`` are the names of the orders that the card is about.
+    ``contraindications`` are those that were checked, by the id of the intervention or medicine.
+    ``birth`` is the date of the birth if an override of the card counts for that birth only; else
+    ``None``.
     """
 
     card: Card
@@ -45,7 +47,6 @@ class CardDecision:
     evidence: list[str] = field(default_factory=list)
     interventions: list[str] = field(default_factory=list)
     to_take_back: list[TakenBack] = field(default_factory=list)
-    # What was checked of each intervention, or of each order by its key.
     contraindications: dict[str, Contraindications] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)  # by address
     orders: list[str] = field(default_factory=list)
@@ -53,12 +54,12 @@ class CardDecision:
 
     @property
     def detail(self) -> str:
-        """Its paragraphs, as Markdown."""
+        """The text of the card, as Markdown."""
         return "\n\n".join(paragraph for paragraph in self.paragraphs if paragraph)
 
     @property
     def about(self) -> str:
-        """The orders that it is about, by their keys; empty if it is about none."""
+        """The keys of the orders that the card is about, joined by ``+``; empty without orders."""
         if self.card.body != "order":
             return ""
         keys = (told["value"] for told in self._behind if "interaction" not in told)
@@ -66,10 +67,10 @@ class CardDecision:
 
     @property
     def reasons(self) -> set[str]:
-        """What stands behind it: facts, with what was found of them or answered.
+        """The reasons of the card as text: if one of them is new, an override no longer holds.
 
-        Not the numbers: they are others each time. That they are worse, a finding says. Of one that
-        is overridden for a birth, that birth alone.
+        Numbers are left out because they change each time; if one gets worse, a finding says so.
+        For a card that is overridden for one birth, the only reason is that birth.
         """
         if self.birth is not None:
             return {f"birth  {self.birth}"}
@@ -77,7 +78,7 @@ class CardDecision:
 
     @property
     def is_never_suppressed(self) -> bool:
-        """Whether no override holds it back: as its content says, or because something failed."""
+        """Whether no override holds the card back: the content says so, or a rule failed."""
         asks = self.card.body == "data-needed"
         return self.card.never_suppressed or (asks and self.indicator != self.card.indicator)
 
@@ -88,8 +89,8 @@ class CardDecision:
 
 @dataclass(frozen=True, slots=True)
 class ShownCard:
-    """A card as it was shown: what was decided, and the identifiers that the answer has for it."""
+    """A card as it was shown: its decision, and its UUID and those of its suggestions."""
 
     decision: CardDecision
     uuid: str
-    suggestions: Mapping[str, str]  # by their uuid: interventions, with a plus sign between two
+    suggestions: Mapping[str, str]  # by UUID: ids of interventions, joined by ``+``

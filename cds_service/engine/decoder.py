@@ -1,7 +1,7 @@
-"""The decoder: of FHIR JSON it keeps what is read here, and passes over the rest.
+"""The decoder: it keeps the members of FHIR JSON that this service reads, and skips the others.
 
-Each module that reads records says in its ``READ`` which members it reads; a test looks that none
-is missing. Most of a record is passed over, which saves half of the time of decoding.
+Each module that reads records lists the members that it reads in its ``READ``; a test checks that
+none is missing. Most of a record is skipped, which saves half of the time of decoding.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..fhir import chart
 from . import facts, findings, medicines, patient, unmapped
 
 READ = chart.READ | facts.READ | medicines.READ | findings.READ | patient.READ | unmapped.READ
-# What is left as it was written, for ``member_of`` to read: every Observation has a category, which
-# is looked at in orders and allergies only, and a code, which most often others have too.
+# Members that are kept as raw JSON, for ``member_of`` to decode when needed. Every Observation has
+# a category, which is read from orders and allergies only, and a code, which many records share.
 AS_WRITTEN = ("category", "code")
 IN_PART = {"subject": chart.Reference, "valueQuantity": chart.Quantity}
 _KINDS = dict.fromkeys(sorted(READ), object) | dict.fromkeys(AS_WRITTEN, msgspec.Raw) | IN_PART
@@ -42,16 +42,17 @@ class Sent(_Read, total=False):
 
 
 def decoder_of(kind: Any) -> Callable[[bytes], object]:
-    """What makes of JSON the members that a TypedDict names; of what is not of this kind, all.
+    """A function that decodes JSON and keeps only the members that a TypedDict, ``kind``, names.
 
-    What is passed over must be JSON in UTF-8 too. Raises ``orjson.JSONDecodeError``.
+    JSON that does not fit ``kind`` is decoded in full. Skipped members must be JSON in UTF-8 too.
+    The function raises ``orjson.JSONDecodeError``.
     """
     decoder = msgspec.json.Decoder(kind)
 
     def decode(body: bytes) -> object:
         try:
             if not body.isascii():
-                body.decode()  # the decoder does not look at the letters that it passes over
+                body.decode()  # msgspec does not check the text of members that it skips
             return decoder.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             decoded: object = orjson.loads(body)

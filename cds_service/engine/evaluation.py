@@ -2,9 +2,9 @@
 
     chart -> facts -> case -> decide -> suppress -> rank -> render
 
-Each is one call with typed data on both sides; only the last one makes JSON. None of them knows
-Flask, the network or the clock: the time of evaluation is an argument, so that a vignette is a
-plain function test.
+Each stage is one call that takes and returns typed data; only the last one makes JSON. No stage
+knows Flask, the network or the clock: the time of evaluation is an argument, so that a vignette is
+tested by a plain function call.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .suppression import NOTHING_SUPPRESSED, Overridden, Suppression
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What was decided for one mother: the cards to show, the most urgent first.
+    """What was decided for one patient: the cards to show, the most urgent first.
 
-    ``suppressed`` are those that a clinician's override holds back, by the id of the card;
-    ``faults`` is how many rules could not be evaluated.
+    ``suppressed`` has the overrides that hold other cards back, by the id of the card; ``faults``
+    is how many rules could not be evaluated.
     """
 
     cards: list[CardDecision]
@@ -56,12 +56,12 @@ class Answered:
 
     @property
     def cards(self) -> list[str]:
-        """The ids of its cards."""
+        """The ids of the cards of the response."""
         return [shown.decision.card.id for shown in self.shown]
 
 
 class Evaluation:
-    """The content, made ready to evaluate one mother after another, in one jurisdiction.
+    """The content, made ready to evaluate one patient after another, in one jurisdiction.
 
     ``handout_of`` gives the address of a handout: see ``render.Prerendered``.
     """
@@ -75,13 +75,13 @@ class Evaluation:
     ) -> None:
         self.content = content
         self.jurisdiction = jurisdiction
-        self.time_zone = time_zone  # of times without an offset, and of dates
+        self.time_zone = time_zone  # of dates, and of times without an offset
         self._medicines = MedicineIndex(content)
         self._feeds = FeedIndex(content)
         self._prerendered = Prerendered(content, handout_of, jurisdiction)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> PatientCase:
-        """What is read of a chart, and of the orders that are being made, as of ``now``."""
+        """The patient case of a chart and of the orders that are being made, as of ``now``."""
         medicines, feeds = self._medicines, self._feeds
         return PatientCase(
             chart,
@@ -96,11 +96,11 @@ class Evaluation:
         )
 
     def findings(self, case: PatientCase) -> Findings:
-        """What is so of a case, to be asked."""
+        """The findings of a case, each judged when it is first asked for."""
         return Findings(self.content, case, {})
 
     def assessed(self, chart: Chart, now: datetime) -> dict[str, str]:
-        """What each assessment comes to, in words, by its id."""
+        """The result of each assessment in words, by the id of the assessment."""
         findings = self.findings(self.case(chart, now))
         return {
             name: say_conclusions(findings.assess(assessment))
@@ -117,8 +117,9 @@ class Evaluation:
     ) -> Judged:
         """The cards for a chart as of ``now``, which must carry an offset.
 
-        ``orders`` are those that the hook is about, if it is one of orders. What ``suppression``
-        holds back is not shown. Raises ``NothingEvaluated`` if no card could be judged.
+        ``orders`` are the orders that the hook is about; empty if it is not about orders. Cards
+        that ``suppression`` holds back are not shown. Raises ``NothingEvaluated`` if no card could
+        be judged.
         """
         if gets_no_card(chart.patient, self.content, now):
             return Judged([], {}, 0, {})
@@ -142,9 +143,10 @@ class Evaluation:
         suppression: Suppression = NOTHING_SUPPRESSED,
         explain: bool = False,
     ) -> Answered:
-        """The response for a chart: what was judged (``judge``) as JSON.
+        """The response for a chart as JSON, with the cards that ``judge`` decides on.
 
-        If the response is to ``explain`` itself, it says which cards are held back, and why.
+        With ``explain``, the response also says which cards are held back, until when and why.
+        Raises ``NothingEvaluated`` if no card could be judged.
         """
         judged = self.judge(chart, suggestion_context.hook, now, orders, suppression)
         rendering = Rendering(self.content, self._prerendered, suggestion_context, now)
@@ -163,17 +165,17 @@ class Evaluation:
         now: datetime,
         orders: Sequence[Resource] = (),
     ) -> list[Card]:
-        """The cards of the same response, to look at."""
+        """The cards of the response that ``answer`` makes, decoded."""
         answer: Cards = orjson.loads(self.answer(chart, suggestion_context, now, orders).body)
         return answer["cards"]
 
 
 def _explain(suppressed: dict[str, Overridden]) -> list[Suppressed]:
-    """Which cards are held back, until when, and by what reason of a clinician."""
+    """The cards that are held back, until when, and the override reason if one was given."""
     told: list[Suppressed] = []
-    for card, said in suppressed.items():
-        until = datetime.fromtimestamp(said.until, UTC).isoformat()
+    for card, override in suppressed.items():
+        until = datetime.fromtimestamp(override.until, UTC).isoformat()
         told.append({"card": card, "until": until})
-        if said.why:
-            told[-1]["reason"] = said.why
+        if override.why:
+            told[-1]["reason"] = override.why
     return told

@@ -1,21 +1,25 @@
-"""Facts: typed values about one mother, read from her chart.
+"""Facts: typed values about one patient, read from the chart.
 
-Which facts there are, the codes that mean them, their units and windows is data (``cards/facts``,
-``cards/value-sets``). Here is how a value is read, from any FHIR resource that can carry one:
+The content says which facts there are, which codes mean them, their units and their windows
+(``cards/facts``, ``cards/value-sets``). This module reads their values from every type of FHIR
+resource that can carry one:
 
-- An Observation gives its ``value[x]``, or each of its components its own.
-- A Procedure, Condition or Encounter gives its time (a birth) or its being there (an admission),
-  and a ServiceRequest its being there.
-  A Condition that is active, or a state whose period has no end, is so now, since whenever it is.
-  One that is refuted, or ruled out by the German certainty of a diagnosis, says nothing.
-- What is entered in error, cancelled, in the future, older than the fact's window, of another
-  unit kind, a comparator such as ``<5 mL`` or plain text is not a value. It is kept as a
-  ``Problem``, so that a card can say why a record did not count. An older record never stands in
-  for a newer one that could not be read, and a sum without all its records is no day's total.
-- The newest value wins. Two that differ within the fact's ``contradicts-within`` of each other
-  make the fact ``conflicting``, which is not a value.
-- Of a birth, the most exact record wins: a time of delivery, a Procedure, a Condition; an Encounter
-  only says between which times it was.
+- An Observation has one value (``value[x]``), or one in each component.
+- A Procedure, Condition or Encounter has the time of a birth, or an answer: the one that its code
+  means, or "yes", and "no" once it has ended. A ServiceRequest has the answer "yes".
+- A Condition that is active, or an Observation whose period has no end, holds now, however long ago
+  it began. A Condition that is refuted, or ruled out by the German certainty of a diagnosis, has no
+  answer.
+- A record has no value if it is entered in error, cancelled or in the future, or if its value is in
+  another kind of unit, plain text, or a limit such as ``<5 mL`` of a fact for which limits do not
+  count. It is kept as a ``Problem``, so that a card can say why it was not used. A record that is
+  older than the fact's window does not count either. An older record never replaces a newer one
+  that could not be read, and a sum of which a record could not be read is no total of the day.
+- The newest value wins. If a different value was recorded at most the fact's ``contradicts-within``
+  before it, the fact is ``conflicting`` and has no value.
+- For the time of a birth, the most exact record wins. Of records that are equally exact, an
+  Observation comes before a Procedure, and a Procedure before a Condition. An Encounter says only
+  between which times the birth was.
 
 Nothing here knows the network, Flask or the clock.
 """
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
     from ..fhir.chart import Chart
 
 
-# The members of records that are read here; of a value of any other kind only that it is there.
+# The members of records that are read here. Of values of other types, only their presence is read.
 READ = frozenset(
     (
         *("resourceType", "id", "status", "code", "type", "doNotPerform", "focus"),
@@ -64,35 +68,36 @@ READ = frozenset(
 Specs = tuple[FactSpec, ...]
 
 OBSERVED_AT = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
-FARTHEST_OFFSET = 14 * HOUR  # that a time without one may be from UTC
+FARTHEST_OFFSET = 14 * HOUR  # the most by which a local time differs from UTC
 COUNTED_STATUSES = frozenset({"final", "amended", "corrected", "preliminary"})
 WITHDRAWN_STATUSES = frozenset({"entered-in-error", "cancelled", "not-done"})
 CLOCK_TOLERANCE = 5 * MINUTE
 BIRTHS_AGREE_WITHIN = 6 * HOUR
-BY_THE_DAY = 30 * DAY  # facts that count for longer are not of how it goes now
-TO_THE_HOUR = 2 * HOUR  # a birth that is known to lie within this is known to the hour
-BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, where there is only the date of its being recorded
-INFANT_FOR = 365 * DAY  # a linked child who was born before is an older one
-A_TOTAL_SPANS = 12 * HOUR  # an Observation over this or more is no session
-A_TOTAL_ENDS_WITHIN = 2 * HOUR  # more than its window, as a ward's day is counted
-BIRTH = "delivery-time"  # the facts that a newborn's own record tells too
+BY_THE_DAY = 30 * DAY  # the longest window of a fact that tells how things are at present
+TO_THE_HOUR = 2 * HOUR  # a time of birth that is at most this vague is known to the hour
+BIRTH_WRITTEN_WITHIN = 7 * DAY  # after it, if a record has only the date of recording
+INFANT_FOR = 365 * DAY  # after birth; an older linked child is no infant
+SHORTEST_TOTAL = 12 * HOUR  # an Observation over this time or more is a total, not a session
+TOTAL_MARGIN = 2 * HOUR  # by which a total may be longer than the window, as wards count days
+# The facts that are also read from the Patient resource of a newborn.
+BIRTH = "delivery-time"
 OUTCOME = "infant-outcome"
 LIVING, STILLBORN, DIED = "alive", "stillborn", "died"
-RECORDED_ONLY = 4  # the rank of a birth of which there is only when it was recorded
+RECORDED_ONLY = 4  # the rank of a birth that has only the date of recording
 ACTIVE = frozenset({"active", "recurrence", "relapse"})
 REFUTED = frozenset({"entered-in-error", "refuted"})
-SUPPOSED = frozenset({"unconfirmed", "provisional", "differential"})  # by its verificationStatus
-# How certain a German diagnosis is (KBV, S_ICD_DIAGNOSESICHERHEIT): an extension of its code. What
-# is suspected counts, as what is unconfirmed: an infection that may be one is looked at, and a
-# medicine is held back. Only a birth is none on suspicion.
+SUPPOSED = frozenset({"unconfirmed", "provisional", "differential"})  # verificationStatus
+# The certainty of a German diagnosis (KBV, S_ICD_DIAGNOSESICHERHEIT): an extension of its code. A
+# suspected diagnosis counts, and so does an unconfirmed one: a possible infection is looked at, and
+# a medicine is held back. Only a suspected birth does not count.
 CERTAINTY = "http://fhir.de/StructureDefinition/icd-10-gm-diagnosesicherheit"
 CERTAINTIES = CONFIRMED, SUSPECTED, STATE_AFTER, RULED_OUT = "G", "V", "Z", "A"
-_ITS_NAME = CERTAINTY.rpartition("/")[2].encode()  # slashes may be written in two ways
+_CERTAINTY_NAME = CERTAINTY.rpartition("/")[2].encode()  # without slashes: JSON may escape them
 BIRTH_TIME = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
-MOST_REFERENCES = 20  # that a card tells of one fact
+MOST_REFERENCES = 20  # to the records of one fact on a card
 NIGHT = range(1, 5)  # the hours from 01:00 to 05:00
 
-# Why a record is not used that is counted, and changes nothing of what is known.
+# Reasons for not using a record that are counted, but do not change what is known of a fact.
 OF_NO_SYSTEM = "its code is of no system that is known"
 RECORDED_WHEN = "it says only when it was recorded, which is not when the birth was"
 
@@ -101,18 +106,21 @@ _SIDE = re.compile(r"\b(left|right|links?|rechts?|gauche|droite?)\b", re.IGNOREC
 
 
 class Unusable(Exception):
-    """A record that is not a value; the message says why."""
+    """A record has no value; the message says why."""
 
 
 class Withdrawn(Unusable):
-    """One that says of itself that it is none, so that it needs no one's attention."""
+    """A record that says itself that it does not count, such as a refuted one.
+
+    Nobody need look at it: the fact keeps what is known of it otherwise.
+    """
 
 
 class AsOf(msgspec.Struct, frozen=True):
-    """When the chart is read, and in which zones its times are.
+    """The time of evaluation (seconds since 1970), and the time zones of the chart.
 
-    ``zone`` is that of dates without a time of day, ``times_in`` that of times without an offset;
-    if it is ``None``, they are not read.
+    ``zone`` is for dates without a time of day, ``times_in`` for times without an offset. If
+    ``times_in`` is ``None``, such times are not read.
     """
 
     now: float
@@ -120,31 +128,31 @@ class AsOf(msgspec.Struct, frozen=True):
     times_in: tzinfo | None = None
 
     def moment(self, written: object) -> Moment | None:
-        """What a date or time means; ``None`` if it cannot be read."""
+        """A FHIR date or time as a moment; ``None`` if it cannot be read."""
         return parse_moment(written, self.zone, self.times_in)
 
 
-Facts = dict[str, FactValue]  # by id. One without a record is the same for every mother.
+Facts = dict[str, FactValue]  # by id; all patients share the value of a fact without a record
 
 
 def _is_unread(spec: FactSpec, chart: Chart) -> bool:
-    """Whether a record of the fact may be where nothing, or not all, could be read."""
+    """Whether a prefetch key of the fact could not be read, or not in full."""
     if chart.is_whole:
         return False
     return not (chart.unavailable.isdisjoint(spec.keys) and chart.partial.isdisjoint(spec.keys))
 
 
 def all_too_old(facts: Facts) -> bool:
-    """Whether there are records of what changes by the day, and none of them counts any more."""
+    """Whether a fact that changes by the day is stale, and no such fact is known or conflicting."""
     statuses = {fact.status for fact in facts.values() if fact.spec.window <= BY_THE_DAY}
     return "stale" in statuses and statuses.isdisjoint(("known", "conflicting"))
 
 
 def records_too_old(facts: Facts) -> tuple[int, str]:
-    """How many records are older than what they say counts for, and the day of the newest.
+    """How many records are older than the window of their fact, and the date of the newest.
 
-    Those are not among them that newer records of the same have replaced. Zero and an empty text
-    if there are none.
+    Records that a newer record of the same fact has replaced are not counted. Zero and an empty
+    text if there are none.
     """
     old = [reading for fact in facts.values() for reading in fact.too_old]
     newest = max(old, key=lambda reading: reading.moment.latest, default=None)
@@ -153,7 +161,7 @@ def records_too_old(facts: Facts) -> tuple[int, str]:
 
 
 def values_left_out(facts: Facts) -> Counter[str]:
-    """How many records say something that could not be read, by reason, as a log line writes it."""
+    """How many records have a value that was not used, by reason, as log lines write reasons."""
     told = {
         (problem.reference, problem.reason)
         for fact in facts.values()
@@ -164,7 +172,7 @@ def values_left_out(facts: Facts) -> Counter[str]:
 
 
 def is_read(content: Content, resource: Resource) -> bool:
-    """Whether anything could be read of a record: an Observation or Procedure, by its codes."""
+    """Whether a record is read: an Observation or Procedure only if its codes mean a fact."""
     kind = str(resource["resourceType"])
     if kind not in ("Observation", "Procedure"):
         return True
@@ -174,7 +182,7 @@ def is_read(content: Content, resource: Resource) -> bool:
 
 
 def facts_told_by(content: Content, resource: Resource) -> set[str]:
-    """The ids of the facts that a record codes for, whatever it says of them."""
+    """The ids of the facts that a record codes for, whatever its value is."""
     return {spec.id for spec in _specs_of(content, str(resource["resourceType"]), resource)}
 
 
@@ -183,8 +191,8 @@ def read_facts(
 ) -> Facts:
     """All facts of ``content`` from ``chart`` as of ``now`` (which must carry an offset).
 
-    ``time_zone`` is where dates without a time and times without an offset are. If it is not known,
-    those dates are in the zone of ``now``, and those times are not read.
+    Dates without a time of day and times without an offset are in ``time_zone``. If that is not
+    known, such dates are in the zone of ``now``, and such times are not read.
 
     One broken resource never spoils the rest: it becomes a problem of the facts that it codes for.
     """
@@ -217,12 +225,12 @@ def read_facts(
 def _leave_out_other_births(
     content: Content, readings: dict[str, list[Reading]], born: Moment | None
 ) -> None:
-    """Of facts that are of this birth, leave out what was recorded of an earlier one."""
+    """Of the facts about this birth, leave out the readings of an earlier birth."""
     for spec in content.facts_of_birth:
         if spec.id not in readings:
             continue
         for reading in readings[spec.id]:
-            reading.still_so = False  # an old one that nobody has closed is not of this birth
+            reading.still_so = False  # a Condition that was never closed may be of an earlier birth
         if born is not None:
             since = born.earliest - spec.before_birth
             readings[spec.id] = [r for r in readings[spec.id] if r.moment.latest >= since]
@@ -231,7 +239,7 @@ def _leave_out_other_births(
 def collect_readings(
     content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None = None
 ) -> tuple[dict[str, list[Reading]], dict[str, list[Problem]]]:
-    """Every usable record by fact, whenever it was made, and every one that does not count."""
+    """The readings of all usable records, of any age, and the problems of the others, by fact."""
     zone = time_zone or now.tzinfo
     assert zone is not None, "the time of evaluation needs an offset"
     as_of = AsOf(now.timestamp(), zone, time_zone)
@@ -239,15 +247,15 @@ def collect_readings(
     problems: dict[str, list[Problem]] = {}
     older = _older_children(chart, as_of)
     chart.leave_out_children(older)
-    suggested: dict[bytes, Specs] = {}  # by diagnoses of no known system, as they are written
+    suggested: dict[bytes, Specs] = {}  # by the code of a diagnosis, as JSON
 
     def read(
-        read_record: _Reader, of_her: bool, resource: Resource, part: Resource, specs: Specs
+        read_record: _Reader, about_patient: bool, resource: Resource, part: Resource, specs: Specs
     ) -> None:
         for spec in specs:
-            if spec.about == "mother" and not of_her:
+            if spec.about == "mother" and not about_patient:
                 continue
-            if spec.own_record and of_her and resource["resourceType"] != "Observation":
+            if spec.own_record and about_patient and resource["resourceType"] != "Observation":
                 continue
             try:
                 reading = read_record(content, spec, resource, part, as_of)
@@ -257,7 +265,7 @@ def collect_readings(
                 )
                 problem = _problem(str(unusable), resource, part, as_of, withdrawn)
                 if spec.type == "time" and not withdrawn:
-                    moment = _about_when_anywhere(
+                    moment = _time_with_any_offset(
                         partial(read_record, content, spec, resource, part), as_of
                     )
                     problem = replace(problem, moment=moment)
@@ -273,29 +281,31 @@ def collect_readings(
                 readings.setdefault(spec.tells or spec.id, []).append(reading)
 
     for kind, read_record in _READERS.items():
-        for hers, resources in ((True, chart.of_patient(kind)), (False, chart.of_infants(kind))):
+        of_both = ((True, chart.of_patient(kind)), (False, chart.of_infants(kind)))
+        for of_patient, resources in of_both:
             chart.go_on()
             for resource in resources:
                 specs = _specs_of(content, kind, resource)
-                # A fact about the infant may be recorded for the mother, with the infant as
-                # ``focus``, or for the infant; one about the mother never for an infant.
+                # The subject of a record about the infant may be the patient, with the infant as
+                # ``focus``, or the infant. The subject of one about the patient is the patient.
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
-                of_her = hers and not of_another
+                about_patient = of_patient and not of_another
                 if of_another and older and chart.infant_of(resource) in older:
                     continue
                 if "component" in resource:
                     parts = _parts_of(content, kind, resource, specs)
-                    for part, its in parts:
-                        read(read_record, of_her, resource, part, its)
-                    # A panel has no value of its own; where nothing in it is known, that is said.
+                    for part, part_specs in parts:
+                        read(read_record, about_patient, resource, part, part_specs)
+                    # A panel has no value of its own. If no component is read, the panel itself
+                    # is, and becomes a problem.
                     if parts and not _has_value(resource):
                         continue
                 if specs:
-                    read(read_record, of_her, resource, resource, specs)
+                    read(read_record, about_patient, resource, resource, specs)
                 elif kind == "Condition" and not _is_refuted(resource):
                     chart.go_on()
                     for spec in _suggested_by(content, resource, suggested):
-                        if spec.own_record if of_her else spec.about == "mother":
+                        if spec.own_record if about_patient else spec.about == "mother":
                             continue
                         problem = Problem(OF_NO_SYSTEM, reference_to(resource), True, None, True)
                         problems.setdefault(spec.id, []).append(problem)
@@ -308,7 +318,7 @@ def collect_readings(
 
 
 def _older_children(chart: Chart, as_of: AsOf) -> set[str]:
-    """The ids of linked children who were born too long ago to be of the birth that is judged."""
+    """The ids of linked children who are too old to be infants of this birth."""
     born = ((str(child["id"]), birth_of_newborn(child, as_of)) for child in chart.newborns())
     before = as_of.now - INFANT_FOR
     return {child for child, birth in born if birth is not None and birth.moment.latest < before}
@@ -317,7 +327,7 @@ def _older_children(chart: Chart, as_of: AsOf) -> set[str]:
 def _problem(
     reason: str, resource: Resource, part: Resource, as_of: AsOf, withdrawn: bool = False
 ) -> Problem:
-    """Why a record does not count, and what it could hide if it is left out."""
+    """The problem of a record that does not count: why, when it was, whether it has a value."""
     moment = None if withdrawn else _about_when(resource, as_of)
     has_value = (
         resource["resourceType"] == "Observation"
@@ -329,7 +339,7 @@ def _problem(
 
 
 def says_something(observation: Resource) -> bool:
-    """Whether an Observation, or a component of it, has a value that is not withdrawn."""
+    """Whether an Observation has a status that counts, and a value, or a component with one."""
     components = observation.get("component")
     parts = components if isinstance(components, list) else []
     return _status_of(observation) in COUNTED_STATUSES and any(
@@ -338,18 +348,18 @@ def says_something(observation: Resource) -> bool:
 
 
 def _about_when(resource: Resource, as_of: AsOf) -> Moment | None:
-    """When a record is of, also where its time has no offset: then within those that there are."""
+    """When a record was observed; if its time has no offset, the range over all offsets."""
     with suppress(Unusable):
         return _moment_of(resource, OBSERVED_AT, as_of)
     with suppress(Unusable):
-        return _anywhere(_moment_of(resource, OBSERVED_AT, _in_utc(as_of)))
+        return _with_any_offset(_moment_of(resource, OBSERVED_AT, _in_utc(as_of)))
     return None
 
 
-def _about_when_anywhere(read: Callable[[AsOf], Reading], as_of: AsOf) -> Moment | None:
-    """When a time is that has no offset, within those that there are; ``None`` if it is none."""
+def _time_with_any_offset(read: Callable[[AsOf], Reading], as_of: AsOf) -> Moment | None:
+    """A time without an offset as the range over all offsets; ``None`` if it cannot be read."""
     with suppress(Unusable):
-        return _anywhere(read(_in_utc(as_of)).moment)
+        return _with_any_offset(read(_in_utc(as_of)).moment)
     return None
 
 
@@ -357,7 +367,7 @@ def _in_utc(as_of: AsOf) -> AsOf:
     return msgspec.structs.replace(as_of, times_in=UTC)
 
 
-def _anywhere(utc: Moment) -> Moment:
+def _with_any_offset(utc: Moment) -> Moment:
     return Moment(utc.earliest - FARTHEST_OFFSET, utc.latest + FARTHEST_OFFSET, utc.text)
 
 
@@ -373,7 +383,7 @@ def _specs_of(content: Content, kind: str, resource: Resource) -> Specs:
         for each in _types_of(resource)
         for spec in content.lookup.of_concept(each, kind)
     }
-    for each in _why_and_how_it_ended(resource):  # of a birth; a stay is none of its reasons
+    for each in _reasons_and_disposition(resource):  # only facts about a birth are read from these
         specs = content.lookup.of_concept(each, kind)
         found |= {spec.id: spec for spec in specs if spec.before_birth}
     return tuple(found.values())
@@ -384,15 +394,15 @@ def _types_of(encounter: Resource) -> list[object]:
     return types if isinstance(types, list) else []
 
 
-def _why_and_how_it_ended(encounter: Resource) -> list[object]:
-    """The reasons of an Encounter, and where the patient went from there."""
+def _reasons_and_disposition(encounter: Resource) -> list[object]:
+    """The reasons of an Encounter, and its discharge disposition."""
     reasons, stay = encounter.get("reasonCode"), encounter.get("hospitalization")
     ended = [stay.get("dischargeDisposition")] if isinstance(stay, dict) else []
     return [*(reasons if isinstance(reasons, list) else ()), *ended]
 
 
 def _suggested_by(content: Content, resource: Resource, known: dict[bytes, Specs]) -> Specs:
-    """As ``FactLookup.suggested``; ``known`` are those of codes as they were written."""
+    """The facts that a diagnosis may be of (``FactLookup.suggested``); ``known`` keeps them."""
     code = resource.get("code")
     if not isinstance(code, msgspec.Raw):
         return content.lookup.suggested(code)
@@ -409,18 +419,20 @@ def _is_refuted(condition: Resource) -> bool:
 def _parts_of(
     content: Content, kind: str, resource: Resource, specs: Specs = ()
 ) -> list[tuple[Resource, Specs]]:
-    """The components that code for facts of their own, or are left and right of one that adds up.
+    """The components of an Observation that are read, each with the facts that it codes for.
 
-    ``specs`` are the facts of the whole: where it has no value, each component with one is a part.
+    ``specs`` are the facts of the whole Observation. If it has no value, and no component codes for
+    a fact, the components for the left and the right breast are read for those of ``specs`` that
+    are sums.
     """
     written = resource["component"]
     components = [
         each for each in (written if isinstance(written, list) else ()) if isinstance(each, dict)
     ]
     parts = [
-        (component, its)
+        (component, part_specs)
         for component in components
-        if (its := content.lookup.of_concept(component.get("code"), kind))
+        if (part_specs := content.lookup.of_concept(component.get("code"), kind))
     ]
     adding = tuple(spec for spec in specs if spec.combine == "sum")
     if parts or not adding or _has_value(resource):
@@ -453,7 +465,7 @@ def _has_value(part: Resource) -> bool:
 
 
 def _status_of(resource: Resource) -> str | None:
-    """The status of a record; ``None`` if there is none, or it is no code."""
+    """The status of a record; ``None`` if it has none, or none that is a code."""
     status = resource.get("status")
     return status if isinstance(status, str) and _CODE.fullmatch(status) else None
 
@@ -499,7 +511,7 @@ def _read_condition(
         ):
             raise Unusable("the record is of something earlier, without a date")
         return _read_birth(resource, ("onsetDateTime", "onsetPeriod"), 2, as_of)
-    if spec.type == "coded":  # its code is the answer, whether it has ended or not
+    if spec.type == "coded":  # the code is the answer, whether the Condition has ended or not
         answer = _answer_in(content, spec, member_of(resource, "code"))
         moment = _moment_of(resource, ("onsetDateTime", "onsetPeriod", "recordedDate"), as_of)
         return Reading(answer, moment, resource, rank=1)
@@ -514,20 +526,20 @@ def _read_condition(
     except Unusable:
         if not active:
             raise
-        # So now, since nobody knows when: any record with a time is newer.
+        # It holds now, but began at an unknown time: any record with a time is newer.
         moment = Moment(-math.inf, as_of.now, "")
     so = not ended or spec.ever
     return Reading("yes" if so else "no", moment, resource, still_so=active)
 
 
 def _certainty_of(content: Content, spec: FactSpec, resource: Resource) -> str | None:
-    """How certain a diagnosis is by German rules, of its codes for this fact; ``None`` if unsaid.
+    """The certainty of a German diagnosis, by its codes for this fact; ``None`` if not given.
 
-    Of several codes, one that is confirmed decides, then one that is suspected, and so on.
+    If several are given, the first of them in ``CERTAINTIES`` counts.
     """
     written = resource.get("code")
-    if isinstance(written, msgspec.Raw) and _ITS_NAME not in bytes(written):
-        return None  # as nearly always
+    if isinstance(written, msgspec.Raw) and _CERTAINTY_NAME not in bytes(written):
+        return None  # the usual case
     concept = member_of(resource, "code")
     if not isinstance(concept, dict):
         return None
@@ -569,10 +581,10 @@ def _read_encounter(
     if spec.type == "time":
         return _read_birth(resource, ("period",), 3, as_of)
     ended = _object_in(resource, "period").get("end")
-    if spec.before_birth:  # what it says of a birth, it says whether it has ended or not
+    if spec.before_birth:  # true whether the Encounter has ended or not
         moment = as_of.moment(ended) if spec.own_record else None
         moment = moment or _moment_of(resource, ("period",), as_of)
-        concepts = [*_types_of(resource), *_why_and_how_it_ended(resource)]
+        concepts = [*_types_of(resource), *_reasons_and_disposition(resource)]
         codings = [coding for each in concepts if each for coding in _codings_in(each)]
         answer = "yes"
         if spec.type == "coded":
@@ -601,7 +613,7 @@ _READERS: dict[str, _Reader] = {
 
 
 def _side_of(reading: Reading) -> str:
-    """Which breast a record or its component is of, as far as it is said: to tell two apart."""
+    """What a record or its component says about the side, as text, to tell two of them apart."""
     site = reading.record.get("bodySite")
     code = member_of(reading.part or {}, "code")
     text = code.get("text") if isinstance(code, dict) else None
@@ -622,9 +634,10 @@ def _read_time(part: Resource, resource: Resource, as_of: AsOf) -> Reading:
 
 
 def _read_birth(resource: Resource, times: tuple[str, ...], rank: int, as_of: AsOf) -> Reading:
-    """When a birth was, by a record of it: within a period, where it has one.
+    """The time of a birth by the members ``times`` of a record: within its period, if it has one.
 
-    A Condition that says only when it was recorded was written down after the birth.
+    If a Condition has only the date of recording, the birth was at most ``BIRTH_WRITTEN_WITHIN``
+    before that.
     """
     for name in times:
         written = resource.get(name)
@@ -646,7 +659,7 @@ def _read_birth(resource: Resource, times: tuple[str, ...], rank: int, as_of: As
 
 
 def birth_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
-    """When a newborn Patient was born: to the minute where there is a ``patient-birthTime``."""
+    """The time of birth in a Patient resource: ``patient-birthTime``, or else ``birthDate``."""
     more = patient.get("_birthDate")
     extensions = more.get("extension") if isinstance(more, dict) else None
     for extension in extensions if isinstance(extensions, list) else ():
@@ -659,9 +672,10 @@ def birth_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
 
 
 def death_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
-    """That a newborn Patient has died, and when.
+    """The death in the Patient resource of a newborn, with its time; ``None`` if there is none.
 
-    "Not deceased" is often a default of a form, and says nothing.
+    Without a time, it is taken to lie between the birth and now. "Not deceased" is often the
+    default of a form, and says nothing.
     """
     moment = as_of.moment(patient.get("deceasedDateTime"))
     if moment is None and patient.get("deceasedBoolean") is True:
@@ -674,7 +688,10 @@ def death_of_newborn(patient: Resource, as_of: AsOf) -> Reading | None:
 
 
 def _moment_of(resource: Resource, names: tuple[str, ...], as_of: AsOf) -> Moment:
-    """The first of some times that can be read. A period counts at its end, if it has one."""
+    """The first of the members ``names`` that can be read as a time. Raises ``Unusable``.
+
+    Of an ``effectivePeriod``, this is the end, if it has one; of any other period, the start.
+    """
     why = "it has no time that can be read"
     for name in names:
         written = resource.get(name)
@@ -721,10 +738,10 @@ def _number(content: Content, spec: FactSpec, part: Resource) -> float:
         raise Unusable("its value is below zero")
     if quantity.comparator is None:
         return converted
-    return _beside(converted, str(quantity.comparator))
+    return _next_to_limit(converted, str(quantity.comparator))
 
 
-def _beside(limit: float, comparator: str) -> float:
+def _next_to_limit(limit: float, comparator: str) -> float:
     """The number next to a limit: "<20" is just below 20."""
     towards = {"<": -math.inf, "<=": limit, ">=": limit, ">": math.inf}.get(comparator)
     if towards is None:
@@ -752,7 +769,7 @@ def _answer(content: Content, spec: FactSpec, part: Resource) -> str:
 
 
 def _answer_in(content: Content, spec: FactSpec, concept: object) -> str:
-    """The one answer that a CodeableConcept codes for."""
+    """The one answer that a CodeableConcept codes for. Raises ``Unusable``."""
     known = content.answers[spec.id]
     answers = {answer for coding in _codings_in(concept) for answer in known.find(coding)}
     if len(answers) == 1:
@@ -764,7 +781,7 @@ def _answer_in(content: Content, spec: FactSpec, concept: object) -> str:
 def _answer_said(
     content: Content, spec: FactSpec, resource: Resource, part: Resource
 ) -> str | None:
-    """The answer of a record that does not count for another reason: it has no date, say."""
+    """The answer of a record that does not count, for example because it has no date."""
     of_a_code = resource["resourceType"] != "Observation"
     concept = member_of(resource, "code") if of_a_code else part.get("valueCodeableConcept")
     try:
@@ -861,7 +878,7 @@ def _combine(
         elif any(not problem.withdrawn for problem in problems):
             fact.status = "unusable"
             if spec.type == "time":
-                _say_about_when(fact, now)
+                _set_days_about(fact, now)
         elif _is_unread(spec, chart):
             fact.status = "not-available"
         return fact
@@ -894,8 +911,8 @@ def _combine(
     return fact
 
 
-def _say_about_when(fact: FactValue, now: float) -> None:
-    """How many days ago a time was at least that could not be read for want of its offset."""
+def _set_days_about(fact: FactValue, now: float) -> None:
+    """Set ``days-about``: how many days ago, at least, the time of an unusable record was."""
     moments = [each.moment.latest for each in fact.problems if each.moment is not None]
     since = [now - min(moment, now) for moment in moments if moment - now < 2 * FARTHEST_OFFSET]
     if since:
@@ -903,12 +920,12 @@ def _say_about_when(fact: FactValue, now: float) -> None:
 
 
 def _says_it_was_so(reading: Reading) -> bool:
-    """Whether a record says yes, or is of what was so once."""
+    """Whether a record says yes, or is a Condition, which may have ended."""
     return reading.value == "yes" or reading.record["resourceType"] == "Condition"
 
 
 def _unread_after(start: float, problems: list[Problem], now: float) -> list[Problem]:
-    """The records that could not be read, and may be of a time after ``start`` and until now."""
+    """The problems of records that could not be read and may lie between ``start`` and ``now``."""
     return [
         problem
         for problem in problems
@@ -928,7 +945,7 @@ def _references_to(readings: list[Reading]) -> list[str]:
 
 
 def _held_since(readings: list[Reading]) -> float:
-    """When the newest value began: the first record of it with no other one since."""
+    """Since when the newest value holds: the time of its first record with no other value since."""
     since = readings[-1]
     for reading in reversed(readings):
         if reading.value != since.value:
@@ -938,8 +955,13 @@ def _held_since(readings: list[Reading]) -> float:
 
 
 def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
-    """The last birth. Two that are neither the same one nor a year apart contradict each other."""
-    # A diagnosis may be written down weeks later: it only counts if nothing else says when.
+    """Set the time of the last birth, or ``conflicting`` if records contradict each other.
+
+    A record is of the same birth as the newest one if it is at most ``BIRTHS_AGREE_WITHIN`` before
+    it, and of an earlier birth if it is more than the fact's ``contradicts_within`` before it. Any
+    other record contradicts the newest one.
+    """
+    # A date of recording may be weeks after the birth: it counts only if no record says more.
     dated = [reading for reading in counted if reading.rank != RECORDED_ONLY] or counted
     newest = dated[-1].moment
     same: list[Reading] = []
@@ -957,8 +979,8 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
     fact.status = "known"
     fact.value = chosen.value
     fact.moment = chosen.moment
-    # Without a time of day, the least time that can have passed: expecting too little of her milk
-    # is the safer error. Under two days that would say too much, so hours stay unknown.
+    # Without a time of day, ``hours`` is the least time that can have passed: to expect too little
+    # milk is the safer error. In the first two days that is too vague, and hours stay unknown.
     since = max(0.0, now - min(chosen.moment.latest, now))
     width = _width(chosen)
     if width <= max(DAY, since / 10):
@@ -972,10 +994,11 @@ def _settle_time(fact: FactValue, counted: list[Reading], now: float) -> None:
 def _settle_outcomes(
     fact: FactValue, counted: list[Reading], newborns: set[str], now: float
 ) -> None:
-    """How it went for each infant, and so for all: alive if one lives.
+    """Set the outcome of the birth from the outcome of each infant: alive if one is.
 
-    Records that name no infant are of the only one; of several infants, a diagnosis (a stillbirth
-    of all of them) is of each that has no record of its own.
+    A record that names no infant is about the only one. If there are several infants, it is about
+    each that has no record of its own; but if it says that an infant died, nothing says which one,
+    and the outcome is conflicting.
     """
     fact.references = _references_to(counted)
     by_infant: dict[str, list[Reading]] = {name: [] for name in sorted(newborns)}
@@ -986,7 +1009,7 @@ def _settle_outcomes(
     if len(by_infant) <= 1:
         infants = [[*unnamed, *(r for own in by_infant.values() for r in own)]]
     elif any(reading.value == DIED for reading in unnamed):
-        fact.status = "conflicting"  # which of them?
+        fact.status = "conflicting"
         return
     else:
         infants = [own or unnamed for own in by_infant.values()]
@@ -997,16 +1020,16 @@ def _settle_outcomes(
     lost = [outcome for outcome in outcomes if outcome in (STILLBORN, DIED)]
     fact.status = "known"
     fact.value = lost[-1] if len(lost) == len(outcomes) else LIVING
-    fact.measures["lost"] = float(len(lost) + _is_of_another(unnamed, by_infant))
+    fact.measures["lost"] = float(len(lost) + _is_another_death(unnamed, by_infant))
     if lost:
         last = max(each.moment.latest for each in counted if each.value in (STILLBORN, DIED))
         fact.measures["held"] = max(0.0, now - last)
 
 
-def _is_of_another(unnamed: list[Reading], by_infant: dict[str, list[Reading]]) -> bool:
-    """Whether a death that names no infant is later than that of the only one who is named.
+def _is_another_death(unnamed: list[Reading], by_infant: dict[str, list[Reading]]) -> bool:
+    """Whether a death that names no infant is later than each loss of a named infant.
 
-    Of one of several infants it is then the death of another.
+    It is then the death of another infant.
     """
     named = [r.moment.latest for own in by_infant.values() for r in own if r.value != LIVING]
     deaths = [reading.moment.earliest for reading in unnamed if reading.value == DIED]
@@ -1016,8 +1039,8 @@ def _is_of_another(unnamed: list[Reading], by_infant: dict[str, list[Reading]]) 
 def _outcome_of(records: list[Reading]) -> str | None:
     """The outcome of one infant; ``None`` if its records contradict each other.
 
-    Who was alive may have died since. A diagnosis of a live birth is of the birth, whenever it was
-    written down.
+    An infant that was alive may have died since then. A diagnosis of a live birth is about the
+    birth, whenever it was recorded.
     """
     living = [each for each in records if each.value == LIVING]
     lost = [each for each in records if each.value != LIVING]
@@ -1036,23 +1059,24 @@ def _width(reading: Reading) -> float:
 
 
 def _vagueness(reading: Reading) -> tuple[int, int, float]:
-    """The less, the better a record says when a birth was: to the hour, to the day, or vaguer."""
+    """A key to sort records of a birth by: the most exact time has the lowest key."""
     width = _width(reading)
     return (width > TO_THE_HOUR) + (width > DAY), reading.rank, width
 
 
 def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], now: float) -> None:
-    """Sessions and their total.
+    """Set the measures of a sum, from its sessions and totals.
 
-    Two records of one time are one session: their amounts add (left and right). A total of 12 h
-    or more is no session and never adds to them: the larger of it and of their sum is more
-    complete.
+    Records of the same time are one session, and their amounts are added (left and right). A record
+    over ``SHORTEST_TOTAL`` or more is a total, and is not added to the sessions: of the total and
+    the sum of the sessions, the larger one is more complete and counts. A total over more than the
+    fact's window plus ``TOTAL_MARGIN`` is not used.
     """
-    totals = [reading for reading in counted if reading.spans >= A_TOTAL_SPANS]
+    totals = [reading for reading in counted if reading.spans >= SHORTEST_TOTAL]
     if totals:
-        counted = [reading for reading in counted if reading.spans < A_TOTAL_SPANS]
-        before = [reading for reading in before if reading.spans < A_TOTAL_SPANS]
-        longest = fact.spec.window + A_TOTAL_ENDS_WITHIN
+        counted = [reading for reading in counted if reading.spans < SHORTEST_TOTAL]
+        before = [reading for reading in before if reading.spans < SHORTEST_TOTAL]
+        longest = fact.spec.window + TOTAL_MARGIN
         for reading in totals:
             if reading.spans > longest:
                 reason = "it is a total of more than the time that is judged"
@@ -1067,9 +1091,10 @@ def _settle_sum(fact: FactValue, counted: list[Reading], before: list[Reading], 
 
 
 def _compare_with_totals(fact: FactValue, totals: list[Reading]) -> None:
-    """Take the newest total over about the fact's window, if the sessions do not come to more.
+    """Take the newest total instead of the sum of the sessions, if the total is larger.
 
-    If it is larger than the sessions, some were not recorded, and their count says too little.
+    Some sessions were then not recorded, and their count is dropped. If the total is equal to the
+    sum, all sessions were recorded.
     """
     newest = totals[-1]
     assert isinstance(newest.value, float)
@@ -1091,7 +1116,7 @@ def _compare_with_totals(fact: FactValue, totals: list[Reading]) -> None:
 def _add_sessions(
     fact: FactValue, counted: list[Reading], before: list[Reading], now: float
 ) -> None:
-    """What single sessions come to."""
+    """Set the measures of a sum from its sessions."""
     total = latest = 0.0
     sessions: list[float] = []
     fact.references = _references_to(counted)
@@ -1104,17 +1129,17 @@ def _add_sessions(
     fact.value = measures["latest"] = latest
     measures["sum-so-far"] = total
     measures["count-so-far"] = float(len(sessions))
-    # A gap longer than the break is taken for missing records, not for a pause: what lies before
-    # it says nothing about the window.
+    # A gap longer than ``record_break`` is taken for missing records, not for a pause: the records
+    # cover only the time after it.
     earlier = [each.moment.earliest for each in before if each.moment.exact]
     chain = _since_last_break([*earlier, *sessions], fact.spec.record_break)
     start = max(chain[0], now - fact.spec.window)
     measures["covered"] = sessions[-1] - start + min(now - sessions[-1], fact.spec.record_break)
     newest = counted[-1].moment.latest
     if any(each.moment is not None and each.moment.latest >= newest for each in fact.unread):
-        del measures["latest"]  # it is not the latest, or not all of it
+        del measures["latest"]  # an unread record is later, or of the same session
     if fact.partly_read or fact.unread:
-        return  # a partial day is not a low day, and its gaps may be none
+        return  # unread records may add to the sum, and may lie in a gap
     if measures["covered"] >= fact.spec.covered:
         _close_the_day(fact)
     if all(reading.moment.exact for reading in counted):
@@ -1127,11 +1152,11 @@ def _add_sessions(
 
 
 def _count_nights(fact: FactValue, counted: list[Reading], time_zone: tzinfo | None) -> None:
-    """How many sessions were at night, where the time of day there is known of each.
+    """Set how many sessions were at night, if the local hour of each session is known.
 
-    Of none it is only known once the records span the day.
+    That no session was at night is known only if the records cover the day.
     """
-    sessions = {r.moment.earliest: r.moment for r in counted if r.spans < A_TOTAL_SPANS}
+    sessions = {r.moment.earliest: r.moment for r in counted if r.spans < SHORTEST_TOTAL}
     hours = [_local_hour(moment, time_zone) for moment in sessions.values()]
     at_night = sum(hour in NIGHT for hour in hours)
     if hours and None not in hours and (at_night or "count" in fact.measures):
@@ -1141,7 +1166,7 @@ def _count_nights(fact: FactValue, counted: list[Reading], time_zone: tzinfo | N
 def _local_hour(moment: Moment, time_zone: tzinfo | None) -> int | None:
     """The hour of the day in ``time_zone``, or if that is not known, by the record's own offset.
 
-    An offset of zero says nothing of where she is: many systems write every time so.
+    An offset of zero says nothing of the place: many systems write all times in UTC.
     """
     if not moment.exact:
         return None
@@ -1152,15 +1177,15 @@ def _local_hour(moment: Moment, time_zone: tzinfo | None) -> int | None:
 
 
 def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float]:
-    """The amounts of one time, without those of a record that is sent twice.
+    """The amounts that were recorded for one time, without those of a record that was sent twice.
 
-    Two records with ids of their own are left and right, also if they are alike: of one id there is
-    one record in a chart. Without an id, or with both sides in each, those that are alike count
-    once.
+    Two records with different ids are left and right, even if they are equal: a chart has only one
+    record of each id. Equal records count once if they have no id, or if each has both sides in
+    its components.
     """
     seen: set[tuple[str, float, str, int]] = set()
     parts = Counter(id(reading.record) for reading in together)
-    alike: Counter[tuple[int, float, str]] = Counter()  # parts of one record
+    alike: Counter[tuple[int, float, str]] = Counter()  # equal parts of one record
     for reading in together:
         amount = reading.value
         assert isinstance(amount, float)
@@ -1177,7 +1202,7 @@ def _amounts(together: list[Reading], problems: list[Problem]) -> Iterator[float
 
 
 def _close_the_day(fact: FactValue) -> None:
-    """What was recorded so far is all there was in the window."""
+    """Take the recorded sessions as all that there were in the window."""
     fact.measures["sum"] = fact.measures["sum-so-far"]
     fact.measures["count"] = fact.measures["count-so-far"]
 
@@ -1191,9 +1216,10 @@ def _since_last_break(times: list[float], longest: float) -> list[float]:
 
 
 def _newer_count(reported: FactValue, recorded: FactValue) -> FactValue:
-    """A count that was reported wins over the sessions recorded one by one, if it is newer.
+    """The reported count of sessions, or the number of recorded sessions, if that is newer.
 
-    If it is the number that was recorded, every session of the day is in the record.
+    If the reported count is the newer one and both are equal, all sessions of the day were
+    recorded: then the measures of ``recorded`` are completed.
     """
     if reported.status == "conflicting":
         return reported

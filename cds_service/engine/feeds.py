@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..content.schema import Feed
     from ..fhir.chart import Chart, Resource
 
-# Where a NutritionOrder (FHIR R4) names what it is: concepts, and product names.
+# The parts of a NutritionOrder (FHIR R4) that name a feed: the members with its code and its text.
 PARTS = {
     "enteralFormula": ("baseFormulaType", "baseFormulaProductName"),
     "supplement": ("type", "productName"),
@@ -26,7 +26,7 @@ PARTS = {
 
 @dataclass(slots=True)
 class OrderedFeed:
-    """One feed that is being ordered, with the orders of it."""
+    """A feed that is being ordered, with references to the orders."""
 
     feed: Feed
     matched: Literal["code", "name"]
@@ -34,17 +34,17 @@ class OrderedFeed:
 
     @property
     def key(self) -> str:
-        """What makes two orders one feed."""
+        """The id of the feed: orders with the same key are of one feed."""
         return self.feed.id
 
     @property
     def kinds(self) -> set[str]:
-        """What it is."""
+        """The names by which a card of the content can be about it: only its id."""
         return {self.feed.id}
 
     @property
     def name(self) -> str:
-        """As a card names it."""
+        """The name of the feed on a card."""
         return self.feed.name
 
 
@@ -61,7 +61,7 @@ class FeedIndex:
         self._by_code.settle()
 
     def ordered(self, chart: Chart, orders: Iterable[Resource]) -> list[OrderedFeed]:
-        """The feeds that are being ordered for her infant, each once; others are passed over."""
+        """The feeds of the content that are being ordered, each once; no other orders."""
         found: dict[str, OrderedFeed] = {}
         for order in chart.orders_of("NutritionOrder", orders):
             reference = reference_to(order)

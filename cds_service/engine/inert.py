@@ -1,8 +1,8 @@
-"""Texts from elsewhere that do nothing where they are shown.
+"""Texts from records, made inert: no program that shows them makes a link of them.
 
-Many programs that show a card make links by themselves of what looks like one: ``example.com/x``,
-an address of mail, whatever follows a scheme. Here that is parted by a space. An ordinary name
-keeps its dots: of doses, of initials, at the end of a word.
+Many programs that show a card turn text that looks like a link into one: ``example.com/x``, a mail
+address, anything behind a scheme. Here a space is put into such text. An ordinary name keeps its
+dots: in a dose, after an initial, at the end of a word.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Marks that are taken for others: by browsers in the name of a host (UTS #46), or by readers.
+# Characters that browsers (in host names, UTS #46) or readers take for others, and these others.
 _ALIKE = str.maketrans("．。｡․﹒＠﹫：﹕／", ".....@@::/")
 _WORD = r"[^\W_]"
-_HOST = r"(?:[^\W_]|[^\x00-\x7f\s])"  # of a host: signs too, and marks that nobody sees
+_HOST = r"(?:[^\W_]|[^\x00-\x7f\s])"  # also symbols and invisible characters
 _MARKUP = re.compile(r"[|<>`*_~\[\]()#\\@]|/{2,}")
 _ENTITY = re.compile(rf"&(?={_WORD}+;)")
 _SCHEME = re.compile(rf"(?<=[^\W\d_]{_WORD}):(?=\S)")
 _WWW = re.compile(r"(www)\.(?=\S)", re.IGNORECASE)
-_QUARTETS = re.compile(r"(?<![\w.])((?:\d{1,3}\.){3})(?=\d{1,3}(?!\w|\.\d))")  # as IPv4 is written
+_QUARTETS = re.compile(r"(?<![\w.])((?:\d{1,3}\.){3})(?=\d{1,3}(?!\w|\.\d))")  # of an IPv4 address
 _DOT = re.compile(rf"(?<={_HOST})\.(?=({_HOST}+))")
 _INITIAL = re.compile(rf"(?<![\w-]){_WORD}")
 
-# Endings of hosts after which even one letter before the dot makes a host, such as ``x.com``. Those
-# of two letters are not listed: each is taken for one.
+# Top-level domains of three and more letters: before one of them, even a single letter is a host
+# (``x.com``). Those of two letters are not listed, because any two letters are taken for one.
 _ENDINGS = frozenset(
     re.findall(
         r"\w+",
@@ -45,9 +45,9 @@ _ENDINGS = frozenset(
 
 
 def one_line(text: str) -> str:
-    """A text on one line without Markdown or HTML, as the name of a file is told.
+    """A text on one line without Markdown or HTML, for example the name of a file.
 
-    Control characters and those that turn the direction of writing are left out.
+    Control characters, and those that change the direction of writing, are left out.
     """
     if not text.isascii():
         text = text.translate(_ALIKE)
@@ -57,20 +57,20 @@ def one_line(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    """``one_line`` of a text, of which no program makes a link."""
+    """A text on one line (``one_line``), with spaces so that no program makes a link of it."""
     text = one_line(text)
     if ":" in text:
         text = _SCHEME.sub(": ", text)
     if "." in text:
         text = _QUARTETS.sub(r"\1 ", _WWW.sub(r"\1. ", text))
-        text = _DOT.sub(_part_hosts, text)
+        text = _DOT.sub(_split_host, text)
     return " ".join(text.split())
 
 
-def _part_hosts(dot: re.Match[str]) -> str:
-    """A dot within a word, with a space behind it unless it cannot be one in the name of a host."""
+def _split_host(dot: re.Match[str]) -> str:
+    """What replaces a dot in a word: a dot, with a space behind it if a host name may have it."""
     ending = unicodedata.normalize("NFKC", dot[1]).lower()
     if len(ending) == 1 or any(letter.isdigit() for letter in ending):
-        return "."  # no host ends so
+        return "."  # no host name ends like this
     is_initial = _INITIAL.fullmatch(dot.string, max(0, dot.start() - 1), dot.start()) is not None
     return "." if is_initial and len(ending) > 2 and ending not in _ENDINGS else ". "

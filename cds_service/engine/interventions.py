@@ -1,4 +1,4 @@
-"""Interventions: of all that could help, what would help her."""
+"""Interventions: which of those of a card would help the patient."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ RecommendationStatus = Literal[
     "open",  # it would help, and nobody has asked for it yet
     "asked-for",  # it was asked for or done already
     "held-back",  # a finding forbids it now
-    "contraindicated",  # a contraindication is present, or could not be checked
+    "contraindicated",  # a contraindication is present, or not known to be absent
     "ask",  # whether it would help is not known
     "not-needed",
 ]
 
 
 class Recommendation(msgspec.Struct):
-    """Where one intervention stands for this patient.
+    """Where one intervention stands for one patient.
 
-    ``contraindications`` says what was checked; it is ``None`` if the intervention has none.
+    ``missing`` are the ids of the facts that are needed to know whether it would help,
+    ``contraindications`` the judged ones, if the intervention has some and would help.
     """
 
     intervention: Intervention
@@ -33,10 +34,10 @@ class Recommendation(msgspec.Struct):
     held_back_by: Finding | None = None
     missing: list[str] = []
     contraindications: Contraindications | None = None
-    unrecorded: bool = False  # whether it is in use already is not known
+    unrecorded: bool = False  # no record says whether it is in use already
 
     def do(self, findings: Findings) -> str:
-        """What it says to do, for this patient."""
+        """The instruction for the clinician, in the words that are meant for this patient."""
         label = self.intervention.label
         for words in self.intervention.worded:
             if findings.holds("words of", label, words.when, None) is True:
@@ -44,7 +45,7 @@ class Recommendation(msgspec.Struct):
         return self.intervention.do.say(findings)
 
     def support(self, findings: Findings, because: Because) -> None:
-        """Put why it is offered into ``because``: also that it is recorded as not in use."""
+        """Add to ``because`` why it is offered, with any record that it is not in use yet."""
         self.intervention.when.support(findings, because)
         in_use = self.intervention.unless_in_use
         if in_use is not None and not self.unrecorded:
@@ -52,7 +53,7 @@ class Recommendation(msgspec.Struct):
 
 
 def recommend(card: Card, findings: Findings) -> list[Recommendation]:
-    """Where each of a card's interventions stands, in the card's order. Never raises."""
+    """A recommendation for each intervention of a card, in the card's order. Never raises."""
     return [
         _recommend(findings.content.interventions[name], findings) for name in card.interventions
     ]

@@ -1,6 +1,6 @@
-"""Whose chart it is: whether this patient can lactate at all, by her Patient resource.
+"""The patient: whether there can be cards at all, judged by the Patient resource.
 
-Nothing here decides for a patient of whom nothing is known: no age, no gender, not sent.
+Missing data excludes nobody: no age, no gender, or no Patient resource.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from ..fhir.times import DAY, parse_moment
 
 READ = frozenset(("birthDate", "deceasedBoolean", "deceasedDateTime", "gender"))
 YEAR = 365.25 * DAY
-SURELY_GROWN = 18  # years: who was born before needs no closer look
+SURELY_GROWN = 18  # years; an older patient is surely no child
 
 
 def gets_no_card(patient: Resource | None, content: Content, now: datetime) -> bool:
-    """Whether there is never a card on this patient: a child, or one who has died."""
+    """Whether no card is ever shown for this patient: a child, or one who has died."""
     if patient is None:
         return False
     if patient.get("deceasedBoolean") is True or patient.get("deceasedDateTime"):
         return True
     written = patient.get("birthDate")
     if isinstance(written, str) and written[:4] < str(now.year - SURELY_GROWN):
-        return False  # as nearly always
+        return False  # the usual case
     ages = _ages(patient, now)
     return ages is not None and ages[1] < content.parameters["youngest-mother"].value
 
 
 def is_excluded(patient: Resource | None, content: Content, now: datetime) -> bool:
-    """Whether nothing need be read of this patient: as recorded, a man, a child, old or dead.
+    """Whether the Patient resource is of a man, a child, an old patient or one who has died.
 
-    Where a record of theirs says birth or lactation, there are cards all the same.
+    Needed data may then be missing. If a record of a man or an old patient tells of a birth or of
+    lactation, there are cards all the same.
     """
     if patient is None:
         return False
@@ -42,7 +43,7 @@ def is_excluded(patient: Resource | None, content: Content, now: datetime) -> bo
 
 
 def _ages(patient: Resource, now: datetime) -> tuple[float, float] | None:
-    """The least and the most years that have passed since the birth, which may be a year alone."""
+    """The lowest and the highest possible age in years, as only the year of birth may be known."""
     assert now.tzinfo is not None
     born = parse_moment(patient.get("birthDate"), now.tzinfo)
     if born is None:

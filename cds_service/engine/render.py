@@ -1,7 +1,7 @@
 """Rendering: from the decision on a card to the JSON that a client gets (CDS Hooks 2.0.1, "Card").
 
-What is the same on a card for all mothers is written once (``Prerendered``). Only the patient, the
-encounter, the time and the author are filled into a suggestion.
+The parts of a card that are the same for all patients are made once (``Prerendered``). Only the
+patient, the encounter, the time and the author are filled into a suggestion.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from .findings import Contraindications
     from .medicines import TakenMedicine
 
-MOST_CITED = 2
-MOST_LINKS = 12
-MOST_BACKINGS = 500  # that are kept ready
+MOST_CITED = 2  # sources that a card names; the others are counted
+MOST_LINKS = 12  # on one card
+MOST_BACKINGS = 500  # that are kept in memory, and as many offers
 TOPIC_SYSTEM = "urn:lactation-cds:card"
-TAUGHT = "teaching"  # the template of what has a handout
+TAUGHT = "teaching"  # the template of the interventions that have a handout
 SOURCE_LABEL = "lactation-cds"
 
-# The types that a suggestion may create, and (FHIR R4) who may be the requester of each.
+# The resource types that a suggestion may create, each with who may be its requester (FHIR R4).
 REQUESTERS = {
     "ServiceRequest": {"Practitioner", "PractitionerRole", "Patient", "RelatedPerson"},
     "DeviceRequest": {"Practitioner", "PractitionerRole"},
@@ -57,7 +57,7 @@ REQUESTERS = {
 
 
 class Context(Protocol):
-    """Whom a hook is about, and where (``protocol.Context``)."""
+    """The members that are read of the context of a hook (``protocol.Context``)."""
 
     @property
     def patient_id(self) -> str: ...
@@ -68,7 +68,7 @@ class Context(Protocol):
 
 
 class SuggestionContext:
-    """Where a suggestion belongs: the patient, user and encounter of the hook's context."""
+    """The patient, user and encounter of the hook's context, which are filled into suggestions."""
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class SuggestionContext:
 
     @classmethod
     def of(cls, hook: str, context: Context) -> SuggestionContext:
-        """That of a call of ``hook``."""
+        """The suggestion context of a call of ``hook``."""
         return cls(context.patient_id, context.user_id, context.encounter_id, hook)
 
     def members_of(self, resource_type: str, now: str) -> Resource:
-        """What is the patient's in a suggested resource."""
+        """The members that are filled into a suggested resource; ``now`` is a FHIR instant."""
         members: Resource = {"subject": self._patient, "authoredOn": now}
         if resource_type == "CommunicationRequest":
             members["recipient"] = [self._patient]
@@ -104,19 +104,19 @@ class SuggestionContext:
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """What stands behind a card that offers some interventions, whoever the mother is."""
+    """The evidence and rows behind a card that offers some interventions, for any patient."""
 
     evidence: list[str]  # ids
-    cited: str  # as it is written on the card
+    cited: str  # the sources, as the card names them
     links: dict[str, Link]  # by address
     rows: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """A suggestion but for what is the patient's, and the interventions that it is for."""
+    """A suggestion before the suggestion context is filled in, with its interventions."""
 
-    interventions: str  # ids, with a plus sign between two
+    interventions: str  # ids, joined by ``+``
     label: str
     recommended: bool
     resource: Resource
@@ -124,19 +124,19 @@ class Suggested:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a card that has some interventions to offer lets one do with a click."""
+    """What a card offers by one click for some interventions, for any patient."""
 
     suggestions: list[Suggested]
-    handout: dict[str, Link]  # the link to it, by address
+    handout: dict[str, Link]  # the link to the handout, by address; empty if there is none
 
 
 class Prerendered:
-    """What is the same on a card for all mothers, written once.
+    """The parts of a card that are the same for all patients, made once.
 
-    Most of it when the content is loaded; the backing of a card by what it offers, and the offer,
-    when that first comes. ``handout_of`` gives the address of a handout for interventions that are
-    taught, by their ids; without it no card links to one. Sources are named as the ``country``
-    allows.
+    Most parts are made when the content is loaded. The backing and the offer of a card are made
+    when the card first offers a list of interventions. ``handout_of`` takes the ids of
+    interventions that are taught, and gives the address of a handout; without it no card links to
+    one. Only sources that may be cited in ``country`` are named.
     """
 
     def __init__(
@@ -175,15 +175,15 @@ class Prerendered:
         self._offer_of = lru_cache(MOST_BACKINGS)(self._make_offer)
 
     def backing(self, card: Card, *interventions: str) -> Backing:
-        """What stands behind a card that offers these interventions, by id.
+        """The evidence and rows behind a card that offers these interventions, by id.
 
-        Of one that does not cite, nothing of it is on its face.
+        If the card does not cite, neither the names of sources nor links are given.
         """
         backing = self._backing_of(card.id, *interventions)
         return backing if card.cites else replace(backing, cited="", links={})
 
     def sources_of(self, taken: TakenMedicine, reading: Reading = NOT_READ) -> dict[str, Link]:
-        """Links by address: where a medicine was read, and its record, or the search for it."""
+        """Links by address: the sources of a medicine, and its LactMed record, or the search."""
         limits = taken.medicine.limits_in(self._country) if taken.medicine is not None else None
         names = (reading.source or "", limits.source if limits is not None else "")
         links = links_of(self._content.evidence[n] for n in names if n in self._content.evidence)
@@ -193,7 +193,7 @@ class Prerendered:
         return links
 
     def cited(self, names: Iterable[str]) -> list[Evidence]:
-        """Of sources, by id, those that a card may name where the service works, each once."""
+        """The sources with these ids that a card may name in the service's country, each once."""
         sources = (self._content.evidence[name] for name in dict.fromkeys(names))
         return [source for source in sources if source.is_cited_in(self._country)]
 
@@ -221,13 +221,14 @@ class Prerendered:
         )
 
     def offer(self, card: Card, *interventions: str) -> Offer:
-        """What a card with these interventions to offer, by id, lets one do with a click."""
+        """What a card offers by one click for these interventions, by id."""
         return self._offer_of(card.id, *interventions)
 
     def _make_offer(self, card_id: str, *interventions: str) -> Offer:
-        """The suggestions, those of one kind together first, and the link to the handout.
+        """The suggestions for some interventions, and the link to the handout.
 
-        What is suggested together is recommended if a part of it is, and the parts no more.
+        Interventions with the same template first get one suggestion for all of them. It is
+        recommended if one of them is; their single suggestions then no longer are.
         """
         content = self._content
         offered = [
@@ -280,7 +281,7 @@ def links_of(sources: Iterable[Evidence]) -> dict[str, Link]:
 
 
 def _together(resources: list[Resource]) -> Resource:
-    """One resource for several of one template: all that each of them lists, each once."""
+    """One resource for several of the same template, with the items of their lists, each once."""
     whole = dict(resources[0])
     for name, value in whole.items():
         if isinstance(value, list):
@@ -296,7 +297,7 @@ def _suggest(interventions: str, label: str, recommended: bool, resource: Resour
 
 
 class Rendering:
-    """The cards of one answer as JSON: for whom, and as of which time, with an offset."""
+    """Makes the JSON of the cards of one answer. ``now`` must carry an offset."""
 
     def __init__(
         self,
@@ -312,7 +313,7 @@ class Rendering:
         self._patient_members: dict[str, Resource] = {}  # by resource type
 
     def card(self, decision: CardDecision) -> tuple[CardJson, ShownCard]:
-        """A card as it is sent, and as it is kept in the log of cards."""
+        """A card as it is sent, and as the card log keeps it."""
         prerendered, uuid = self._prerendered, next(self._uuids)
         choices: Choices = {}
         if prerendered.override_reasons:
@@ -358,7 +359,7 @@ class Rendering:
         return {"label": label, "uuid": uuid, "isRecommended": True, "actions": [create]}
 
     def _why(self, decision: CardDecision) -> Why:
-        """What a card carries for machines."""
+        """The extension of a card: why it is shown, for programs."""
         content, behind = self._content, Behind()
         if decision.interventions:
             behind["interventions"] = decision.interventions
@@ -379,7 +380,7 @@ class Rendering:
 
 
 def rows_of(decision: CardDecision, content: Content) -> list[str]:
-    """The rows behind a card, in order, with those of the contraindications that were checked."""
+    """The rows behind a card and the contraindications checked, in the order of the content."""
     used = set(decision.rows)
     for checked in decision.contraindications.values():
         used.update(row for each in checked.all() for row in each.rows)
@@ -409,8 +410,8 @@ def _take_back(taken_back: TakenBack, uuid: str) -> Suggestion:
 def _start_of_uuids(now: datetime) -> str:
     """All but the last six digits of a UUID of version 7 (RFC 9562, section 5.7).
 
-    Its time, and what is random; a count follows. They ascend with time: what is kept of them then
-    goes to one place of a database, not to any.
+    It consists of the time and a random number; a count follows. Such UUIDs ascend with time, so
+    that the database adds new rows at one place of its index, and not all over it.
     """
     time, chance = int(now.timestamp() * 1000) & (1 << 48) - 1, secrets.randbits(50)
     version, variant = 7, 2

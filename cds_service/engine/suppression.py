@@ -1,14 +1,14 @@
-"""Suppression: a card that a clinician has overridden is not shown for a while.
+"""Suppression: a card that a clinician has overridden is held back for a while.
 
-The reason of the override decides for how long (``suppressed-for`` in ``cards/``). The card comes
-back earlier if things have become worse: if a finding, an answer or a medicine stands behind it
-that was not there before, or if its indicator is more urgent. A critical card, and one that is
-``never-suppressed``, is never held back.
+The override reason decides for how long (its ``suppressed-for`` in ``cards/``). The card comes back
+earlier if things have become worse: it has a new reason (a finding, an answer or a medicine), or a
+more urgent indicator. A critical card, or one that is ``never-suppressed``, is never held back.
 
-It is held back for those for whom the override counts (``Audience``): those of one hospital never
-count in another, and one by a patient, or by a person related to her, counts for that user alone.
+The card is held back for the users for whom the override counts (``Audience``). An override in one
+hospital never counts in another. An override by a patient, or by a person related to the patient,
+counts for that user alone.
 
-Of patients, of users, and of what stood behind a card, only keyed digests are known here.
+Patients, users and the reasons of cards are known here only by keyed digests.
 """
 
 from __future__ import annotations
@@ -27,48 +27,49 @@ INDICATORS = ("critical", "warning", "info")  # the most urgent first
 
 
 class Digests:
-    """Digests by a secret: equal for equal words, and nothing can be read from them."""
+    """Digests that are keyed by a secret: equal for equal words, and not to be read back."""
 
     def __init__(self, secret: str) -> None:
         # Keyed BLAKE2b (RFC 7693) takes a key of 64 bytes, and a secret may be longer.
         self._keyed = blake2b(key=blake2b(secret.encode()).digest(), digest_size=16)
 
     def of(self, *words: str) -> str:
-        """The digest of some words, 32 characters long; words that are split otherwise differ."""
+        """The digest of some words, 32 characters long; split differently, they have another."""
         return _digest(self._keyed, "".join([f"{len(word)}:{word}" for word in words]))
 
     def reasons_of(self, uuid: str, reasons: Iterable[str]) -> set[str]:
-        """Those of what stands behind a card; those of another card are others."""
+        """The digests of a card's reasons; the same reasons of another card have other digests."""
         of_the_card = self._keyed.copy()
         of_the_card.update(f"{uuid}\0".encode())
         return {_digest(of_the_card, reason) for reason in reasons}
 
 
 def _digest(keyed: blake2b, text: str) -> str:
-    """The digest of what ``keyed`` has seen already, and a text."""
+    """The digest of a text behind what was put into ``keyed`` before; ``keyed`` is not changed."""
     own = keyed.copy()
     own.update(text.encode("utf-8", "replace"))
     return own.hexdigest()
 
 
 CLINICIANS = ("Practitioner", "PractitionerRole")
-ALL_CLINICIANS = ""  # for whom an override counts, where it is not one user
+ALL_CLINICIANS = ""  # ``counts_for`` of an override that counts for all of them
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who looks at whose chart: the caller, and digests of the patient and of the user.
+    """Who looks at whose chart: the client and its tenant, and digests of patient and user.
 
-    ``counts_for`` is for whom an override of a card shown here counts: ``ALL_CLINICIANS``, or the
-    digest of one user. ``heard`` are those whose overrides count for this user.
+    ``counts_for`` says for whom this user's override of a card counts: ``ALL_CLINICIANS``, or the
+    digest of this user. ``heard`` are the values of ``counts_for`` of the overrides that hold cards
+    back for this user.
     """
 
     client: str = ""
     tenant: str = ""
-    patient: str = ""  # nothing without a secret
+    patient: str = ""  # a digest; empty without a secret
     counts_for: str = ALL_CLINICIANS
     heard: tuple[str, ...] = (ALL_CLINICIANS,)
-    before: tuple[Audience, ...] = ()  # the same, by secrets that were used before
+    before: tuple[Audience, ...] = ()  # the same audience, by former secrets
 
 
 def audience_of(
@@ -83,7 +84,7 @@ def audience_of(
     """The audience of a call. ``server`` is the base address of the FHIR server, if one is named.
 
     FHIR ids are unique on one server only (FHIR R4, "Resource Id"), and a client may speak for
-    several tenants: so caller, tenant and server are part of each digest. ``user_id`` is a
+    several tenants: so client, tenant and server are part of each digest. ``user_id`` is a
     reference, such as ``Practitioner/1``.
     """
     where = (client, tenant, normal_base(server))
@@ -99,7 +100,7 @@ def audience_of(
 
 @dataclass(frozen=True, slots=True)
 class Overridden:
-    """A card that a clinician has overridden, and until when (seconds since 1970)."""
+    """An override of a card, and until when it holds the card back (seconds since 1970)."""
 
     uuid: str
     until: float
@@ -109,41 +110,43 @@ class Overridden:
 
 
 class Suppression:
-    """What was said of the cards of one patient, for those whose overrides are ``heard``.
+    """Decides whether an override holds back a card of one patient for one user.
 
-    ``said`` is by card, digest of what it is about, and for whom it counts. What was said under
-    another secret is asked ``otherwise``.
+    ``overrides`` are those of the patient by the id of the card, the digest of the orders that the
+    card is about (empty without orders), and ``counts_for``. ``heard`` is as in ``Audience``,
+    ``now`` is in seconds since 1970. ``otherwise`` is asked next: it has overrides that were kept
+    under another secret.
     """
 
     def __init__(
         self,
         digests: Digests,
-        said: Mapping[tuple[str, str, str], Overridden],
+        overrides: Mapping[tuple[str, str, str], Overridden],
         now: float,
         heard: Sequence[str] = (ALL_CLINICIANS,),
         otherwise: Suppression | None = None,
     ) -> None:
-        self._digests, self._said, self._now, self._heard = digests, said, now, heard
+        self._digests, self._overrides, self._now, self._heard = digests, overrides, now, heard
         self._otherwise = otherwise
 
     def override_of(self, decision: CardDecision) -> Overridden | None:
-        """Why a card is not shown again yet; ``None`` if it is."""
-        if not self._said or decision.is_never_suppressed or decision.indicator == "critical":
+        """The override that holds a card back; ``None`` if the card is shown."""
+        if not self._overrides or decision.is_never_suppressed or decision.indicator == "critical":
             return None
         about = self._digests.of(decision.about) if decision.about else ""
         for counts_for in self._heard:
-            said = self._said.get((decision.card.id, about, counts_for))
-            if said is not None and self._still_holds(said, decision):
-                return said
+            override = self._overrides.get((decision.card.id, about, counts_for))
+            if override is not None and self._still_holds(override, decision):
+                return override
         return self._otherwise.override_of(decision) if self._otherwise is not None else None
 
-    def _still_holds(self, said: Overridden, decision: CardDecision) -> bool:
-        """Whether an override is not over, and nothing has become worse since."""
-        if self._now >= said.until:
+    def _still_holds(self, override: Overridden, decision: CardDecision) -> bool:
+        """Whether an override has not ended, and nothing has become worse since it was made."""
+        if self._now >= override.until:
             return False
-        if INDICATORS.index(decision.indicator) < INDICATORS.index(said.indicator):
+        if INDICATORS.index(decision.indicator) < INDICATORS.index(override.indicator):
             return False
-        return self._digests.reasons_of(said.uuid, decision.reasons) <= said.reasons
+        return self._digests.reasons_of(override.uuid, decision.reasons) <= override.reasons
 
 
 NOTHING_SUPPRESSED = Suppression(Digests(""), {}, 0.0)

@@ -1,4 +1,4 @@
-"""Medicines together: which of them are not given beside one another, or only with care (P22)."""
+"""Interactions: which medicines must not be taken together, or only with care (row P22)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TO_WARN_OF: tuple[Severity, ...] = ("contraindicated", "avoid")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two medicines, and what is said of them together."""
+    """Two medicines, and the interaction between them."""
 
     one: TakenMedicine
     other: TakenMedicine
@@ -31,21 +31,21 @@ class Pair:
 
     @property
     def key(self) -> frozenset[str]:
-        """What makes it the same pair, whichever comes first."""
+        """The keys of the two medicines, in no order: the same for the same pair."""
         return frozenset((self.one.key, self.other.key))
 
     @property
     def severity(self) -> Severity:
-        """How much is said against it."""
+        """The severity of the interaction."""
         return self.interaction.severity
 
     def across_from(self, medicine: TakenMedicine) -> TakenMedicine:
-        """The one of the two that is not this one."""
+        """The medicine of the pair that is not the given one."""
         return self.other if medicine.key == self.one.key else self.one
 
 
 def pairs_among(medicines: Iterable[TakenMedicine], content: Content) -> list[Pair]:
-    """Each two of some medicines of which something is said, the most severe first."""
+    """The pairs of interacting medicines among those given, the most severe first."""
     known = [each for each in medicines if each.key in content.paired]
     return _in_order(
         pair
@@ -58,7 +58,7 @@ def pairs_among(medicines: Iterable[TakenMedicine], content: Content) -> list[Pa
 def pairs_with(
     medicine: TakenMedicine, others: Iterable[TakenMedicine], content: Content
 ) -> list[Pair]:
-    """Each of some medicines of which something is said beside this one, the most severe first."""
+    """The pairs of ``medicine`` with each of ``others`` that interacts, the most severe first."""
     if medicine.key not in content.paired:
         return []
     return _in_order(pair for other in others for pair in _pair(medicine, other, content))

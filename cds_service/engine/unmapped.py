@@ -1,4 +1,4 @@
-"""Observations that were asked for by their codes, and whose codes mean nothing here."""
+"""Unmapped Observations: those of which no code means a fact of the content."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ _OF_MILK = re.compile(r"milk|breast|lactat|let-?down|pumped|milch|lait\b|leche",
 
 
 class Unmapped:
-    """Whether an Observation that nothing reads may be of milk all the same, for ``Chart``.
+    """Judges for ``Chart`` whether an Observation that nothing reads may be about milk.
 
-    Who is asked by code and sends a code of the hospital's own has most likely meant it as an
-    answer, so that one may be. A code of a terminology that is known (LOINC, SNOMED CT and so on)
-    says something else, unless its words speak of milk. If nobody ``asked_by_code``, the words
-    decide alone. What was withdrawn, or has no value, never matters.
+    With ``asked_by_code``, the EHR was asked for Observations by their codes. If it answers with a
+    code of the hospital's own, that was most likely meant as an answer: the Observation may be
+    about milk. A code of a known terminology (LOINC, SNOMED CT and so on) means something else,
+    unless its words speak of milk. Without ``asked_by_code``, the words alone decide. An
+    Observation that was withdrawn, or has no value, never matters.
     """
 
     def __init__(self, content: Content, asked_by_code: bool = True) -> None:
         self._content, self._asked = content, asked_by_code
-        self._known: dict[bytes, bool | None] = {}  # many records have one code
+        self._known: dict[bytes, bool | None] = {}  # by code as JSON: many records share one
 
     def __call__(self, resource: Resource) -> bool | None:
-        """``None`` if it is read, or need not be; else whether it may be of milk."""
+        """Whether an Observation may be about milk; ``None`` if it is read, or does not matter."""
         code = resource.get("code")
         if isinstance(code, msgspec.Raw) and "component" not in resource:
             written = bytes(code)
