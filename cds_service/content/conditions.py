@@ -20,7 +20,8 @@ The forms in which a condition can be written::
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
     {unclear: infant-outcome, but-for: alive}     the same; but false if all unreadable records say
                                                   "alive"
-    {search-failed: infant-outcome}               a search for its records failed, or gave only part
+    {search-failed: infant-outcome}               no value is known, and a search for its records
+                                                  failed, or gave only part
     {left-out: delivery-time}                     a record of the fact was sent that may be the
                                                   patient's: it names no subject, or the patient on
                                                   another FHIR server
