@@ -1,6 +1,6 @@
-"""How the files of the content are written: old names, and YAML that is not written as ours is.
+"""Warnings about how files of the content are written: old names, and another style of YAML.
 
-All of it is read. An old name goes with the next release.
+The service reads all of these. Old names are no longer read after the next release.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OTHER_YAML = "lines that are written otherwise than docs/content.md says"
 
 
 def form_warnings(directory: Path) -> Iterator[ContentWarning]:
-    """What a person should look at in the YAML files below a directory, which must be valid."""
+    """The warnings for all YAML files below a directory. The files must be valid."""
     for path in sorted(directory.rglob("*.yaml")):
         text, name = path.read_text("utf-8"), str(path.relative_to(directory.parent))
         for line, what in _old_names(read_yaml(text, name)):
@@ -26,7 +26,7 @@ def form_warnings(directory: Path) -> Iterator[ContentWarning]:
 
 
 def _old_names(value: object) -> Iterator[tuple[int, str]]:
-    """The old names within a value as it was read, each with its line and what it is now."""
+    """The old names within a value of a YAML file: the line of each, and what replaces it."""
     if isinstance(value, WrittenMapping):
         if "hers" in value and "label" in value:
             yield value.line, "'hers' of a line of a table is 'value' now"
