@@ -1,4 +1,4 @@
-"""The medicines of the content as a table for a pharmacist, and on how many cards each was."""
+"""The medicines of the content as a table for a pharmacist, and how often cards named each."""
 
 from __future__ import annotations
 

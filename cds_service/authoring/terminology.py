@@ -25,7 +25,7 @@ def code_systems(content: Content) -> dict[str, Resource]:
     for fact in content.facts.values():
         for answer, spec in fact.answers.items():
             labels.setdefault(answer, set()).add(spec.label)
-    # An answer that several facts share under different labels ("former") is its own display.
+    # If facts label an answer differently, its display is the answer itself ("former").
     answers = [
         (answer, said.pop() if len(said) == 1 else answer, None) for answer, said in labels.items()
     ]

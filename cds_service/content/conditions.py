@@ -571,7 +571,7 @@ def compile_condition(written: Any) -> Condition:
         return Newer(_text(written["newer"]), _text(written["than"]))
     if "fact" in keys and len(keys) == 2:
         return _compile_fact(written)
-    raise ValueError(f"not a condition that is known: {written!r}")
+    raise ValueError(f"this is not a known form of a condition: {written!r}")
 
 
 def _compile_fact(written: dict[str, Any]) -> Condition:

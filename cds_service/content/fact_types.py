@@ -151,6 +151,10 @@ MEASURES: dict[str, dict[str, str]] = {
 class FactSpec(Entry):
     """A fact: what it is, in which unit, for how long its records count, and how to ask for it.
 
+    - ``also_unit``: further units that are accepted, each with its factor to ``unit``.
+    - ``covered``: a sum is known only if its records cover so many seconds of the window.
+    - ``record_break``: a longer gap between sessions, in seconds, means that records are missing.
+    - ``contradicts_within``: two different values within so many seconds contradict each other.
     - ``own_record``: the fact is about the infant, and its Conditions and Encounters count only if
       they are the infant's own.
     - ``tells``: another fact, to which the values of this one are added.

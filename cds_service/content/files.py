@@ -180,7 +180,7 @@ class ContentFiles:
         if finding is None:
             return "there is no such finding"
         if "when" in finding:
-            return "its line is its 'when': it cannot have another"
+            return "its 'when' is made from this line: it cannot have its own"
         if not isinstance(line, list) or len(line) != len(columns):
             return f"it needs a word, or a dot, for each of {', '.join(columns)}"
         asked = [

@@ -141,7 +141,8 @@ def _addresses(systems: dict[str, Any], files: ContentFiles) -> Systems:
     for entry in systems.values():
         meant = entry if entry.same_as is None else systems.get(entry.same_as)
         if meant is None or meant.same_as is not None:
-            files.fault("systems", entry.id, f"there is no system '{entry.same_as}' to be the same")
+            reason = f"there is no system '{entry.same_as}', or it has a same-as itself"
+            files.fault("systems", entry.id, reason)
             continue
         system = System(meant.url, meant.compare, meant.hierarchical)
         for written in (entry.url, *entry.aliases):
@@ -198,7 +199,7 @@ def _read_part(
             yield "each include and exclude needs a system"
             continue
         if not part.get("concept") and not part.get("filter"):
-            yield f"all of {url} cannot be meant: list concepts, or a family"
+            yield f"all codes of {url} cannot be used: list concepts, or a family"
         system = addresses.get(url, System(url))
         for concept in part.get("concept", ()):
             codes.concepts[system.url, concept["code"]] = counts
@@ -465,7 +466,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for medicine in content.medicines.values():
         sources = {reading.source for reading in medicine.readings}
         if OWN_RECORD in sources and medicine.lactmed is None:
-            files.fault("medicines", medicine.id, "it has no LactMed record to be read in")
+            reason = f"the source of a reading is '{OWN_RECORD}', and it has no LactMed record"
+            files.fault("medicines", medicine.id, reason)
         sources -= {OWN_RECORD}
         sources |= {limits.source for limits in medicine.limits}
         references.append(("medicines", medicine.id, "evidence", sorted(filter(None, sources))))
@@ -565,13 +567,14 @@ def _check_told_facts(content: Content, files: ContentFiles) -> None:
     for spec in content.facts.values():
         told = content.facts.get(spec.tells) if spec.tells is not None else spec
         if told is None or not told.answers.keys() >= spec.answers.keys():
-            files.fault("facts", spec.id, f"'{spec.tells}' has not its answers")
+            reason = f"'{spec.tells}', which it tells, is no fact, or lacks one of its answers"
+            files.fault("facts", spec.id, reason)
 
 
 def _check_reasons(content: Content, files: ContentFiles) -> None:
     otherwise = [reason.id for reason in content.override_reasons.values() if reason.otherwise]
     for name in otherwise[1:]:
-        reason = f"'{otherwise[0]}' holds otherwise already"
+        reason = f"only one reason can be 'otherwise': it is '{otherwise[0]}' already"
         files.fault("override-reasons", name, reason)
 
 

@@ -53,7 +53,10 @@ def _one_line(text: Any) -> str:
 
 
 class Row(Entry):
-    """A row of the founding recommendations."""
+    """A row: one recommendation of practice (P01), of the founding article (R01) or of safety (S1).
+
+    ``not_yet`` says why nothing in the content follows it yet.
+    """
 
     id: RowId
     says: str

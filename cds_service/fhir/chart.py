@@ -187,7 +187,7 @@ INCOMPLETE = "incomplete"  # FHIR R4, IssueType: not every source of data could 
 
 
 def _is_error(outcome: Resource) -> bool:
-    """Whether an OperationOutcome reports a failure. One without issues does."""
+    """Whether an OperationOutcome reports a failure: unless it has issues and all are mild."""
     issues = outcome.get("issue")
     return not isinstance(issues, list) or not issues or not all(map(_is_mild, issues))
 
@@ -450,7 +450,7 @@ class Chart:
             if isinstance(identifier, str):
                 self._by_id.setdefault(kind, {})[identifier] = resource
 
-    # --- whose a record is ------------------------------------------------------------------------
+    # --- the patient of a record ------------------------------------------------------------------
 
     def _subject(self, resource: Resource) -> str | None:
         subject = resource.get("subject")
