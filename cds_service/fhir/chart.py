@@ -539,14 +539,14 @@ class Chart:
         A newborn has a RelatedPerson that is the patient, or an Encounter that is a part of the
         patient's.
         """
-        names = set(named_by(self.patient or {}))
+        names = set(keys_of_patient(self.patient or {}))
         for resource in of_others:
             newborn = self._subject(resource)
             kind = resource["resourceType"]
             if newborn is None:
                 continue
             if kind == "RelatedPerson":
-                if not names.isdisjoint(a_mother_named(resource)):
+                if not names.isdisjoint(keys_of_mother(resource)):
                     self._infant_ids.add(newborn)
             elif kind == "Encounter" and self._is_encounter_of_patient(resource.get("partOf")):
                 self._infant_ids.add(newborn)
@@ -703,11 +703,11 @@ def dicts_in(value: object) -> list[dict[str, object]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
+def keys_of_patient(patient: Resource) -> Iterator[tuple[str, str]]:
     """The keys by which a RelatedPerson can be known to be this Patient.
 
     Each is an identifier, as system and value, or a link to the RelatedPerson, as empty text and
-    reference. ``a_mother_named`` gives the same for the RelatedPerson.
+    reference. ``keys_of_mother`` gives the same for the RelatedPerson.
     """
     yield from _identifiers_of(patient)
     for link in dicts_in(patient.get("link")):
@@ -716,8 +716,8 @@ def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
             yield "", other
 
 
-def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
-    """The keys of a RelatedPerson, as in ``named_by``; none if it is not a newborn's mother."""
+def keys_of_mother(related: Resource) -> Iterator[tuple[str, str]]:
+    """The same keys of a RelatedPerson; none if it is not the mother of a newborn."""
     if related.get("active") is False:
         return
     codes = map(codes_of, dicts_in(related.get("relationship")))
