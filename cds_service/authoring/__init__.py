@@ -1,1 +1,1 @@
-"""What authors and reviewers of the content use: vignettes, mutations, terminology, LactMed."""
+"""Tools for authors and reviewers of the content: vignettes, mutations, terminology, LactMed."""

@@ -1,4 +1,4 @@
-"""What is odd about the codes of the content: worth a look by its author, and no fault."""
+"""Warnings about the codes of the content: an author should look at them; none is a fault."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..content.compiled import Content
 from ..content.schema import VALUE_SET
 
 LOINC, SNOMED_CT = "http://loinc.org", "http://snomed.info/sct"
-NOTICES = {LOINC: "LOINC", SNOMED_CT: "SNOMED CT"}  # what a copyright has to name
+NOTICES = {LOINC: "LOINC", SNOMED_CT: "SNOMED CT"}  # the names that a copyright must contain
 UNKNOWN = "systems that are in no entry of 'systems'"
 _LOINC_TERM = re.compile(r"(\d{1,7})-(\d)")
-_NO_TERM = ("LA", "LP", "LL")  # answers, parts and lists have no check digit of this kind
+_NO_TERM = ("LA", "LP", "LL")  # prefixes of answers, parts and lists: these are not checked
 
 
 class ContentWarning(NamedTuple):
-    """Something in the content that a person should look at, and no fault.
+    """Something in the content that a person should look at, and that is not a fault.
 
-    Of what kind it is; and the file, what is odd, and what to do. Both in words.
+    ``kind`` is the kind of warning, in words. ``text`` names the file, what is odd, and what to do.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class ContentWarning(NamedTuple):
 
 
 def code_warnings(content: Content) -> Iterator[ContentWarning]:
-    """What a person should look at."""
+    """The warnings about code systems, copyright notices, LOINC codes, and codes of two facts."""
     for file, value_set in content.value_set_files:
         compose = value_set.get("compose", Compose())
         notice = str(value_set.get("copyright", ""))
@@ -60,7 +60,7 @@ def code_warnings(content: Content) -> Iterator[ContentWarning]:
 
 
 def is_loinc(code: str) -> bool:
-    """Whether a code can be one of LOINC, by its check digit (Mod 10, also known as Luhn)."""
+    """Whether a code can be a LOINC code, by its check digit (Mod 10, also known as Luhn)."""
     if code.upper().startswith(_NO_TERM):
         return True
     term = _LOINC_TERM.fullmatch(code)
@@ -81,14 +81,14 @@ def _unknown_system(url: str) -> str:
 
 
 def _codes_of_two_facts(content: Content) -> Iterator[ContentWarning]:
-    """A code that is read as two facts from one type of resource."""
+    """A warning for each code that means two facts in one type of resource."""
     told: set[Pair] = set()
     for kind, index in content.lookup.by_code.items():
         for fact in content.facts:
             for pair in content.codes.get(VALUE_SET + fact, CodeSet()):
                 system, code = pair
                 specs = index.find({"system": system, "code": code})
-                # What is said of a birth may say several things: that it was, of whom, and how.
+                # One code of a birth may mean several facts: its time, the outcome, and the way.
                 facts = [s.id for s in specs if s.type != "time" and not s.before_birth]
                 if len(facts) > 1 and pair not in told:
                     told.add(pair)

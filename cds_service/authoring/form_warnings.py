@@ -1,6 +1,6 @@
-"""How the files of the content are written: old names, and YAML that is not written as ours is.
+"""Warnings about how files of the content are written: old names, and another style of YAML.
 
-All of it is read. An old name goes with the next release.
+The service reads all of these. Old names are no longer read after the next release.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OTHER_YAML = "lines that are written otherwise than docs/content.md says"
 
 
 def form_warnings(directory: Path) -> Iterator[ContentWarning]:
-    """What a person should look at in the YAML files below a directory, which must be valid."""
+    """The warnings for all YAML files below a directory. The files must be valid."""
     for path in sorted(directory.rglob("*.yaml")):
         text, name = path.read_text("utf-8"), str(path.relative_to(directory.parent))
         for line, what in rename_old(read_yaml(text, name)):

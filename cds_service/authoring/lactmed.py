@@ -1,9 +1,10 @@
-"""LactMed: the National Library's archive of it, laid beside the shipped medicines.
+"""LactMed: reads the National Library's archive, and joins its records to the shipped medicines.
 
-``lactmed_NBK501922.tar.gz`` (NCBI Literature Archive, described at NBK547442) holds one NXML file
-(BITS) a substance: its own id, title, synonyms with ATC and UNII codes among them, the date of its
-revision, and the text. It is read as a stream: one file at a time is in memory, nothing is unpacked
-to the disk, and what is larger than any record, or plays tricks, is refused.
+``lactmed_NBK501922.tar.gz`` (NCBI Literature Archive, described at NBK547442) has one NXML file
+(BITS) for each substance: its id, its title, its synonyms (ATC and UNII codes are among them), the
+date of its revision, and the text. The archive is read as a stream: one file at a time is in
+memory, and nothing is unpacked to the disk. Files that are larger than any record, or that define
+XML entities, are refused.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
     from ..content.compiled import Content
     from ..content.schema import LactMed, Medicine
 
-# The archive of September 2026 has 209 MB in about 2,000 files; the largest record is below 1 MB.
+# Bounds. The archive of September 2026 has 209 MB in about 2,000 files, each below 1 MB.
 MOST_BYTES = 8 * 1024**3
 MOST_BYTES_OF_A_RECORD = 16 * 1024**2
 MOST_BYTES_OF_A_HEADER = 1024**2
 MOST_FILES = 50_000
-MOST_NAMES = 60
-LONGEST_NAME = 40
-LONGEST_SUMMARY = 160
+MOST_NAMES = 60  # of one record
+LONGEST_NAME = 40  # characters
+LONGEST_SUMMARY = 160  # characters
 
 ATC, UNII = "http://www.whocc.no/atc", "http://fdasis.nlm.nih.gov"
-FILE = "0-lactmed.yaml"  # read before a hospital's own files, which win
+FILE = "0-lactmed.yaml"  # read before a hospital's own files, so that these win
 
 _ID = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
 _ATC = re.compile(r"^[A-Z]\d{2}[A-Z]{2}\d{2}$")
@@ -49,7 +50,7 @@ _REGISTRY = re.compile(
     r"^(?:\d{2,7}-\d{2}-\d|(?:EINECS|HSDB|CCRIS|NSC|BRN|CAS|CHEBI|EC|RCRA)[ -].*)$"
 )
 _QUALIFIED = re.compile(r"\s*[\[(][^\[\]()]*[\])]\s*$")  # "Etopophos (phosphate salt)"
-# Words of orders that are synonyms of some record: as a name they would match what they should not.
+# Synonyms of some record that are common words in orders: as names they would match too much.
 NO_NAMES = {
     "acid",
     "calcium",
@@ -94,7 +95,7 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of one LactMed record."""
+    """The parts of one LactMed record that are used."""
 
     id: str
     title: str
@@ -106,17 +107,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A file that is no record, or none that can be read."""
+    """A file of the archive that is not a record, or cannot be read, with the reason."""
 
     file: str
     reason: str
 
 
-# --- the archive --------------------------------------------------------------------------------
+# --- reading the archive ------------------------------------------------------------------------
 
 
 class _Bounded(RawIOBase):
-    """What is unpacked, up to ``MOST_BYTES``."""
+    """The unpacked bytes of a gzip file. Raises ``ArchiveError`` above ``MOST_BYTES``."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         super().__init__()
@@ -136,7 +137,7 @@ class _Bounded(RawIOBase):
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose header is no larger than a header."""
+    """A member of a tar file. Raises ``ArchiveError`` if an extended header is too large."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
@@ -150,8 +151,8 @@ class _Member(tarfile.TarInfo):
 def read_archive(packed: IO[bytes], unread: list[Unread]) -> Iterator[Record]:
     """The records of an archive, one after another.
 
-    What is no record, or cannot be read, is noted in ``unread``. Raises ``ArchiveError`` if the
-    archive as a whole is none, ends too early, or is far larger than LactMed.
+    Files that are not records, or cannot be read, are added to ``unread``. Raises ``ArchiveError``
+    if this is not a tar.gz file, ends too early, or is far larger than LactMed.
     """
     try:
         with tarfile.open(fileobj=_Bounded(packed), mode="r|", tarinfo=_Member) as archive:
@@ -178,7 +179,7 @@ def _content_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _read_record(data: bytes) -> Record:
-    """Raises ``ValueError``, in words, if it is no record."""
+    """Parse an NXML file. Raises ``ValueError``, with the reason, if it is not a record."""
     try:
         root = fromstring(data, forbid_dtd=False, forbid_entities=True, forbid_external=True)
     except DefusedXmlException:
@@ -212,7 +213,7 @@ def _text(element: Element | None) -> str:
 
 
 def _revised(meta: Element) -> str | None:
-    """The newest date of revision, as YYYY-MM-DD."""
+    """The newest date of revision, as YYYY-MM-DD; ``None`` if there is none."""
     dates: list[str] = []
     for date in meta.iterfind("pub-history/date[@date-type='revised']"):
         try:
@@ -224,7 +225,7 @@ def _revised(meta: Element) -> str | None:
 
 
 def _names(title: str, keywords: Iterable[str]) -> list[str]:
-    """The title and those synonyms that a person would write, without codes."""
+    """The title, and the synonyms that a person may write: no codes, and none too short or long."""
     names = {title.lower(): title}
     for keyword in keywords:
         name = keyword
@@ -249,7 +250,7 @@ def _codes(keywords: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _summary(part: Element) -> str | None:
-    """The first sentence of the summary."""
+    """The first sentence of the record's summary; ``None`` if it has no summary."""
     for section in part.iter("sec"):
         if _text(section.find("title")).lower() == "summary of use during lactation":
             paragraph = next(section.iter("p"), None)
@@ -265,15 +266,15 @@ def first_sentence(text: str) -> str:
     return text
 
 
-# --- beside the shipped medicines ---------------------------------------------------------------
+# --- joining the shipped medicines --------------------------------------------------------------
 
 
 def overlay(records: Iterable[Record], content: Content, source: str) -> Iterator[Resource]:
-    """The entries of ``medicines`` that lay the records over a content.
+    """The entries of ``medicines`` that add the records to a content, as an overlay.
 
-    A shipped medicine keeps its id, its reading and all else, and gets the names, codes and
-    revision of its record; a record that is not shipped becomes a medicine. A code that means two
-    records is left to the shipped one, or out.
+    A shipped medicine gets the names, codes and revision of its record, and keeps all else. A
+    record of no shipped medicine becomes a new medicine. A code that several records have is not
+    added to any. ``source`` says where the records are from.
     """
     known = {own.id: medicine for own, medicine in _with_record(content)}
     records = list(records)
@@ -306,21 +307,22 @@ def overlay(records: Iterable[Record], content: Content, source: str) -> Iterato
 
 
 def medicine_id(record: Record) -> str:
-    """The id of a medicine that is not shipped."""
+    """The id for the medicine of a record that is not shipped."""
     return f"lactmed-{record.id.lower().replace('_', '-')}"
 
 
 def write_overlay(entries: list[Resource], source: str) -> str:
-    """The overlay as a file of the content, a medicine a line: what is JSON is YAML too."""
+    """The text of an overlay file, with one medicine on each line, as JSON: JSON is also YAML."""
     head = f"# LactMed, from {source}. Written by 'cds-service lactmed import'; do not edit.\n"
     lines = [f"  - {json.dumps(entry, ensure_ascii=False)}\n" for entry in entries]
     return f"{head}medicines:\n{''.join(lines)}" if lines else f"{head}medicines: []\n"
 
 
 def write_records(records: Mapping[str, Record], content: Content, source: str) -> str:
-    """The section ``lactmed-records`` as a file of the content: which record a medicine has.
+    """The text of the file with the section ``lactmed-records``: the record of each medicine.
 
-    With the revisions of ``records``, by their id; of one that is not among them it stays as it is.
+    The revisions are taken from ``records``, by record id; a record that is not among them keeps
+    the revision that it has in the content.
     """
     head = (
         f"# Which record of LactMed each medicine has, and its revision: from {source}.\n"
@@ -335,23 +337,23 @@ def write_records(records: Mapping[str, Record], content: Content, source: str) 
     return f"{head}lactmed-records:\n{''.join(lines)}"
 
 
-# --- a new month --------------------------------------------------------------------------------
+# --- the changes of a new archive ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an archive has otherwise than the content."""
+    """One difference between an archive and the content."""
 
     kind: str  # new, gone, revised, renamed
     record_id: str
     title: str
     was: str = ""
     now: str = ""
-    note: str | None = None  # ours, that was written for the older revision
+    note: str | None = None  # our line, which was written for the older revision
 
 
 def changes(records: Iterable[Record], content: Content) -> list[Change]:
-    """What an archive changes: kind by kind, in the order of the titles."""
+    """The differences between an archive and the content, by kind, then by title."""
     known = {own.id: (own, medicine) for own, medicine in _with_record(content)}
     found: list[Change] = []
     for record in records:
@@ -367,7 +369,7 @@ def changes(records: Iterable[Record], content: Content) -> list[Change]:
 
 
 def _with_record(content: Content) -> Iterator[tuple[LactMed, Medicine]]:
-    """The medicines that have a record of LactMed, each with it."""
+    """The LactMed records of the content, each with its medicine."""
     for medicine in content.medicines.values():
         if medicine.lactmed is not None:
             yield medicine.lactmed, medicine

@@ -1,4 +1,4 @@
-"""The medicines of a content as a table for a pharmacist, and how often those not read are seen."""
+"""The medicines of the content as a table for a pharmacist, and how often cards named each."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ COLUMNS = (
     "review",
     "verified",
 )
-# The facts by which a card tells of a medicine: one that she takes, and one that is ordered.
+# The facts under which a card names a medicine: one that is taken, and one that is ordered.
 TOLD_AS = ("active-medicines", "orders")
 
 
 def rows(content: Content, country: str, bands: Iterable[Band] = BANDS) -> list[dict[str, str]]:
-    """A row for each medicine of some bands as it is read in a country, the worst band first."""
+    """One row for each medicine of some bands, as it is read in a country; the worst band first."""
     wanted = set(bands)
     ordered = sorted(
         content.medicines.values(),
@@ -81,7 +81,7 @@ def _row(medicine: Medicine, content: Content, country: str) -> dict[str, str]:
 
 
 def as_csv(table: Iterable[dict[str, str]], columns: Iterable[str] = COLUMNS) -> str:
-    """A table as CSV; no cell is taken for a formula."""
+    """A table as CSV, in which a spreadsheet takes no cell for a formula."""
     columns = tuple(columns)
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
@@ -92,9 +92,10 @@ def as_csv(table: Iterable[dict[str, str]], columns: Iterable[str] = COLUMNS) ->
 
 
 def seen_in(shown: Iterable[Any], medicines: Iterable[str], digests: Digests) -> Counter[str]:
-    """On how many of the cards that were ``shown`` each of some medicines, by id, is told of.
+    """On how many of the ``shown`` cards each of some medicines (ids) was named.
 
-    The card log has no names, only digests of what stood behind a card: each is tried.
+    The card log has no names, only digests of the reasons for a card. So the digests of each
+    medicine are compared with these.
     """
     told = {
         name: [reason_of({"fact": fact, "value": name}) for fact in TOLD_AS] for name in medicines

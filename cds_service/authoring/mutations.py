@@ -1,10 +1,10 @@
-"""Mutations: is every threshold and contraindication watched by some vignette?
+"""Mutations: small mistakes in the content, made to see that some vignette notices each.
 
-Each is one small change for the worse: a threshold or a curve a little lower or higher; a
-contraindication, an ``unless``, an ``unless-in-use``, a ``held-back-by`` or a ``withheld-by`` gone,
-or one of the exceptions to what is offered unless it is in use; an interaction gone; a gate always
-open; a card silent under a gate that lets it through. A vignette must notice. What none notices is
-a survivor: content that could be changed by mistake and nobody would see it.
+A mutation makes a threshold or a curve a little lower or higher; removes a contraindication,
+an ``unless``, an ``unless-in-use``, a ``held-back-by``, a ``withheld-by`` or an interaction;
+removes one of several exceptions to an intervention that is offered unless it is in use; keeps a
+gate always open; or silences a card behind a gate that lets it through. A mutation that no vignette notices is a
+survivor: somebody could change this part of the content by mistake, and no test would fail.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..content.conditions import AnyOf, Condition, FactCompares
 from ..content.fact_types import Entry
 from ..content.schema import WITH_CONDITIONS, Card, Interaction, Parameter, conditions_of
 
-STEP = 0.1  # of the threshold, and at least one of its unit
-DURATIONS = ("h", "d")  # of which a part of one counts
+STEP = 0.1  # part of the threshold by which it is moved; at least one unit
+DURATIONS = ("h", "d")  # units in which a threshold may be moved by less than one
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One change: what it is, in words, and how it is made and taken back."""
+    """One change: its name in words, and the functions that make it and take it back."""
 
     name: str
     make: Callable[[], None]
@@ -33,7 +33,7 @@ class Mutation:
 
 
 def mutations(content: Content) -> Iterator[Mutation]:
-    """Every mutation of a content. Only one may be made at a time."""
+    """All mutations of a content. They change it in place, so only one may be made at a time."""
     for section, entry in content.entries_of(WITH_CONDITIONS):
         where = f"{section.removesuffix('s')} {entry.id}"
         for condition in conditions_of(entry):
@@ -77,7 +77,11 @@ def _of_thresholds(condition: Condition, where: str) -> Iterator[Mutation]:
 
 
 def _of_exceptions(content: Content) -> Iterator[Mutation]:
-    """Each exception to what is offered unless it is in use, gone."""
+    """Remove each exception to an intervention that is offered unless it is in use.
+
+    An exception is a part of its ``unless``, or of a finding in it or in its ``held_back_by``, if
+    that condition is an ``any``.
+    """
     conditions: dict[str, Condition] = {}
     for intervention in content.interventions.values():
         if intervention.unless_in_use is None:
@@ -107,7 +111,7 @@ def _without(entries: dict[str, Any], name: str, called: str) -> Mutation:
 
 
 def _without_pairs(content: Content, interaction: Interaction) -> Mutation:
-    """Nothing is said of the pairs of an interaction."""
+    """Remove the pairs of an interaction."""
     pairs = dict(content.pairs)
 
     def make() -> None:
@@ -119,7 +123,7 @@ def _without_pairs(content: Content, interaction: Interaction) -> Mutation:
 
 
 def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:
-    """A parameter a little lower and higher, wherever a condition uses it."""
+    """Make a parameter a little lower and higher, in all conditions that use it."""
     parts = [
         part
         for _, entry in content.entries_of(WITH_CONDITIONS)
@@ -143,7 +147,7 @@ def _of_parameter(content: Content, parameter: Parameter) -> Iterator[Mutation]:
 
 
 def _in_all_words(content: Content, entry: Entry) -> list[Entry]:
-    """An entry; a card with what it is behind a gate, and where it has other words."""
+    """An entry; for a card, also its copies behind gates and with other words."""
     if not isinstance(entry, Card):
         return [entry]
     copies = [*content.cards_under.values(), *content.cards_worded.values()]

@@ -1,9 +1,10 @@
-"""Products taken apart: which medicines are in what has a code of RxNorm, the NDC directory or ATC.
+"""Products: which medicines of the content are in the products of RxNorm, the NDC directory or ATC.
 
-An operator's own files are read as streams, one line at a time, and laid beside the content as
-ValueSets: the codes of each medicine, and the codes of what holds something that is no medicine
-here. Every ingredient counts; a code of which no ingredient is known is left out, and an ingredient
-is known only by its code or by exactly one of the names of a medicine, never by a likely one.
+The operator's own files are read as streams, one line at a time, and become ValueSets of the
+content: one for each medicine, with the codes of the products that contain it, and one with the
+codes of products that also contain an ingredient which is not in the content. All ingredients of a
+product count. A product without a known ingredient is left out. An ingredient is known only by its
+code, or by the exact name of one medicine; similar names do not count.
 
 The files: RxNorm's RXNCONSO, RXNREL and, for NDC codes, RXNSAT (Rich Release Format, UTF-8, the
 prescribable subset is enough); the FDA's NDC directory, product.txt and package.txt (columns
@@ -36,11 +37,11 @@ ATC = "http://www.whocc.no/atc"
 COMMENT = "http://hl7.org/fhir/StructureDefinition/valueset-concept-comments"
 RETIRED = "retired"
 
-# The whole of RxNorm has some 8 million relationships; the NDC directory 260,000 packages.
+# Bounds. RxNorm has some 8 million relationships; the NDC directory has 260,000 packages.
 MOST_LINES = 40_000_000
 LONGEST_LINE = 100_000
 MOST_PRODUCTS = 1_000_000
-MOST_UNMATCHED = 10  # ingredients that are told, of those that are no medicine here
+MOST_UNMATCHED = 10  # unknown ingredients that are reported
 MOST_INGREDIENTS = 200  # of one product; a multivitamin has some 30
 
 
@@ -50,7 +51,7 @@ class ProductsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
-    """What is in a product: its name, and its RxNorm code if it has one."""
+    """An ingredient of a product: its name, and its RxNorm code if it has one."""
 
     name: str
     rxcui: str | None = None
@@ -58,7 +59,7 @@ class Ingredient:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A code with what is in it; ``whole`` is whether all that is in it is told."""
+    """A code of a product, and its ingredients; ``whole`` if all of its ingredients are listed."""
 
     system: str
     code: str
@@ -69,24 +70,24 @@ class Product:
 
 
 @dataclass(slots=True)
-class Laid:
-    """What came of the products: ValueSets by url, and counts of what was read."""
+class CodesByMedicine:
+    """The products by ValueSet url, code system and code, and counts of all that were read."""
 
     codes: dict[str, dict[str, dict[str, Product]]] = field(default_factory=dict)
     read: int = 0
-    known: int = 0  # all that is in them is a medicine here
-    in_part: int = 0
-    unknown: int = 0
+    known: int = 0  # products of which all ingredients are known
+    in_part: int = 0  # products of which some ingredients are known
+    unknown: int = 0  # products of which no ingredient is known
     retired: int = 0
-    unmatched: Counter[str] = field(default_factory=Counter)  # ingredients by name
+    unmatched: Counter[str] = field(default_factory=Counter)  # names of unknown ingredients
     left_out: int = 0  # lines that could not be read
 
 
 # --- which medicine an ingredient is ------------------------------------------------------------
 
 
-class Known:
-    """The medicines of a content, by the code and by the whole name of an ingredient."""
+class KnownMedicines:
+    """Finds the medicine that an ingredient is, by its code or its whole name."""
 
     def __init__(self, content: Content) -> None:
         self._by_code: dict[str, str] = {}
@@ -101,7 +102,7 @@ class Known:
                 self._by_name.setdefault(name.casefold(), set()).add(medicine.id)
 
     def find(self, ingredient: Ingredient) -> str | None:
-        """The id of the medicine that an ingredient is; ``None`` if that is not sure."""
+        """The id of the medicine that an ingredient is; ``None`` if none, or several, match."""
         if ingredient.rxcui is not None and ingredient.rxcui in self._by_code:
             return self._by_code[ingredient.rxcui]
         words = ingredient.name.casefold().split()
@@ -111,32 +112,35 @@ class Known:
                 return next(iter(found)) if len(found) == 1 else None
             if len(words) < 2 or words[-1] not in self._salts or words[-2] in self._salts:
                 return None
-            words.pop()  # of "codeine phosphate" the salt; a salt alone is no ingredient
+            words.pop()  # the salt of "codeine phosphate"; a salt alone is not an ingredient
         return None
 
 
-def lay(products: Iterable[Product], known: Known) -> Laid:
-    """The codes of products by the medicines that are in them. Raises ``ProductsError``."""
-    laid = Laid()
+def codes_by_medicine(products: Iterable[Product], known: KnownMedicines) -> CodesByMedicine:
+    """Group the codes of products by the medicines in them.
+
+    Raises ``ProductsError`` if there are more than ``MOST_PRODUCTS``.
+    """
+    result = CodesByMedicine()
     for product in products:
-        laid.read += 1
-        if laid.read > MOST_PRODUCTS:
+        result.read += 1
+        if result.read > MOST_PRODUCTS:
             raise ProductsError("they hold far more products than there are")
-        laid.retired += product.retired
+        result.retired += product.retired
         found = {each.name: known.find(each) for each in product.ingredients[:MOST_INGREDIENTS]}
         missing = [name for name, medicine in found.items() if medicine is None]
-        laid.unmatched.update(missing)
+        result.unmatched.update(missing)
         medicines = {medicine for medicine in found.values() if medicine is not None}
         if not medicines:
-            laid.unknown += 1
+            result.unknown += 1
             continue
         in_part = bool(missing) or not product.whole
-        laid.in_part += in_part
-        laid.known += not in_part
+        result.in_part += in_part
+        result.known += not in_part
         urls = [f"{VALUE_SET}medicine-{medicine}" for medicine in sorted(medicines)]
         for url in [*urls, IN_PART] if in_part else urls:
-            laid.codes.setdefault(url, {}).setdefault(product.system, {})[product.code] = product
-    return laid
+            result.codes.setdefault(url, {}).setdefault(product.system, {})[product.code] = product
+    return result
 
 
 class ValueSets(TypedDict):
@@ -147,14 +151,14 @@ class ValueSets(TypedDict):
     entry: list[dict[Literal["resource"], Resource]]
 
 
-def bundle_of(laid: Laid, source: str, version: str) -> ValueSets:
-    """The ValueSets as a Bundle; what is retired bears a comment that says so."""
+def bundle_of(result: CodesByMedicine, source: str, version: str) -> ValueSets:
+    """The ValueSets as a Bundle; the codes of retired products have a comment that says so."""
     return {
         "resourceType": "Bundle",
         "type": "collection",
         "entry": [
-            {"resource": _value_set(url, laid.codes[url], source, version)}
-            for url in sorted(laid.codes)
+            {"resource": _value_set(url, result.codes[url], source, version)}
+            for url in sorted(result.codes)
         ],
     }
 
@@ -208,7 +212,11 @@ def _lines(file: IO[bytes], encoding: str, name: str) -> Iterator[str]:
 def _rows(
     file: IO[bytes], encoding: str, name: str, between: str, columns: int, left_out: list[int]
 ) -> Iterator[list[str]]:
-    """The lines in columns. One that has not so many is left out; the first must have them."""
+    """The lines of a file, split into columns.
+
+    A line with fewer than ``columns`` is left out, and its number added to ``left_out``. Raises
+    ``ProductsError`` if the first line has fewer.
+    """
     for number, line in enumerate(_lines(file, encoding, name)):
         row = line.split(between)
         if len(row) >= columns:
@@ -221,8 +229,8 @@ def _rows(
 
 # --- RxNorm -------------------------------------------------------------------------------------
 
-# From what has a code down to its ingredients, by the kind (TTY) of both and how they are related.
-# A relationship stands in the file in both directions, under both names.
+# The relationships from a concept down to its ingredients, by the kinds (TTY) of both concepts. The
+# file has each relationship in both directions, with two names.
 _PARTS = {"has_ingredient", "ingredient_of", "has_ingredients", "ingredients_of"}
 _CONSIST = {"consists_of", "constitutes"}
 _PACK = {"contains", "contained_in"}
@@ -241,9 +249,9 @@ DOWN: dict[tuple[str, str], set[str]] = {
 }
 CODED = ("IN", "PIN", "MIN", "SCDC", "SCD", "SBD", "GPCK", "BPCK")
 _KINDS = {kind for pair in DOWN for kind in pair}
-_BETWEEN_PARTS = " / "  # in the name of a drug of several
+_BETWEEN_PARTS = " / "  # between the ingredients in the name of a drug
 _IN_A_PACK = re.compile(r"(?<![\w.])\d+ \(")  # "{21 (one drug) / 7 (another) } Pack"
-NOTHING = {"inert ingredients"}  # what the other days of a pack hold
+NOTHING = {"inert ingredients"}  # what the tablets of a pack contain that have no drug
 
 
 @dataclass(slots=True)
@@ -257,9 +265,9 @@ class _Concept:
 def rxnorm_products(
     files: dict[str, Path], open_file: Opened, left_out: list[int]
 ) -> Iterator[Product]:
-    """The products of RxNorm, by the names of its files: RXNCONSO, RXNREL and perhaps RXNSAT.
+    """The products of RxNorm. ``files`` are by name: RXNCONSO, RXNREL and perhaps RXNSAT.
 
-    What is retired by now counts, and says so. Raises ``ProductsError``.
+    Retired products are included, and marked. Raises ``ProductsError``.
     """
     concepts: dict[str, _Concept] = {}
     with open_file(files["RXNCONSO"]) as file:
@@ -304,7 +312,7 @@ def rxnorm_products(
 
 
 def _ingredients_of(rxcui: str, concepts: dict[str, _Concept]) -> set[str]:
-    """All ingredients that lie below a concept; each is only reached by steps downwards."""
+    """The ingredients of a concept, found by following the relationships of ``DOWN``."""
     concept = concepts[rxcui]
     if concept.kind == "IN":
         return set() if concept.name.casefold() in NOTHING else {rxcui}
@@ -312,7 +320,7 @@ def _ingredients_of(rxcui: str, concepts: dict[str, _Concept]) -> set[str]:
 
 
 def _is_whole(rxcui: str, concepts: dict[str, _Concept]) -> bool:
-    """Whether all that a concept's name tells of is below it, and of each something."""
+    """Whether all parts that a concept's name lists were found below it, and are whole too."""
     concept = concepts[rxcui]
     if concept.kind == "IN":
         return True
@@ -337,7 +345,10 @@ _DATE = re.compile(r"^\d{8}$")
 
 
 def ndc_forms(code: str) -> list[str]:
-    """An NDC as it may stand in a record: as it is written, and in 11 digits where it is whole."""
+    """The forms of an NDC in records: as it is written, and with 11 digits if it has three parts.
+
+    Empty if the code is not an NDC.
+    """
     if _THREE_PARTS.match(code):
         labeler, product, package = code.split("-")
         return [code, f"{labeler:0>5}{product:0>4}{package:0>2}"]
@@ -349,8 +360,8 @@ def ndc_products(
 ) -> Iterator[Product]:
     """The products of the NDC directory, and their packages if ``package`` is among the files.
 
-    What is no longer marketed by ``today``, or was taken out, counts and is marked as retired.
-    Raises ``ProductsError``.
+    Products that are no longer marketed by ``today``, or are excluded from the directory, are
+    included and marked as retired. Raises ``ProductsError``.
     """
     products: dict[str, Product] = {}
     with open_file(files["product"]) as file:
@@ -408,11 +419,12 @@ _AND = re.compile(r"\s*,\s*|\s+and\s+")
 
 
 def atc_products(
-    path: Path, open_file: Opened, left_out: list[int], known: Known
+    path: Path, open_file: Opened, left_out: list[int], known: KnownMedicines
 ) -> Iterator[Product]:
-    """The substances and fixed combinations of ATC; "combinations" says that there are others.
+    """The substances and fixed combinations of ATC.
 
-    A name that is not ``known`` as a whole is taken apart at its commas and at "and". Raises
+    A name that is not ``known`` as a whole is split at its commas and at "and". If it says
+    "combinations" or "other", the product has further ingredients, and is not ``whole``. Raises
     ``ProductsError``.
     """
     with open_file(path) as file:
@@ -424,7 +436,7 @@ def atc_products(
 
 
 def _of_atc(
-    rows: Iterator[list[str]], name: str, left_out: list[int], known: Known
+    rows: Iterator[list[str]], name: str, left_out: list[int], known: KnownMedicines
 ) -> Iterator[Product]:
     header = [each.strip().casefold() for each in next(rows, [])]
     code_at = next((header.index(each) for each in _CODE_COLUMNS if each in header), None)
@@ -438,7 +450,7 @@ def _of_atc(
             continue
         code, named = row[code_at].strip().upper(), plain(row[name_at], 200)
         if not _ATC_CODE.match(code) or code in seen:
-            continue  # a group, or one more dose of the same
+            continue  # a group, or another dose of the same substance
         seen.add(code)
         if known.find(Ingredient(named)) is not None:
             yield Product(ATC, code, named, (Ingredient(named),))
@@ -448,11 +460,11 @@ def _of_atc(
         yield Product(ATC, code, named, parts, whole=alone == named)
 
 
-# --- what is written ----------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------
 
 
 def write(bundle: ValueSets) -> Iterator[bytes]:
-    """A Bundle as JSON, a ValueSet a line."""
+    """A Bundle as JSON, with one ValueSet on each line."""
     entries = bundle["entry"]
     head = {name: value for name, value in bundle.items() if name != "entry"}
     yield json.dumps(head, ensure_ascii=False)[:-1].encode() + b', "entry": [\n'

@@ -1,7 +1,8 @@
-"""The codes of the content as FHIR, to be mapped and shared: CodeSystems, and their ValueSets.
+"""The codes of the content as FHIR CodeSystems and ValueSets, to be mapped and shared.
 
-Our own codes are four CodeSystems, with the findings a fifth; each fact, answer and activity is a
-ValueSet, of our own code and of the standard ones that mean the same.
+Our own codes are five CodeSystems: facts, answers, findings, activities and cards. Each fact,
+answer, activity, medicine and feed is a ValueSet: our own code, if it has one, and the standard
+codes that mean the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def code_systems(content: Content) -> dict[str, Resource]:
     for fact in content.facts.values():
         for answer, spec in fact.answers.items():
             labels.setdefault(answer, set()).add(spec.label)
-    # What several facts share ("yes", "no", "former") has no words of one of them.
+    # If facts label an answer differently, its display is the answer itself ("former").
     answers = [
         (answer, said.pop() if len(said) == 1 else answer, None) for answer, said in labels.items()
     ]
@@ -89,7 +90,7 @@ def _value_set(content: Content, name: str, title: str, codes: CodeSet) -> Resou
 
 
 def _parts(codes: CodeSet, counting: bool) -> Iterator[Part]:
-    """What a set includes, or what it takes out: the concepts of each system, then each family."""
+    """The ``include`` (or ``exclude``) of a set: the concepts of each system, then each family."""
     systems: dict[str, list[Concept]] = {}
     for (system, code), counts in codes.concepts.items():
         if counts is counting:

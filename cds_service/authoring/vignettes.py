@@ -1,9 +1,10 @@
-"""Vignettes: mothers with the cards that each must and must not get.
+"""Vignettes: synthetic mothers, each with the cards that she must and must not get.
 
-Each is a directory with ``expected.yaml`` and her record: a few lines of ``mother.yaml``, from
-which ``build_bundle`` makes a FHIR transaction Bundle that loads into any R4 server, or such a
-Bundle itself, as ``bundle.json``. Its ``timestamp`` is the "now" to which its times belong; ``at``
-moves all of them together, so that the mothers never age. ``mother.yaml`` says::
+A vignette is a directory with ``expected.yaml`` and the mother's record. The record is
+``mother.yaml``, from which ``build_bundle`` makes a FHIR transaction Bundle that loads into any R4
+server, or such a Bundle itself, ``bundle.json``. The ``timestamp`` of the Bundle is the "now" for
+which its times are written; ``at`` moves all times together, so that a vignette never gets old. A
+``mother.yaml`` looks like this::
 
     mother: {given: Mother D, born: 1995-03-02}
     records:
@@ -33,7 +34,7 @@ from ..engine.card_json import EXTENSION, Card
 from ..fhir.times import duration
 from ..shipped import shipped_directory
 
-Resource = dict[str, Any]  # one that is written here: its members are what they should be
+Resource = dict[str, Any]  # a resource that is written here, and so is valid
 
 SHIPPED = shipped_directory("fhir_fixtures")
 CLINICIAN = "Practitioner/clinician"
@@ -46,51 +47,51 @@ class VignetteError(Exception):
 
 
 class Expected(BaseModel):
-    """``expected.yaml``: what a vignette teaches, and what its cards must and must not be."""
+    """``expected.yaml``: what a vignette teaches, and the cards that it must and must not have."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=lambda name: name.replace("_", "-"))
 
     title: str
     teaches: str
-    topic: str = "Your own"  # under which the demo shows her
-    place: int = 0
-    sample: bool = False  # her Bundle and her request are kept in the repository, for all to read
+    topic: str = "Your own"  # the heading under which the demo shows it
+    place: int = 0  # in the order of vignettes
+    sample: bool = False  # its Bundle and hook request are kept in the repository
     hook: str = "patient-view"
     jurisdiction: str = "US"
-    orders: list[str] = []  # medicines that are being ordered, for the hooks of orders
-    feeds: list[str] = []  # feeds that are being ordered for her infant
-    fails: list[str] = []  # resource types of hers that the record system fails to search
-    rows: list[str]  # that are at work on her cards
-    near_misses: list[str] = []  # rows that she just misses: what they bring is not on her cards
-    cards: list[str]  # exactly these, in this order
-    assessments: dict[str, str] = {}  # what each comes to, such as ``letdown: not assessable``
-    never: list[str] = []  # none of these
-    says: dict[str, list[str]] = {}  # texts of a card's summary or detail
+    orders: list[str] = []  # names of medicines that are being ordered, for the order hooks
+    feeds: list[str] = []  # names of feeds that are being ordered for the infant
+    fails: list[str] = []  # resource types for which the search in the record system fails
+    rows: list[str]  # rows that must stand behind the cards
+    near_misses: list[str] = []  # rows that just do not apply: what they bring is not shown
+    cards: list[str]  # ids of exactly the cards to be shown, in this order
+    assessments: dict[str, str] = {}  # the result of each, such as ``letdown: not assessable``
+    never: list[str] = []  # ids of cards that must not be shown
+    says: dict[str, list[str]] = {}  # by card: texts in its summary or detail
     never_says: dict[str, list[str]] = {}
-    offers: dict[str, list[str]] = {}  # interventions of a card
+    offers: dict[str, list[str]] = {}  # by card: ids of its interventions
     never_offers: dict[str, list[str]] = {}
-    indicator: dict[str, str] = {}
+    indicator: dict[str, str] = {}  # by card
 
 
 @dataclass(frozen=True)
 class Vignette:
-    """One mother: her name in the directory."""
+    """One vignette, in the directory ``path``."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The name of her directory."""
+        """The name of the directory."""
         return self.path.name
 
     @property
     def is_written_as_bundle(self) -> bool:
-        """Whether her record is a Bundle that somebody wrote, and not made from ``mother.yaml``."""
+        """Whether the record is written as ``bundle.json``, and not made from ``mother.yaml``."""
         return not (self.path / "mother.yaml").exists()
 
     @cached_property
     def bundle(self) -> Resource:
-        """Her transaction Bundle, as of its own ``timestamp``."""
+        """The mother's transaction Bundle, as of its own ``timestamp``."""
         if not self.is_written_as_bundle:
             return build_bundle(self.name, self._written)
         bundle = self.path / "bundle.json"
@@ -101,14 +102,14 @@ class Vignette:
 
     @cached_property
     def expected(self) -> Expected:
-        """What she teaches, and the cards that must and must not appear."""
+        """The content of ``expected.yaml``. Raises ``VignetteError`` if it is not valid."""
         try:
             return Expected.model_validate(self._read("expected.yaml"))
         except ValidationError as error:
             raise VignetteError(f"{self.path / 'expected.yaml'}: {error}") from None
 
     def unknown_facts(self, known: Container[str]) -> list[str]:
-        """The facts of her ``mother.yaml`` that are none of the content, each once."""
+        """The facts in ``mother.yaml`` that are not in ``known``, each once."""
         if self.is_written_as_bundle:
             return []
         records = self._written.get("records", [])
@@ -117,12 +118,12 @@ class Vignette:
 
     @cached_property
     def _written(self) -> Resource:
-        """What her ``mother.yaml`` says."""
+        """The content of ``mother.yaml``."""
         written: Resource = self._read("mother.yaml")
         return written
 
     def _read(self, file: str) -> Any:
-        """A YAML file of hers. Raises ``VignetteError`` if it is none."""
+        """Read a YAML file of the directory. Raises ``VignetteError`` if it is not YAML."""
         path = self.path / file
         try:
             return read_yaml(path.read_bytes(), str(path))
@@ -131,28 +132,28 @@ class Vignette:
 
     @property
     def now(self) -> datetime:
-        """The time that her record is written for."""
+        """The time for which the record is written."""
         return datetime.fromisoformat(self.bundle["timestamp"])
 
     @property
     def patient_id(self) -> str:
-        """Her own id, not her infant's."""
+        """The id of the mother's Patient resource."""
         return str(self._first("Encounter")["subject"]["reference"]).partition("/")[2]
 
     @property
     def encounter_id(self) -> str:
-        """The encounter that is opened."""
+        """The id of the encounter of the hook."""
         return str(self._first("Encounter")["id"])
 
     @property
     def hooks(self) -> list[str]:
-        """The hooks that can be fired for her: those of orders only if some are being made."""
+        """The hooks that can be called for it; the order hooks only if it has draft orders."""
         chart = ["patient-view", "encounter-start", "encounter-discharge"]
         return [*chart, "order-select", "order-sign"] if self.draft_orders else chart
 
     @property
     def draft_orders(self) -> list[Resource]:
-        """The medicines that are being ordered for her, and the feeds for her infant, as drafts."""
+        """The draft orders: medicines for the mother, and feeds for the infant."""
         draft = {"meta": TEST_DATA, "status": "draft", "intent": "order"}
         medicines = [
             {
@@ -186,14 +187,14 @@ class Vignette:
         raise LookupError(f"{self.name} has no {kind}")
 
     def at(self, now: datetime) -> Resource:
-        """Her Bundle with every time moved so that its "now" is ``now``."""
+        """The Bundle with all times moved, so that its "now" is ``now``."""
         by = now - self.now
         moved: Resource = change_texts(self.bundle, lambda text: _move(text, by))
         return moved
 
 
 def _move(text: str, by: timedelta) -> str:
-    """A FHIR time moved; any other text as it is."""
+    """A FHIR time, moved; any other text stays as it is."""
     if not _DATE_TIME.match(text):
         return text
     if len(text) == 10:
@@ -203,15 +204,15 @@ def _move(text: str, by: timedelta) -> str:
 
 
 def vignettes(directory: Path = SHIPPED) -> list[Vignette]:
-    """All vignettes below a directory, in the order of their ``place``, then by name."""
+    """All vignettes below a directory, by ``place``, then by name."""
     found = [Vignette(path.parent) for path in sorted(directory.glob("*/expected.yaml"))]
     return sorted(found, key=lambda vignette: vignette.expected.place)
 
 
 def differences(expected: Expected, cards: list[Card], assessed: dict[str, str]) -> list[str]:
-    """What is not as expected, in words; empty if all is.
+    """The differences between expected and actual cards, in words; empty if there are none.
 
-    ``assessed`` is what each assessment came to.
+    ``assessed`` has the result of each assessment, by its id.
     """
     shown = {card["source"]["topic"]["code"]: card for card in cards}
     told = [
@@ -252,7 +253,7 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
-# --- a Bundle from a few lines ------------------------------------------------------------------
+# --- making a Bundle from mother.yaml -----------------------------------------------------------
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 SERVER = "https://example.org/fhir"
@@ -269,12 +270,13 @@ _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 
 def build_bundle(name: str, written: Resource) -> Resource:
-    """The transaction Bundle of a ``mother.yaml`` that was read.
+    """The transaction Bundle for the content of a ``mother.yaml``.
 
-    ``records`` become Observations by the project's own codes; ``resources`` are taken as they
-    are, with ``{her}`` in a string standing for her reference and a time written as ``3 h ago``.
+    Its ``records`` become Observations with the project's own codes. Its ``resources`` are taken as
+    they are, except that in their texts ``{her}`` and ``{infant}`` become the references to mother
+    and infant, and ``3 h ago`` becomes a time.
     """
-    her, infant = f"Patient/mother-{name}", f"Patient/infant-{name}"
+    patient, infant = f"Patient/mother-{name}", f"Patient/infant-{name}"
     mother = written["mother"]
     births = [r["ago"] for r in written.get("records", ()) if r["fact"] == "delivery-time"]
     resources: list[Resource] = [
@@ -290,7 +292,7 @@ def build_bundle(name: str, written: Resource) -> Resource:
                 "code": "IMP",
                 "display": "inpatient encounter",
             },
-            "subject": {"reference": her},
+            "subject": {"reference": patient},
             "period": {"start": _ago("2 h")},
         },
     ]
@@ -300,9 +302,11 @@ def build_bundle(name: str, written: Resource) -> Resource:
         values = values if isinstance(values, list) else [values] * len(times)
         for value, time in zip(values, times, strict=True):
             number = sum(r["resourceType"] == "Observation" for r in resources) + 1
-            resources.append(_observation(f"{name}-{number:03}", her, infant, record, value, time))
+            identifier = f"{name}-{number:03}"
+            resources.append(_observation(identifier, patient, infant, record, value, time))
+    names = {"her": patient, "infant": infant}
     for number, resource in enumerate(written.get("resources", ()), 1):
-        filled = change_texts(resource, lambda text: _fill(text, {"her": her, "infant": infant}))
+        filled = change_texts(resource, lambda text: _fill(text, names))
         resources.append({"id": f"{name}-{filled['resourceType'].lower()}-{number}", **filled})
     return {
         "resourceType": "Bundle",
@@ -341,7 +345,7 @@ def _person(
 
 
 def _observation(
-    identifier: str, her: str, infant: str, record: Resource, value: Any, time: str
+    identifier: str, patient: str, infant: str, record: Resource, value: Any, time: str
 ) -> Resource:
     fact = record["fact"]
     made: Resource = {
@@ -349,7 +353,7 @@ def _observation(
         "id": identifier,
         "status": record.get("status", "final"),
         "code": {"coding": [{"system": "urn:lactation-cds:fact", "code": fact}]},
-        "subject": {"reference": her},
+        "subject": {"reference": patient},
         "effectiveDateTime": _ago(time),
     }
     if record.get("about") == "infant":

@@ -63,13 +63,13 @@ from ..authoring.medicine_table import seen_in
 from ..authoring.mutations import mutations
 from ..authoring.products import (
     MOST_UNMATCHED,
-    Known,
+    KnownMedicines,
     Opened,
     Product,
     ProductsError,
     atc_products,
     bundle_of,
-    lay,
+    codes_by_medicine,
     ndc_products,
     rxnorm_products,
     write,
@@ -1054,7 +1054,7 @@ def _import_products(
     kind: str,
     files: tuple[Path, ...],
     to: Path | None,
-    read: Callable[[Opened, list[int], Known], Iterator[Product]],
+    read: Callable[[Opened, list[int], KnownMedicines], Iterator[Product]],
 ) -> None:
     """Write what was read as a Bundle of ValueSets, unless the content is not valid with it."""
     directory = _own_directory(to)
@@ -1070,25 +1070,25 @@ def _import_products(
     except NoPlainFileError as error:
         raise click.ClickException(str(error)) from None
     with _older_aside(target, older):
-        known = Known(_content(directory))
+        known = KnownMedicines(_content(directory))
         try:
-            laid = lay(read(_open_with_progress, left_out, known), known)
+            found = codes_by_medicine(read(_open_with_progress, left_out, known), known)
         except ProductsError as error:
             raise click.ClickException(str(error)) from None
-        if not laid.codes:
-            raise click.ClickException(f"{laid.read} codes read, and no medicine found in any")
+        if not found.codes:
+            raise click.ClickException(f"{found.read} codes read, and no medicine found in any")
         with file_for_owner(target) as file:
-            file.writelines(write(bundle_of(laid, source, digests[0])))
+            file.writelines(write(bundle_of(found, source, digests[0])))
         target.chmod(0o644)  # it holds codes, and the service may run as someone else
         loaded = _content(directory)
     console = Console()
     if left_out:
         console.print(f"[dark_orange]not read[/] {len(left_out)} lines, the first {left_out[0]}")
-    for name, count in laid.unmatched.most_common(MOST_UNMATCHED):
+    for name, count in found.unmatched.most_common(MOST_UNMATCHED):
         console.print("not in our list ", Text(f"{name}: {count}"))
     console.print(
-        f"{laid.read} codes read: {laid.known} known in whole, {laid.in_part} in part, "
-        f"{laid.unknown} not; {laid.retired} of all retired",
+        f"{found.read} codes read: {found.known} known in whole, {found.in_part} in part, "
+        f"{found.unknown} not; {found.retired} of all retired",
         soft_wrap=True,
     )
     _hint(f"Next: cds-service content test --overlay {directory}")

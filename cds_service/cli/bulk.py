@@ -46,8 +46,8 @@ from ..fhir.chart import (
     KeyResult,
     Resource,
     State,
-    a_mother_named,
-    named_by,
+    keys_of_mother,
+    keys_of_patient,
     patient_in,
     subject_of,
     text_of,
@@ -103,10 +103,10 @@ class Family:
         if patient is None:
             return
         if kind == "Patient":
-            for name in named_by(resource):
+            for name in keys_of_patient(resource):
                 self.women.setdefault(name, set()).add(patient)
         elif kind == "RelatedPerson":
-            self.related += [(patient, name) for name in a_mother_named(resource)]
+            self.related += [(patient, name) for name in keys_of_mother(resource)]
         elif kind == "Encounter":
             if identifier:
                 self.stays[identifier] = patient

@@ -1,1 +1,1 @@
-"""The clinical content: its schema, how it is read, and what a request looks up in it."""
+"""The clinical content: its schema, how it is loaded, and the indexes that a request uses."""

@@ -1,9 +1,9 @@
-"""Codes: the systems that they belong to, the families that they form, and what they mean here.
+"""Codes: their code systems, their families, and what they mean to the content.
 
-A record names a code system by one of several addresses and writes one code in several ways
-(``cards/systems.yaml`` says which). A set of codes lists concepts, and families of a hierarchical
-system: a code with all that is below it. The most specific entry decides: ``O91.01`` can be taken
-out of the family ``O91``. Looking a code up takes steps of the order of its length.
+A record may name a code system by any of several addresses, and may write one code in several ways
+(see ``cards/systems.yaml``). A set of codes lists concepts, and families of a hierarchical system:
+a code with all codes below it. The most specific entry decides: ``O91.01`` can be taken out of the
+family ``O91``. The time to look up a code grows with its length only.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Generic, Literal, NamedTuple, Required, TypedDict, TypeV
 from .phrase_index import LONGEST_TEXT
 
 Comparison = Literal["exact", "any-case", "icd"]
-Pair = tuple[str, str]  # a system and a code
+Pair = tuple[str, str]  # the address of a code system, and a code
 Meaning = TypeVar("Meaning")
 
-LONGEST_CODE = 100
-MOST_CODINGS = 20  # of one concept, that are looked at
+LONGEST_CODE = 100  # characters; a longer code is not looked up
+MOST_CODINGS = 20  # that are read of one CodeableConcept
 
 
 class Concept(TypedDict):
@@ -30,7 +30,7 @@ class Concept(TypedDict):
 
 
 class Filter(TypedDict):
-    """What codes have in common that a ValueSet names together."""
+    """A condition by which a ValueSet lists many codes at once, such as ``concept is-a O91``."""
 
     property: str
     op: str
@@ -38,7 +38,7 @@ class Filter(TypedDict):
 
 
 class Part(TypedDict, total=False):
-    """What a ValueSet includes, or excludes, of one system."""
+    """The codes of one system that a ValueSet includes or excludes."""
 
     system: str
     concept: list[Concept]
@@ -46,27 +46,30 @@ class Part(TypedDict, total=False):
 
 
 class Compose(TypedDict, total=False):
-    """Of what a ValueSet consists."""
+    """The codes that a ValueSet includes and excludes."""
 
     include: list[Part]
     exclude: list[Part]
 
 
 class ValueSet(TypedDict, total=False):
-    """A FHIR ValueSet that was found to be valid, as far as it is read."""
+    """The members of a valid FHIR ValueSet that are read."""
 
     url: Required[str]
     compose: Compose
     copyright: str
 
 
-# Two ICD codes in one ("J21.8+ B95.6*"), and the marks that stand behind one in print.
+# Between two ICD codes in one text ("J21.8+ B95.6*"); also the marks that are printed after a code.
 _BETWEEN_ICD_CODES = re.compile(r"[\s+*†!]+")
 _ICD_CODE = re.compile(r"([A-Z][0-9][0-9A-Z])\.?([0-9A-Z]{0,4})(?:\.?-)?")
 
 
 def normal_forms(code: str, comparison: Comparison) -> list[str]:
-    """A code as it is compared; several if one text holds several ICD codes, none if it is none."""
+    """The forms of a code in which it is compared with others.
+
+    There are several if the text holds several ICD codes, and none if it holds no ICD code.
+    """
     if comparison == "exact":
         return [code]
     if comparison == "any-case":
@@ -77,19 +80,19 @@ def normal_forms(code: str, comparison: Comparison) -> list[str]:
 
 @dataclass(slots=True)
 class CodeSet:
-    """The codes that mean one thing; each entry says whether it counts or is taken out again."""
+    """The codes that mean one thing: ``True`` for an entry that counts, ``False`` if taken out."""
 
     concepts: dict[Pair, bool] = field(default_factory=dict)
     families: dict[Pair, bool] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pair]:
-        """The concepts that count. Families cannot be listed."""
+        """The concepts that count. The codes of families are not listed."""
         return (pair for pair, counts in self.concepts.items() if counts)
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A code system as the content describes it: its address and how its codes are compared."""
+    """A code system as the content describes it: its main address, and how codes are compared."""
 
     url: str
     comparison: Comparison = "exact"
@@ -101,15 +104,18 @@ Systems = dict[str, System]  # by each of a system's addresses
 
 @dataclass(slots=True)
 class _Entries(Generic[Meaning]):
-    """What an index holds of one system: by code in its normal form, whether it means a thing."""
+    """The entries of one code system in an index, by code in its normal form.
+
+    Each entry has the meanings of the code, each with whether it counts or is taken out.
+    """
 
     system: System
     concepts: dict[str, list[tuple[Meaning, bool]]] = field(default_factory=dict)
     families: dict[str, list[tuple[Meaning, bool]]] = field(default_factory=dict)
-    longest: int = 0  # of the families
+    longest: int = 0  # length of the longest code among the families
 
     def find(self, code: str) -> list[Meaning]:
-        """What a code in its normal form means, by its most specific entry for each meaning."""
+        """The meanings of a code in its normal form; for each, the most specific entry decides."""
         settled: list[Meaning] = []
         found: list[Meaning] = []
         for entries in self._entries_for(code):
@@ -130,15 +136,18 @@ class _Entries(Generic[Meaning]):
 
 
 class CodeIndex(Generic[Meaning]):
-    """What codes mean: facts, answers, activities, medicines or feeds."""
+    """Finds the meanings of codes: facts, answers, activities, medicines or feeds.
+
+    ``settle`` is called once, after all codes are added.
+    """
 
     def __init__(self, systems: Systems) -> None:
         self._systems = systems
         self._entries: dict[str, _Entries[Meaning]] = {}  # by address of the system
-        self._as_written: dict[Pair, tuple[Meaning, ...]] = {}  # most codes are found here
+        self._as_written: dict[Pair, tuple[Meaning, ...]] = {}  # finds most codes in one step
 
     def add(self, codes: CodeSet, meaning: Meaning) -> None:
-        """Let codes mean something; what they mean already stays."""
+        """Add a meaning to codes; they keep the meanings that they have."""
         for (url, code), counts in codes.families.items():
             entries = self._entries_of(url)
             for normal in normal_forms(code, entries.system.comparison):
@@ -151,21 +160,21 @@ class CodeIndex(Generic[Meaning]):
             self._as_written[url, code] = ()
 
     def settle(self) -> None:
-        """To be called once all codes are added: find those that are listed in one step."""
+        """Look up all listed codes beforehand; to be called once, after all codes are added."""
         for url, code in self._as_written:
             self._as_written[url, code] = self._look_up(url, code)
 
     def find(self, coding: Any) -> tuple[Meaning, ...]:
-        """What a FHIR Coding means here; nothing if it is unknown, or no Coding."""
+        """The meanings of a FHIR Coding; empty if its code is unknown, or it is not a Coding."""
         try:
             system, code = coding["system"], coding["code"]
             found = self._as_written.get((system, code))
-        except (KeyError, TypeError):  # no code, or one that is a list or an object
+        except (KeyError, TypeError):  # there is no code, or it is a list or an object
             return ()
         return self._look_up(system, code) if found is None else found
 
     def __iter__(self) -> Iterator[Pair]:
-        """The concepts that mean something, as they are written in the content."""
+        """The listed codes that have a meaning, as they are written in the content."""
         return (pair for pair, meanings in self._as_written.items() if meanings)
 
     def _entries_of(self, url: str) -> _Entries[Meaning]:
@@ -192,7 +201,7 @@ class CodeIndex(Generic[Meaning]):
 
 
 class Said(NamedTuple):
-    """What a CodeableConcept says: its words, its codes, and their systems."""
+    """The texts, the codes and the code systems of a CodeableConcept."""
 
     texts: list[str]
     codes: set[str]
@@ -200,7 +209,7 @@ class Said(NamedTuple):
 
 
 def said_by(concept: Any) -> Said:
-    """What is read of a CodeableConcept whose codes are not known; of anything else nothing."""
+    """Read the texts, codes and systems of a CodeableConcept; all are empty for anything else."""
     written = concept.get("coding") if isinstance(concept, dict) else None
     several = written if isinstance(written, list) else []
     codings = [each for each in several[:MOST_CODINGS] if isinstance(each, dict)]

@@ -1,4 +1,4 @@
-"""The content, compiled: what people wrote, and what is derived of it when it is loaded.
+"""The compiled content: the entries that people wrote, and the indexes derived from them.
 
 ``loader.load_content`` builds it; afterwards nothing changes it.
 """
@@ -18,27 +18,27 @@ from .wording import SpokenUnit
 
 @dataclass(slots=True)
 class Content(Entries):
-    """The entries, and beside them what a request needs ready: it only looks up."""
+    """The entries of the content, and indexes made from them, so that a request only looks up."""
 
-    answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # by fact
-    not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each without a record
+    answers: dict[str, CodeIndex[str]] = field(default_factory=dict)  # of each fact, by its id
+    not_recorded: dict[str, FactValue] = field(default_factory=dict)  # each fact without a record
     spoken_units: dict[str, SpokenUnit] = field(default_factory=dict)  # by UCUM unit
-    suggested: dict[str, Resource] = field(default_factory=dict)  # by intervention
+    suggested: dict[str, Resource] = field(default_factory=dict)  # to be created, by intervention
     activities: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))
     sides: CodeIndex[str] = field(default_factory=lambda: CodeIndex({}))  # of a breast
     # The interventions that have contraindications, by medicine.
     with_contraindications: dict[str, Intervention] = field(default_factory=dict)
-    # What is said of two medicines together, by their ids: first that on the ``one`` side.
+    # The interaction of two medicines, by their ids; that of side ``one`` comes first.
     pairs: dict[tuple[str, str], Interaction] = field(default_factory=dict)
-    paired: set[str] = field(default_factory=set)  # the medicines of all of these
+    paired: set[str] = field(default_factory=set)  # the ids of all medicines in ``pairs``
     cards_under: dict[tuple[str, str], Card] = field(default_factory=dict)  # by card and gate
-    # By card, gate ("" while none is closed) and place among what is worded.
+    # By card, closed gate ("" if none is closed), and place in the list ``worded``.
     cards_worded: dict[tuple[str, str, int], Card] = field(default_factory=dict)
     keys_by_resource: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    counting_facts: list[FactSpec] = field(default_factory=list)
-    facts_of_birth: list[FactSpec] = field(default_factory=list)
-    asked_facts: list[str] = field(default_factory=list)  # those that a rule looks at
-    keys_in_use: set[str] = field(default_factory=set)
+    counting_facts: list[FactSpec] = field(default_factory=list)  # those with ``counts``
+    facts_of_birth: list[FactSpec] = field(default_factory=list)  # those with ``before_birth``
+    asked_facts: list[str] = field(default_factory=list)  # the ids of facts that a condition reads
+    keys_in_use: set[str] = field(default_factory=set)  # prefetch keys that can change a card
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
     lookup: FactLookup = field(init=False, repr=False)
 

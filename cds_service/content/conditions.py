@@ -1,42 +1,49 @@
 """Conditions in three values: true, false, and *not known*.
 
-A finding, an intervention and a card each say in ``cards/`` when they hold. This module turns what
-is written there into something that can be asked of a case. The absence of a record is never a
-"no" (row S10): what a condition needs and cannot have makes it unknown (``None``), by the rules of
-Kleene's logic, and an unknown condition never shows anything.
+Each finding, intervention and card has a condition in ``cards/`` that says when it holds. This
+module compiles the written conditions into objects that test a patient case. The absence of a
+record is never a "no" (row S10): a condition that lacks a fact is not known (``None``), by the
+rules of Kleene's three-valued logic. A condition that is not known never shows anything.
 
-What can be written::
+The forms in which a condition can be written::
 
     {fact: letdown-sensation, is: no}             one answer, or a list of answers
     {fact: pump-session-minutes, at-least: 20}    also above, at-most, below
     {fact: expressed-milk-volume.sum, below: {curve: expected-volume, line: low}}
-    {finding: little-milk}                        another finding
+    {finding: little-milk}                        another finding holds
     {fact: expressed-milk-volume.longest-gap, above: 6 h}
     {fact: body-temperature, at-least: {parameter: fever}}
-    {recorded: delivery-time}                     there is a value within the fact's window
-    {mentioned: pacifier-use}                     there is a record of it, also one that is no value
-    {known: expressed-milk-volume.sum}            a measure is known (true or false, never unknown)
+    {recorded: delivery-time}                     the fact has a value within its window
+    {mentioned: pacifier-use}                     the fact has a record, also one without a usable
+                                                  value
+    {known: expressed-milk-volume.sum}            the measure is known (true or false only)
     {unclear: infant-outcome}                     records contradict each other, or cannot be read
-    {unclear: infant-outcome, but-for: alive}     but not if what cannot be read says just that
-    {search-failed: infant-outcome}               its records were asked for, and not all came
-    {left-out: delivery-time}                     a record of it was sent that may be hers, without
-                                                  a subject or with her on another FHIR server
-    {newer: expressed-milk-volume, than: feeding-plan}   its newest record is surely the later one,
-                                                  or there is none of the other
-    {newest: stimulant-use, within: 14 d}         its newest record is no older
-    {began: varicella, around: delivery-time, before: 5 d, after: 2 d}   it may have begun so long
-                                                  before until so long after
-    {ordered: lactation-consult}                  asked for already, or done
-    {ever: psychosis-or-mania}                    a record says that it was so, or has ended
-    {allergic: domperidone}                       by her list of allergies, if medicines are on it;
-                                                  also to any medicine of one effect (ergot)
-    {contraindicated: cabergoline}                a contraindication of it is present
-    {licensed: domperidone}                       where the service works (``CDS_JURISDICTION``)
-    {jurisdiction: US}                            where the service works: one country, or several
+    {unclear: infant-outcome, but-for: alive}     the same; but false if all unreadable records say
+                                                  "alive"
+    {search-failed: infant-outcome}               no value is known, and a search for its records
+                                                  failed, or gave only part
+    {left-out: delivery-time}                     a record of the fact was sent that may be the
+                                                  patient's: it names no subject, or the patient on
+                                                  another FHIR server
+    {newer: expressed-milk-volume, than: feeding-plan}   the first fact has a record that is surely
+                                                  later than those of the second, or the second has
+                                                  none that counts
+    {newest: stimulant-use, within: 14 d}         the newest record is not older than this
+    {began: varicella, around: delivery-time, before: 5 d, after: 2 d}   it may have begun between 5
+                                                  days before and 2 days after the delivery
+    {ordered: lactation-consult}                  the activity was asked for or done since the birth
+    {ever: psychosis-or-mania}                    a record says yes, or is a Condition, even if it
+                                                  has ended
+    {allergic: domperidone}                       the list of allergies names the medicine; also any
+                                                  medicine of one effect (ergot)
+    {contraindicated: cabergoline}                a contraindication of the medicine is present
+    {licensed: domperidone}                       the medicine is licensed in ``CDS_JURISDICTION``
+    {jurisdiction: US}                            the service works in this country, or in one of a
+                                                  list
     {taking: any}                                 there are active medicines; also of one band
-                                                  (avoid), effect (lowers-supply), or id
-    {together: any}                               two of her medicines interact; also by one
-                                                  interaction, by its id
+                                                  (avoid), of one effect (lowers-supply), or by id
+    {together: any}                               two active medicines interact; also by the id of
+                                                  one interaction
     {all: [...]}, {any: [...]}, {not: ...}
 """
 
@@ -53,12 +60,12 @@ from ..fhir.times import duration
 from .fact_types import FactValue
 
 Truth = bool | None
-# What makes a condition true: measures of facts, each with the finding by way of which, if any.
+# The measures of facts that make a condition true, each with the finding that uses it, if any.
 Because = dict[tuple[str, str], str | None]
 
 
 class Case(Protocol):
-    """What a condition may ask about a mother."""
+    """The questions that a condition may ask about a patient case."""
 
     jurisdiction: str
     now: datetime
@@ -84,37 +91,37 @@ class Condition:
     """A compiled condition."""
 
     def test(self, case: Case) -> Truth:
-        """Whether the condition holds for this case; ``None`` if that is not known."""
+        """Whether the condition holds for a case; ``None`` if that is not known."""
         raise NotImplementedError
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
-        """Put what makes it true into ``because``. Only asked of a condition that holds."""
+        """Add the facts that make it true to ``because``. Only called if the condition holds."""
 
     def missing(self, case: Case) -> Iterator[str]:
-        """The facts for want of which it is unknown. Only asked of an unknown condition."""
+        """The facts that it lacks. Only called if the condition is not known."""
         return iter(())
 
     def facts(self) -> set[str]:
-        """Every fact that it reads, for the checks at start."""
+        """The ids of all facts that it reads, for the checks at start."""
         return set()
 
     def findings(self) -> set[str]:
-        """Every finding that it reads, for the checks at start."""
+        """The ids of all findings that it reads, for the checks at start."""
         return set()
 
     def parts_within(self) -> Iterator[Condition]:
-        """Itself, and every condition that it is made of."""
+        """The condition itself, and all conditions within it."""
         yield self
 
 
 def invert(truth: Truth) -> Truth:
-    """Not; unknown stays unknown."""
+    """The negation of a truth value; not known stays not known."""
     return None if truth is None else not truth
 
 
 @dataclass(slots=True)
 class Several(Condition):
-    """Conditions together."""
+    """A condition that is made of several others."""
 
     parts: list[Condition]
 
@@ -136,6 +143,8 @@ class Several(Condition):
 
 
 class All(Several):
+    """All parts hold: false if one is false, else not known if one is not known."""
+
     __slots__ = ()
 
     def test(self, case: Case) -> Truth:
@@ -154,6 +163,8 @@ class All(Several):
 
 
 class AnyOf(Several):
+    """One part holds: true if one is true, else not known if one is not known."""
+
     __slots__ = ()
 
     def test(self, case: Case) -> Truth:
@@ -224,8 +235,8 @@ class FactCompares(OfFact):
     compare: Callable[[float, float], bool]
     limit: float | None
     curve: tuple[str, str] | None
-    in_duration: bool = False  # the limit was written as a duration, and is in seconds
-    parameter: str | None = None  # its limit is put in when the content is loaded
+    in_duration: bool = False  # the limit was written as a duration; it is kept in seconds
+    parameter: str | None = None  # it gives the limit when the content is loaded
 
     def test(self, case: Case) -> Truth:
         value = case.facts[self.fact].measure(self.measure)
@@ -255,9 +266,9 @@ class Recorded(OfFact):
 
 @dataclass(slots=True)
 class Mentioned(OfFact):
-    """Whether there is a record of a fact, also one that cannot be read or contradicts another.
+    """Whether a fact has a record, also one that cannot be read or contradicts another.
 
-    Never itself unknown: what could not be read at all mentions nothing.
+    Always true or false: it is false also if the chart could not be read.
     """
 
     def test(self, case: Case) -> Truth:
@@ -265,15 +276,15 @@ class Mentioned(OfFact):
         return fact.status in ("known", "unusable", "conflicting")
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
-        """It stands behind no card."""
+        """Adds nothing: the fact is no reason for a card."""
 
 
 @dataclass(slots=True)
 class Unclear(OfFact):
-    """Whether the newest records of a fact contradict each other, or cannot be read.
+    """Whether the records of a fact contradict each other, or cannot be read.
 
-    Never itself unknown. If all that cannot be read says one answer (``but_for``), such as a code
-    of a live birth without a date, it is not unclear.
+    Always true or false. With ``but_for``, an answer, it is false if the records that
+    cannot be read all say this answer, such as a code of a live birth without a date.
     """
 
     but_for: str | None = None
@@ -287,7 +298,10 @@ class Unclear(OfFact):
 
 @dataclass(slots=True)
 class SearchFailed(OfFact):
-    """Whether no value is known and a search for it failed, or gave only part. Never unknown."""
+    """Whether a fact has no value, and a search for it failed or gave only part.
+
+    Always true or false.
+    """
 
     def test(self, case: Case) -> Truth:
         return case.facts[self.fact].value is None and case.search_failed(self.fact)
@@ -295,18 +309,21 @@ class SearchFailed(OfFact):
 
 @dataclass(slots=True)
 class LeftOut(OfFact):
-    """Whether a record of a fact was not used for whose it is, and may be hers. Never unknown."""
+    """Whether a record of a fact was left out that may be the patient's.
+
+    Such a record names no subject, or the patient on another FHIR server. Always true or false.
+    """
 
     def test(self, case: Case) -> Truth:
         return case.left_out(self.fact)
 
     def support(self, case: Case, because: Because, finding: str | None = None) -> None:
-        """It stands behind no card."""
+        """Adds nothing: the record is no reason for a card."""
 
 
 @dataclass(slots=True)
 class Ever(OfFact):
-    """Whether any record says that a fact was so, whenever; not known if none does."""
+    """Whether any record says that a fact was ever so, at any time; not known if none does."""
 
     def test(self, case: Case) -> Truth:
         return True if case.facts[self.fact].ever else None
@@ -314,7 +331,10 @@ class Ever(OfFact):
 
 @dataclass(slots=True)
 class Newer(OfFact):
-    """Whether a fact has a record that is surely later than those of another; never unknown."""
+    """Whether a fact has a value that is surely later than the records of another fact.
+
+    True also if the other fact has no record that counts. Always true or false.
+    """
 
     other: str
 
@@ -330,9 +350,9 @@ class Newer(OfFact):
 
 @dataclass(slots=True)
 class Newest(FactCompares):
-    """Whether the newest record of a fact is at most so old, however long it has been so.
+    """Whether the newest record of a fact is at most as old as a limit, in seconds.
 
-    That may be longer than the fact's window.
+    The limit may be longer than the fact's window. How long the value has held does not matter.
     """
 
     def test(self, case: Case) -> Truth:
@@ -348,9 +368,10 @@ class Newest(FactCompares):
 
 @dataclass(slots=True)
 class Began(OfFact):
-    """Whether what a fact says can have begun around a time; ``False`` if that time is not known.
+    """Whether the value of a fact may have begun around the time of another fact.
 
-    What has no time of day counts wherever in its day it can lie.
+    That is from ``before`` seconds before it until ``after`` seconds after it. False if the time of
+    the other fact is not known. A record without a time of day may lie anywhere in its day.
     """
 
     around: str
@@ -377,7 +398,7 @@ class Began(OfFact):
 
 @dataclass(slots=True)
 class Known(OfFact):
-    """Whether a measure of a fact is known; never itself unknown."""
+    """Whether a measure of a fact is known. Always true or false."""
 
     measure: str
 
@@ -447,7 +468,10 @@ class Together(Condition):
 
 @dataclass(slots=True)
 class Interacting(Condition):
-    """Whether she takes what interacts with a medicine; made of the interactions, never written."""
+    """Whether the patient takes something that interacts with a medicine.
+
+    Made when the interactions are loaded; it cannot be written in the content.
+    """
 
     interaction: str
     medicine: str
@@ -466,7 +490,7 @@ class Licensed(Condition):
 
 @dataclass(slots=True)
 class Jurisdiction(Condition):
-    """Whether the service works in one of these countries (ISO 3166-1, two letters)."""
+    """Whether the service works in one of some countries (ISO 3166-1, two letters)."""
 
     countries: frozenset[str]
 
@@ -474,7 +498,7 @@ class Jurisdiction(Condition):
         return case.jurisdiction in self.countries
 
 
-AGE = "age"  # of the newest record of a fact: what ``Newest`` compares
+AGE = "age"  # the measure that ``Newest`` compares: the age of the newest record
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "at-least": operator.ge,
@@ -502,9 +526,9 @@ _OF_ONE_NAME: dict[str, Callable[[str], Condition]] = {
 
 
 def compile_condition(written: Any) -> Condition:
-    """Turn a condition as written in ``cards/`` into one that can be asked.
+    """Compile a condition as it is written in ``cards/``.
 
-    Raises ``ValueError``, in words for the author, if it is not one of the forms above.
+    Raises ``ValueError``, with a message for the author, if it has none of the forms above.
     """
     if not isinstance(written, dict) or not written:
         raise ValueError(
@@ -547,7 +571,7 @@ def compile_condition(written: Any) -> Condition:
         return Newer(_text(written["newer"]), _text(written["than"]))
     if "fact" in keys and len(keys) == 2:
         return _compile_fact(written)
-    raise ValueError(f"not a condition that is known: {written!r}")
+    raise ValueError(f"this is not a known form of a condition: {written!r}")
 
 
 def _compile_fact(written: dict[str, Any]) -> Condition:

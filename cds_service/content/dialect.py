@@ -1,11 +1,11 @@
-"""The YAML that is read here, and the one way in which ours is written.
+"""YAML: how the service reads it, and the style in which the content is written.
 
 ``read_yaml`` reads every YAML file of the product: content, vignettes, and the file of clients. It
-reads as YAML 1.2 does (its core schema): only ``true`` and ``false`` are booleans, so that ``yes``
-and ``no`` are answers; dates, times and codes stay text; numbers are decimal.
+follows the core schema of YAML 1.2: only ``true`` and ``false`` are booleans, so that ``yes`` and
+``no`` are answers; dates, times and codes stay text; numbers are decimal.
 
-``dialect_faults`` says what of a file is written otherwise than in this repository, as
-docs/content.md describes. It is read all the same.
+``dialect_faults`` lists the places where a file differs from the style that docs/content.md
+describes. Such a file is read all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 
 class NotYamlError(ValueError):
-    """A text that is no YAML; ``line`` says where, if that is known, else it is 0."""
+    """A text is not valid YAML. ``line`` is the line of the error; 0 if it is not known."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}" if line else reason)
@@ -26,16 +26,17 @@ class NotYamlError(ValueError):
 
 
 class WrittenMapping(dict[str, object]):
-    """A mapping that remembers in which file and line it stands."""
+    """A mapping that keeps the file and the line in which it is written."""
 
     file = "?"
     line = 0
 
 
 def read_yaml(data: str | bytes, file: str = "?") -> object:
-    """What a YAML document holds: a ``WrittenMapping``, a list, a text, a number, or the like.
+    """The value of a YAML document: a ``WrittenMapping``, a list, a text, a number, or the like.
 
-    ``file`` is its name for messages. Raises ``NotYamlError``, also if a key is given twice.
+    ``file`` is the name of the file that each mapping keeps, for messages. Raises ``NotYamlError``
+    if the text is not YAML, or gives a key twice.
     """
     try:
         loader = _Loader(data)
@@ -69,7 +70,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> Iterator[Writ
     mapping.update({str(key): value for key, value in loader.construct_mapping(node).items()})
 
 
-# What a plain scalar is, by the characters with which it can begin; all others are text.
+# The types of plain scalars, with the characters that one can begin with; any other is text.
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|false", "tf"),
@@ -86,9 +87,9 @@ _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.va
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
-# --- how it is written --------------------------------------------------------------------------
+# --- the style ----------------------------------------------------------------------------------
 
-# Plain scalars that other readers take for something else, or that can be written in two ways.
+# Plain scalars that other YAML readers read differently, or that could be written in another way.
 _AMBIGUOUS = (
     (r"(?i:true|false)", "a boolean is 'true' or 'false'"),
     (r"(?i:null)|~", "what is not there is left out"),
@@ -110,16 +111,16 @@ _NOT_USED = {
 
 
 def dialect_faults(text: str) -> Iterator[tuple[int, str]]:
-    """What is not written as ours is: the line of each, and what it should be.
+    """The places where a text differs from our style: the line of each, and what is right there.
 
-    Raises ``NotYamlError`` if it is no YAML.
+    Raises ``NotYamlError`` if the text is not YAML.
     """
     for number, line in enumerate(text.split("\n"), 1):
         if "\t" in line or "\r" in line:
             yield number, "no tabs, and lines end with a line feed alone"
         if line != line.rstrip():
             yield number, "no spaces at the end of a line"
-    blocks: list[tuple[int, bool]] = []  # those that are open: the column, and whether it is a list
+    blocks: list[tuple[int, bool]] = []  # the open ones: column, and whether it is a list
     try:
         for token in yaml.scan(text, Loader=yaml.CSafeLoader):
             yield from _faults_of(token, blocks)

@@ -1,4 +1,4 @@
-"""What people wrote: each entry of the content by section and id, and the codes of ValueSets."""
+"""The entries of the content as people wrote them, by section and id, and their ValueSets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .schema import (
 
 @dataclass(slots=True)
 class Entries:
-    """The entries of each section, by id, and the codes that mean them."""
+    """The entries of each section by id, and the codes of the ValueSets."""
 
     version: str
     rows: dict[str, Row]
@@ -53,46 +53,46 @@ class Entries:
     curves: dict[str, Curve]
     assessments: dict[str, Assessment]
     findings: dict[str, Finding]
-    gates: dict[str, Gate]  # the first comes first
+    gates: dict[str, Gate]  # in order: of several closed gates, the first decides
     contraindications: dict[str, Contraindication]
     interventions: dict[str, Intervention]
     templates: dict[str, Template]
     cards: dict[str, Card]
     asks: dict[str, Ask]
-    lactmed_records: dict[str, LactMedRecord]  # by medicine
+    lactmed_records: dict[str, LactMedRecord]  # by the id of the medicine
     medicines: dict[str, Medicine]
     interactions: dict[str, Interaction]
     feeds: dict[str, Feed]
     name_words: dict[str, NameWords]
     override_reasons: dict[str, OverrideReason]
-    codes: dict[str, CodeSet]  # by the url of the value set
+    codes: dict[str, CodeSet]  # by the url of the ValueSet
     addresses: Systems  # each code system by each of its addresses
-    value_set_files: list[tuple[str, ValueSet]]  # each as it is written, with its file
+    value_set_files: list[tuple[str, ValueSet]]  # each with the name of its file
 
     @property
     def searches(self) -> list[PrefetchKey]:
-        """The keys under which records of the mother are asked for."""
+        """The prefetch keys by which records are searched; not that of the Patient resource."""
         return [key for key in self.prefetch.values() if key.asked and not key.by_id]
 
     def codes_of(self, fact_id: str) -> list[tuple[str, str]]:
-        """The codes that mean a fact: our own, and those of its ValueSet."""
+        """The codes that mean a fact: our own code, and those of its ValueSet."""
         return [(OWN_FACT, fact_id), *self.codes.get(f"{VALUE_SET}{fact_id}", ())]
 
     def index_of(self, value_set: str) -> CodeIndex[str]:
-        """What finds the codes of one value set, by its url; empty if the content has none."""
+        """An index that finds the codes of one ValueSet, by its url; empty if there is none."""
         index: CodeIndex[str] = CodeIndex(self.addresses)
         index.add(self.codes.get(value_set, CodeSet()), value_set)
         index.settle()
         return index
 
     def entries_of(self, sections: Iterable[str]) -> Iterator[tuple[str, Any]]:
-        """Every entry of some sections, with the section."""
+        """Every entry of some sections, each with the name of its section."""
         for section in sections:
             for entry in getattr(self, section).values():
                 yield section, entry
 
     def row_uses(self) -> dict[str, list[tuple[str, Any]]]:
-        """Where each row is at work: the kind of entry, and the entry."""
+        """The entries that name each row, each with its kind (``card``, ``finding``, ...)."""
         uses: dict[str, list[tuple[str, Any]]] = {row: [] for row in self.rows}
         for section, entry in self.entries_of(WITH_ROWS):
             for row in entry.rows:

@@ -1,4 +1,4 @@
-"""What a request looks up: the facts that codes and words mean, and numbers in the fact's unit."""
+"""The lookup of facts: by the codes and words of a record; and of numbers in the fact's unit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .fact_types import FactSpec
 from .phrase_index import PhraseIndex
 from .schema import OWN_ANSWER, OWN_FACT, VALUE_SET, UnitKind, plain_unit
 
-MOST_WRITTEN = 4096  # codes as they are written in records, whose meaning is kept
-LONGEST_WRITTEN = 1000  # bytes of one
+MOST_WRITTEN = 4096  # codes, as raw JSON of records, whose meaning is cached
+LONGEST_WRITTEN = 1000  # bytes of such a code; a longer one is not cached
 
 _ANNOTATION = re.compile(r"\{[^{}]*\}")
 _BETWEEN_NAMES = re.compile(r"\s*(?:,|\bor\b)\s*")  # in the label of a fact
 
 
 class FactLookup:
-    """Made of the entries once; nothing changes it.
+    """Finds the facts that a record is about. Built once from the entries; nothing changes it.
 
-    ``by_code`` finds facts by the codes of a resource, by the type of the resource;
-    ``conversions`` has by fact, from each unit to its own, factor and offset.
+    ``by_code`` has, for each resource type, the index that finds facts by code. ``conversions``
+    has, for each fact, the factor and offset from every accepted unit to the fact's own unit.
     """
 
     def __init__(self, entries: Entries) -> None:
@@ -38,7 +38,7 @@ class FactLookup:
             if spec.type in ("quantity", "number")
         }
         self._in_words: dict[str, list[FactSpec]] = {}  # by resource type
-        self._diagnoses: PhraseIndex[str] = PhraseIndex()  # facts by what diagnoses are called
+        self._diagnoses: PhraseIndex[str] = PhraseIndex()  # facts by the names of diagnoses
         for spec in entries.facts.values():
             for source in spec.also_from if spec.words is not None else ():
                 self._in_words.setdefault(source.resource, []).append(spec)
@@ -49,7 +49,10 @@ class FactLookup:
         self._kept = lru_cache(MOST_WRITTEN)(self._read_code)
 
     def as_written(self, resource_type: str, code: bytes) -> tuple[FactSpec, ...]:
-        """The facts that the code of a resource means, as JSON: most records share a few codes."""
+        """The facts that the ``code`` of a resource means, where ``code`` is the raw JSON.
+
+        Most records share a few codes, so results are cached.
+        """
         read = self._kept if len(code) <= LONGEST_WRITTEN else self._read_code
         return read(resource_type, code)
 
@@ -57,9 +60,9 @@ class FactLookup:
         return self.of_concept(member_of({"code": msgspec.Raw(code)}, "code"), resource_type)
 
     def of_concept(self, concept: object, resource_type: str) -> tuple[FactSpec, ...]:
-        """The facts that a CodeableConcept codes for in a resource of this type.
+        """The facts that a CodeableConcept means in a resource of this type.
 
-        Where no code of it means any, its words are read for those facts that have words.
+        If none of its codes means a fact, its texts are searched for the ``words`` of facts.
         """
         codings = concept.get("coding") if isinstance(concept, dict) else None
         by_code = self.by_code.get(resource_type)
@@ -75,15 +78,15 @@ class FactLookup:
         return found
 
     def suggested(self, concept: object) -> tuple[FactSpec, ...]:
-        """The facts that a diagnosis may be of, none of whose codes is of a system that is known.
+        """The facts that a diagnosis may mean, if none of its codes is of a known system.
 
-        By its code, if that means a fact in any system ("O91.22" without a system, or with the
-        address of some year), and by its words, if they hold the label of a fact that diagnoses
-        tell ("Mastitis, left"). A diagnosis with a code of a known system is of what that says; so
-        of most that have nothing to do with milk nothing is suggested.
+        A fact is suggested if the code means it in any system ("O91.22" without a system, or with
+        an address that is not known), or if a text contains the label of a fact that diagnoses can
+        carry ("Mastitis, left"). For a diagnosis with a code of a known system, nothing is
+        suggested: that code says what it is.
 
-        This is for counting what was sent and not used. It is no reading: the code may mean
-        something else, and the words may be those of a "no".
+        The result serves only to count records that were sent and not used. It must not be used as
+        a value: the code may mean something else, and the text may deny the fact.
         """
         said = said_by(concept)
         by_code = self.by_code.get("Condition")
@@ -99,10 +102,10 @@ class FactLookup:
         return tuple(spec for spec in self._facts.values() if spec.id in found)
 
     def convert(self, fact_id: str, number: float, unit: object) -> float | None:
-        """A number in the fact's unit; ``None`` if its unit is of another kind, or missing.
+        """Convert a number to the fact's unit; ``None`` if ``unit`` is missing or of another kind.
 
-        An annotation in braces, such as ``{sessions}``, is no unit (UCUM, section 2.1). What is no
-        UCUM unit is looked up among the texts for units.
+        An annotation in braces, such as ``{sessions}``, is not a unit (UCUM, section 2.1) and is
+        ignored. A unit that is not UCUM is looked up among the other texts for units.
         """
         written = unit if isinstance(unit, str) else ""
         if "{" in written:
@@ -121,10 +124,10 @@ def _facts_by_code(entries: Entries) -> dict[str, CodeIndex[FactSpec]]:
             by_code = found.setdefault(kind, CodeIndex(entries.addresses))
             by_code.add(CodeSet({(OWN_FACT, spec.id): True}), spec)
             if kind == "Observation" and spec.before_birth and spec.type == "yes-no":
-                continue  # its codes are diagnoses; an Observation with one asks something else
+                continue  # the codes are of diagnoses; in an Observation they mean something else
             by_code.add(entries.codes.get(f"{VALUE_SET}{spec.id}", CodeSet()), spec)
             if spec.type == "coded" and kind != "Observation":
-                for answer in spec.answers:  # its code is the answer
+                for answer in spec.answers:  # the code of the resource is the answer itself
                     name = f"{VALUE_SET}{spec.id}-{answer}"
                     by_code.add(entries.codes.get(name, CodeSet()), spec)
     for by_code in found.values():
@@ -133,7 +136,7 @@ def _facts_by_code(entries: Entries) -> dict[str, CodeIndex[FactSpec]]:
 
 
 def conversions_of(spec: FactSpec, kinds: Iterable[UnitKind]) -> dict[str, tuple[float, float]]:
-    """Factor and offset from each unit to the fact's own."""
+    """The factor and offset from each accepted unit to the fact's own; empty if that is unknown."""
     if spec.unit is None:
         plain = {"": (1.0, 0.0), "1": (1.0, 0.0)}
         return {**plain, **{unit: (factor, 0.0) for unit, factor in spec.also_unit.items()}}
@@ -154,5 +157,5 @@ def conversions_of(spec: FactSpec, kinds: Iterable[UnitKind]) -> dict[str, tuple
 
 
 def factor_and_offset(written: float | tuple[float, float]) -> tuple[float, float]:
-    """How a unit is written: a factor, or a factor with an offset."""
+    """The factor and the offset of a unit, which is written as a factor alone or as both."""
     return written if isinstance(written, tuple) else (written, 0.0)

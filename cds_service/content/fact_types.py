@@ -1,6 +1,7 @@
-"""Facts as the content describes them, and what is known of one for a patient.
+"""Facts: how the content describes one, and what is known of one for a patient.
 
-``FactSpec`` is an entry of ``cards/facts``. ``FactValue`` is what ``facts`` makes of the records.
+``FactSpec`` is an entry of ``cards/facts``. ``FactValue`` is the result of reading the records of a
+patient for one fact (``engine.facts``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _kebab(name: str) -> str:
 
 
 class Entry(BaseModel):
-    """Anything in the content. Unknown fields are mistakes."""
+    """The base of all entries of the content. An unknown field is a mistake."""
 
     model_config = ConfigDict(
         extra="forbid", alias_generator=_kebab, arbitrary_types_allowed=True, populate_by_name=True
@@ -40,14 +41,14 @@ Window = Annotated[float, BeforeValidator(window_seconds)]
 
 
 class AlsoFrom(Entry):
-    """Another resource type that can carry a fact, and the key under which it comes."""
+    """Another resource type that can carry a fact, and its prefetch key."""
 
     resource: Literal["Procedure", "Condition", "Encounter", "ServiceRequest"]
     prefetch: str
 
 
 class AnswerSpec(Entry):
-    """One answer of a coded fact; ``boolean`` is the ``valueBoolean`` that means it."""
+    """One answer of a coded fact; ``boolean`` is the ``valueBoolean`` that means this answer."""
 
     label: str
     boolean: bool | None = None
@@ -57,16 +58,19 @@ _NO_BRACKETS = str.maketrans("()[]", "    ")
 
 
 class Words(Entry):
-    """Phrases that mean a fact where no code does, and those that say that it is not so.
+    """Phrases that mean a fact in a record whose codes mean none, and phrases that deny it.
 
-    They are words as they are written, in any case. ``unless_after`` are phrases up to three words
-    before one that means it, ``unless_before`` are those anywhere behind it, and ``unless_part_of``
-    are longer ones that mean something else. With ``only_with``, one of these must be said too, or
-    one of ``or_code`` be there: families of ICD codes.
+    Upper and lower case do not matter.
 
-    ``open_words``, and the families of ICD codes in ``open_codes``, leave open whom it is of: they
-    mean it unless one of ``unless_named`` is said too. ``orders`` are our own activities that are
-    ordered only where it is so.
+    - ``mean``: phrases that mean the fact.
+    - ``unless_after``: phrases that deny it if they stand up to three words before it.
+    - ``unless_before``: phrases that deny it if they stand anywhere behind it.
+    - ``unless_part_of``: longer phrases that contain one and mean something else.
+    - ``only_with``: if given, one of these phrases must be in the record too, or a code of one of
+      the ICD families ``or_code``.
+    - ``open_words`` and ``open_codes`` (ICD families): they do not say of which person they speak,
+      and mean the fact unless a phrase of ``unless_named`` is in the record too.
+    - ``orders``: ids of our own activities that are ordered only if the fact holds.
     """
 
     mean: list[str] = Field(min_length=1)
@@ -81,7 +85,7 @@ class Words(Entry):
     orders: list[str] = Field(default_factory=list)
 
     def mean_it(self, said: Said) -> bool:
-        """Whether what is said, by its words, an open code or an own order, means the fact."""
+        """Whether the texts and codes of a concept mean the fact."""
         if not said.codes.isdisjoint(self.orders):
             return True
         if any(map(self._phrases.are_in, said.texts)):
@@ -92,7 +96,7 @@ class Words(Entry):
         left_open = _has_code_of(said, self.open_codes) or any(map(self._open.are_in, said.texts))
         if not left_open:
             return False
-        # "Death of family member (grandmother)": what stands in brackets says who.
+        # "Death of family member (grandmother)": the text in brackets names the person.
         texts = (text.translate(_NO_BRACKETS) for text in said.texts)
         return not any(map(self._unless_named.are_in, texts))
 
@@ -114,47 +118,54 @@ class Words(Entry):
 
 
 def _has_code_of(said: Said, families: list[str]) -> bool:
-    """Whether a code of what is said is of one of some families of ICD codes."""
+    """Whether a code of a concept belongs to one of some families of ICD codes."""
     starts = tuple(form for family in families for form in normal_forms(family, "icd"))
     return bool(starts) and any(
         form.startswith(starts) for code in said.codes for form in normal_forms(code, "icd")
     )
 
 
-TOO_LARGE = 1e6  # for nearly anything that is measured of her, in the unit of its fact
+TOO_LARGE = 1e6  # the default of ``FactSpec.most``, in the unit of the fact
 
 
-# The measures of each combination, with how each is written on a card.
+# The measures of each kind of fact, and how a card writes each. Durations are in seconds.
 MEASURES: dict[str, dict[str, str]] = {
-    "latest": {"held": "duration"},  # how long the newest value has stood, within the window
+    "latest": {"held": "duration"},  # how long the newest value has held
     "sum": {
-        "sum": "quantity",  # within the window
-        "sum-so-far": "quantity",  # the same, however little of the window is covered
+        "sum": "quantity",  # the total within the window
+        "sum-so-far": "quantity",  # the same, even if the records cover little of the window
         "count-so-far": "number",
-        "latest": "quantity",
+        "latest": "quantity",  # of the last session
         "count": "number",  # sessions within the window
-        "longest-gap": "duration",  # seconds between two sessions
-        "night-sessions": "number",  # those of the window that began at NIGHT, where she is
-        "covered": "duration",  # seconds of the window that records span
+        "longest-gap": "duration",  # the longest time between two sessions
+        "night-sessions": "number",  # sessions that began at ``NIGHT``, in the patient's time zone
+        "covered": "duration",  # how much of the window the records cover
     },
-    # Since then; ``days-about`` only where its offset is missing, and so nothing else is known.
+    # Hours and full days since the time. ``days-about`` alone is known if the offset is missing.
     "time": {"hours": "number", "days": "number", "days-about": "number"},
-    # How many of them are lost, and how long ago the last was.
+    # How many infants were lost, and the time since the last loss.
     "infants": {"lost": "number", "held": "duration"},
 }
 
 
 class FactSpec(Entry):
-    """A fact: what it is, in which unit, for how long it counts, and how to ask for it.
+    """A fact: what it is, in which unit, for how long its records count, and how to ask for it.
 
-    One about the infant with ``own_record`` is read of the infant's Conditions and Encounters only,
-    never of the mother's. One that ``tells`` another adds what it reads to that one. ``words`` are
-    those of a record whose codes mean no fact. A result that is a limit, such as
-    "<20", is no number, unless ``limits_count``: then it is the number next to it. ``most`` is what
-    no value reaches; above it is a slip of the pen.
-
-    One with ``before_birth`` is of this birth: what is older than so long before it does not count.
-    One ``by_infant`` is an outcome, told apart by infant.
+    - ``also_unit``: further units that are accepted, each with its factor to ``unit``.
+    - ``covered``: a sum is known only if its records cover so many seconds of the window.
+    - ``record_break``: a longer gap between sessions, in seconds, means that records are missing.
+    - ``contradicts_within``: two different values within so many seconds contradict each other.
+    - ``own_record``: the fact is about the infant, and its Conditions and Encounters count only if
+      they are the infant's own.
+    - ``tells``: another fact, to which the values of this one are added.
+    - ``counts``: another fact, whose sessions this fact counts.
+    - ``words``: phrases that mean the fact in a record whose codes mean none.
+    - ``limits_count``: a value with a comparator counts, "<20" as the number just below 20. Without
+      this, such a value is not used.
+    - ``most``: every real value is below this; a value of it or more is a slip of the pen.
+    - ``before_birth``: the fact is about this birth; records older than so many seconds before the
+      birth do not count.
+    - ``by_infant``: the fact is an outcome, and is read for each infant apart.
     """
 
     id: Identifier
@@ -180,34 +191,34 @@ class FactSpec(Entry):
     limits_count: bool = False
     most: float = TOO_LARGE
     before_birth: Seconds = 0.0
-    ever: bool = False  # a diagnosis that is over still says yes
+    ever: bool = False  # a diagnosis that has ended still counts as yes
     ask: str
     note: str | None = None
     decimals: int = 1
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The prefetch keys under which it can come."""
+        """The prefetch keys under which records of the fact can come."""
         return (self.prefetch, *(source.prefetch for source in self.also_from))
 
     @cached_property
     def measures_like(self) -> str:
-        """Which set of ``MEASURES`` the fact has."""
+        """The key of ``MEASURES`` for this kind of fact."""
         if self.by_infant:
             return "infants"
         return "time" if self.type == "time" else self.combine
 
     def label_of(self, answer: str) -> str:
-        """An answer in words."""
+        """The label of an answer; the answer itself if it has none."""
         known = self.answers.get(answer)
         return known.label if known else answer
 
 
 Status = Literal[
     "known",  # there is a value
-    "not-recorded",  # the chart was read and holds nothing about it
+    "not-recorded",  # the chart was read, and has no record of it
     "stale",  # only values older than the window
-    "unusable",  # records that are not a value, the newest or all of them
+    "unusable",  # the newest record, or all records, gave no value
     "conflicting",  # values that contradict each other
     "not-available",  # the chart could not be read
 ]
@@ -215,42 +226,42 @@ Status = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A record that did not count: why, and which.
+    """A record that did not count: the reason, and a reference to the record.
 
-    ``withdrawn`` ones need no one's attention: what else is known of the fact stays. ``has_value``
-    is of one that says something and is not used: it is counted.
+    A ``withdrawn`` record changes nothing of what is known, and nobody need look at it.
+    ``has_value`` is true if the record has a value that was not used; such records are counted.
     """
 
     reason: str
     reference: str
     withdrawn: bool = False
-    moment: Moment | None = None  # when it may be of, as far as that can be read
+    moment: Moment | None = None  # the time that the record may be of; ``None`` if not readable
     has_value: bool = False
-    answer: str | None = None  # of an infant's outcome: what it says, if that could be read
+    answer: str | None = None  # its answer, for a fact ``by_infant``, if that could be read
 
 
 class Reading(msgspec.Struct, gc=False):
-    """One usable record of a fact, before they are combined."""
+    """The value of one usable record of a fact, before the records are combined."""
 
     value: float | str
     moment: Moment
     record: Resource
-    part: Resource | None = None  # of the record, where it is: the record, or a component
-    site: str = ""  # the infant that it is of, if it is one that is told apart
-    still_so: bool = False  # it counts now, whenever it began
-    spans: float = 0.0  # seconds that it is the total of
-    rank: int = 0  # of what says it, such as when a birth was: the lower, the better
+    part: Resource | None = None  # what holds the value: the record itself, or a component of it
+    site: str = ""  # the id of the infant, for a fact ``by_infant``
+    still_so: bool = False  # it holds until now, however long ago it began
+    spans: float = 0.0  # seconds over which the value is a total
+    rank: int = 0  # of the source of the value, such as of a birth time: the lower, the better
 
     @property
     def reference(self) -> str:
-        """Where it was taken from."""
+        """The relative reference to the record."""
         return reference_to(self.record)
 
 
 class FactValue(msgspec.Struct):
-    """What is known of one fact.
+    """What is known of one fact for a patient.
 
-    ``value`` is a number in the fact's unit, an answer code, or for a time its text; ``None``
+    ``value`` is a number in the fact's unit, the id of an answer, or the text of a time; ``None``
     unless ``status`` is ``known``. ``measures`` holds the numbers derived from it, in the units
     that ``MEASURES`` states.
     """
@@ -259,17 +270,17 @@ class FactValue(msgspec.Struct):
     status: Status = "not-recorded"
     value: float | str | None = None
     time: str | None = None
-    references: list[str] = []  # to the first ``MOST_REFERENCES`` records that it was taken from
+    references: list[str] = []  # to the records behind the value, ``MOST_REFERENCES`` at most
     problems: list[Problem] = []
     measures: dict[str, float] = {}
     moment: Moment | None = None
-    partly_read: bool = False  # there were more pages than could be had
-    ever: bool = False  # of yes or no: if any record says yes, or is a Condition that has ended
-    unread: list[Problem] = []  # of a sum: the records in its window that could not be read
-    too_old: list[Reading] = []  # if it is stale: the values older than the window, newest last
+    partly_read: bool = False  # not all records could be read
+    ever: bool = False  # for yes or no: a record says yes, or is a Condition, also if it has ended
+    unread: list[Problem] = []  # for a sum: the records in its window that could not be read
+    too_old: list[Reading] = []  # if stale: the values older than the window, the newest last
 
     def measure(self, name: str) -> float | None:
-        """A number by its name (``value``, ``sum``, ``hours`` ...), or ``None`` if not known."""
+        """A measure by its name (``value``, ``sum``, ``hours``, ...); ``None`` if not known."""
         if name == "value":
             return self.value if isinstance(self.value, float) else None
         return self.measures.get(name)

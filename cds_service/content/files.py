@@ -30,7 +30,7 @@ _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with the content."""
+    """One mistake in the content, with its file and line."""
 
     file: str
     line: int
@@ -41,7 +41,7 @@ class Fault:
 
 
 class ContentError(CannotStart):
-    """The content cannot be used. ``faults`` says why, with file and line."""
+    """The content cannot be used; ``faults`` lists the mistakes, each with file and line."""
 
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
@@ -49,14 +49,17 @@ class ContentError(CannotStart):
 
 
 class ContentFiles:
-    """Collects raw entries and value sets from the directories, and what is wrong with them."""
+    """Collects the raw entries and ValueSets of directories, and the faults in them.
+
+    ``raw`` has the entries by section and id, as they were written.
+    """
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
         self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
-        self.left_out: set[tuple[str, str]] = set()  # by section: what an overlay turned off
+        self.left_out: set[tuple[str, str]] = set()  # section and id of each entry that is off
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
         if not directory.is_dir():
@@ -66,7 +69,7 @@ class ContentFiles:
         for path in paths:
             data = path.read_bytes()
             name = str(path.relative_to(directory.parent))
-            # The version is of what is said, wherever the directory lies.
+            # The version depends on the files, and not on where the directory lies.
             inside = f"{overlay} {path.relative_to(directory)}"
             self.digest.update(inside.encode() + b"\0" + data + b"\0")
             if path.suffix == ".yaml":
@@ -112,7 +115,7 @@ class ContentFiles:
             self.faults.append(Fault(entry.file, entry.line, reason))
 
     def _read_value_sets(self, name: str, data: bytes) -> None:
-        """One ValueSet, or a Bundle of them."""
+        """Read a file with one ValueSet, or with a Bundle of them."""
         try:
             read = json.loads(data)
         except ValueError as error:
@@ -139,9 +142,9 @@ class ContentFiles:
         self.value_sets.append((name, valid))
 
     def join_lactmed_records(self) -> None:
-        """Put the LactMed record of each medicine beside what people wrote of it.
+        """Set ``lactmed`` of each medicine from the section ``lactmed-records``.
 
-        One that a hospital wrote with the medicine itself wins.
+        A ``lactmed`` that is written with the medicine itself stays.
         """
         for key, entry in self.raw["lactmed-records"].items():
             medicine = self.raw["medicines"].get(key)
@@ -151,18 +154,18 @@ class ContentFiles:
                 medicine["lactmed"] = {"id": entry.get("record"), "revised": entry.get("revised")}
 
     def fill_parameters(self, said: Mapping[str, str]) -> None:
-        """Put each parameter, as it is ``said`` by its id, into the texts that name it."""
+        """Replace ``{parameter:ID}`` in all texts by the words that ``said`` has for the id."""
         for section, entries in self.raw.items():
             for key, entry in entries.items():
                 for name in sorted(_put_in(entry, said)):
                     self.fault(section, key, f"there is no parameter '{name}'")
 
     def fill_assessments(self) -> None:
-        """Give each finding of an assessment its ``when``: all the words of its line."""
+        """Set ``when`` of each finding of an assessment: all words of its line must hold."""
         for key, assessment in self.raw["assessments"].items():
             columns, table = assessment.get("columns"), assessment.get("table")
             if not isinstance(columns, dict) or not isinstance(table, dict):
-                continue  # told when it is validated
+                continue  # the validation reports this
             unused = {(column, word) for column, words in columns.items() for word in words or ()}
             for name, line in table.items():
                 reason = self._fill_finding(name, line, columns)
@@ -174,12 +177,12 @@ class ContentFiles:
                 self.fault("assessments", key, f"no line says '{word}' of {column}")
 
     def _fill_finding(self, name: str, line: object, columns: Mapping[str, Any]) -> str | None:
-        """Put a line into its finding; what is wrong with it, in words, if anything."""
+        """Set ``when`` of one finding from its line; return what is wrong, or ``None``."""
         finding = self.raw["findings"].get(name)
         if finding is None:
             return "there is no such finding"
         if "when" in finding:
-            return "its line is its 'when': it cannot have another"
+            return "its 'when' is made from this line: it cannot have its own"
         if not isinstance(line, list) or len(line) != len(columns):
             return f"it needs a word, or a dot, for each of {', '.join(columns)}"
         asked = [
@@ -194,7 +197,7 @@ class ContentFiles:
         return None
 
     def build(self, section: str) -> dict[str, Any]:
-        """Validate the entries of one section; what is wrong is noted and left out."""
+        """Validate the entries of one section, by id; those with a fault are noted and left out."""
         built = {}
         for key, entry in self.raw[section].items():
             try:
@@ -225,7 +228,7 @@ class ContentFiles:
 
 
 def _put_in(holder: Any, said: Mapping[str, str]) -> set[str]:
-    """Fill the texts of an entry in place; the names that are no parameters."""
+    """Fill the parameters into the texts of an entry, in place; return the unknown names."""
     unknown: set[str] = set()
     places = holder.items() if isinstance(holder, dict) else enumerate(holder)
     for place, value in places:

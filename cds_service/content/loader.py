@@ -1,7 +1,7 @@
-"""Loading the content: read, check whole, and derive what a request looks up.
+"""Loading the content: read the files, check everything, and build the indexes for requests.
 
-All that is wrong is collected and raised at once as ``ContentError``, each with its file, its line
-and the reason, so that a service with broken content never starts.
+All faults are collected and raised together as ``ContentError``, each with its file, line and
+reason. So a service with broken content never starts.
 """
 
 from __future__ import annotations
@@ -64,21 +64,21 @@ from .schema import (
 from .wording import ALSO_MISSING, LONGEST_SUMMARY, SpokenUnit, Wording, change_texts, say_quantity
 
 SHIPPED = shipped_directory("cards")
-# What stands in a suggestion until a request fills it in.
+# The subject of a suggestion until a request fills in the patient.
 SOMEONE = "Patient/someone"
 
 
 def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Content:
-    """Load and check the shipped content, with a hospital's directory laid over it if given.
+    """Load and check the shipped content, and an ``overlay``: a hospital's directory over it.
 
-    Raises ``ContentError`` with all that is wrong.
+    Raises ``ContentError`` with all faults.
     """
     files = ContentFiles()
     files.read_directory(shipped, overlay=False)
     if overlay is not None:
         files.read_directory(overlay, overlay=True)
     files.join_lactmed_records()
-    # These two first: what they say is put into the texts of all others.
+    # These two sections come first: parameters are filled into the texts of all others.
     first = {section: files.build(section) for section in ("units", "parameters")}
     spoken_units = _spoken_units(first["units"].values())
     files.fill_parameters(
@@ -122,7 +122,7 @@ def _say_parameter(parameter: Parameter, units: dict[str, SpokenUnit]) -> str:
 
 
 def _make_templates(content: Content) -> None:
-    """Make the prefetch templates; a key whose codes need several gets further keys behind it."""
+    """Make the prefetch templates; a key that needs several is followed by further keys."""
     keys = list(content.prefetch.values())
     content.prefetch.clear()
     for key in keys:
@@ -136,12 +136,13 @@ def _make_templates(content: Content) -> None:
 
 
 def _addresses(systems: dict[str, Any], files: ContentFiles) -> Systems:
-    """Each code system by each of its addresses."""
+    """The code systems, each by all of its addresses."""
     addresses: Systems = {}
     for entry in systems.values():
         meant = entry if entry.same_as is None else systems.get(entry.same_as)
         if meant is None or meant.same_as is not None:
-            files.fault("systems", entry.id, f"there is no system '{entry.same_as}' to be the same")
+            reason = f"there is no system '{entry.same_as}', or it has a same-as itself"
+            files.fault("systems", entry.id, reason)
             continue
         system = System(meant.url, meant.compare, meant.hierarchical)
         for written in (entry.url, *entry.aliases):
@@ -152,9 +153,10 @@ def _addresses(systems: dict[str, Any], files: ContentFiles) -> Systems:
 
 
 def _ways_to_write(address: str) -> Iterator[str]:
-    """An address as it is, and as records write it too: no two systems differ by these alone.
+    """An address of a code system, and the other ways in which records write it.
 
-    By http or https, with or without a slash at the end, and an OID with or without ``urn:oid:``.
+    These are http or https, with or without a slash at the end, and an OID with or without
+    ``urn:oid:``. No two systems differ only in these.
     """
     yield address
     if address.startswith("urn:oid:"):
@@ -168,7 +170,7 @@ def _ways_to_write(address: str) -> Iterator[str]:
 
 
 def _code_sets(addresses: Systems, files: ContentFiles) -> dict[str, CodeSet]:
-    """The codes of the ValueSets by url; those of a later file are laid over the earlier ones."""
+    """The codes of the ValueSets, by url; a later file adds to an earlier one and may change it."""
     sets: dict[str, CodeSet] = {}
     for file, value_set in files.value_sets:
         codes = CodeSet()
@@ -188,7 +190,7 @@ def _code_sets(addresses: Systems, files: ContentFiles) -> dict[str, CodeSet]:
 def _read_part(
     parts: Iterable[Part], counts: bool, codes: CodeSet, addresses: Systems
 ) -> Iterator[str]:
-    """Read ``include`` or ``exclude`` of a ValueSet into a set; what cannot be used, in words."""
+    """Read ``include`` or ``exclude`` of a ValueSet into ``codes``; yield the faults in words."""
     for part in parts:
         url = part.get("system")
         for name in sorted(part.keys() - {"system", "version", "concept", "filter", "id"}):
@@ -197,7 +199,7 @@ def _read_part(
             yield "each include and exclude needs a system"
             continue
         if not part.get("concept") and not part.get("filter"):
-            yield f"all of {url} cannot be meant: list concepts, or a family"
+            yield f"all codes of {url} cannot be used: list concepts, or a family"
         system = addresses.get(url, System(url))
         for concept in part.get("concept", ()):
             codes.concepts[system.url, concept["code"]] = counts
@@ -221,7 +223,10 @@ def _read_part(
 def _included_and_taken_out(
     included: CodeSet, taken_out: CodeSet, addresses: Systems
 ) -> Iterator[str]:
-    """FHIR lets ``exclude`` win, this service the more specific entry: both must say the same."""
+    """Yield, in words, each code that is both included and excluded.
+
+    In FHIR ``exclude`` wins, here the more specific entry does. So both must give the same result.
+    """
     index: CodeIndex[str] = CodeIndex(addresses)
     index.add(
         CodeSet(
@@ -257,7 +262,7 @@ _UNITS_OF_MEASURES = {"hours": "h", "days": "d", "days-about": "d"}
 
 
 def _settle_parameters(content: Content, files: ContentFiles) -> None:
-    """Put the value of each parameter into the conditions that use it, in the unit of the fact."""
+    """Set the limit of each condition that names a parameter, in the unit of the fact."""
     for section, entry in content.entries_of((*WITH_CONDITIONS, "assessments")):
         for condition in conditions_of(entry):
             for part in condition.parts_within():
@@ -276,7 +281,7 @@ def _settle_parameters(content: Content, files: ContentFiles) -> None:
 
 
 def _limit_of(parameter: Parameter, spec: FactSpec, measure: str, content: Content) -> float | None:
-    """A parameter as a limit of a measure; ``None`` if its unit is of another kind."""
+    """The value of a parameter in the unit of a measure; ``None`` if the units do not match."""
     kind = "quantity" if measure == "value" else MEASURES[spec.measures_like].get(measure)
     if kind == "duration" or measure == AGE:
         try:
@@ -292,7 +297,7 @@ def _limit_of(parameter: Parameter, spec: FactSpec, measure: str, content: Conte
 
 
 def _spoken_units(kinds: Iterable[UnitKind]) -> dict[str, SpokenUnit]:
-    """The units that have a label, with the unit beside each."""
+    """The units that have a label, by UCUM unit, each with the unit ``beside`` it."""
     spoken: dict[str, SpokenUnit] = {}
     for kind in kinds:
         for unit, label in kind.labels.items():
@@ -337,7 +342,7 @@ def _index(content: Content) -> None:
 
 
 def _index_interactions(content: Content, files: ContentFiles) -> None:
-    """The interaction of each pair of medicines, and the contraindications that these bring."""
+    """Index the interaction of each pair of medicines, and make contraindications of these."""
     for interaction in content.interactions.values():
         if interaction.refines is None:
             for pair in _pairs_of(interaction, content):
@@ -370,7 +375,7 @@ def _severity(interaction: Interaction) -> int:
 
 
 def _pairs_of(interaction: Interaction, content: Content) -> Iterator[tuple[str, str]]:
-    """Its pairs of two different medicines, each once, that of side ``one`` first."""
+    """The pairs of two different medicines of an interaction, each once, side ``one`` first."""
     seen: set[frozenset[str]] = set()
     medicines = content.medicines.values()
     others = [medicine for medicine in medicines if interaction.other.includes(medicine)]
@@ -387,7 +392,7 @@ def _pairs_of(interaction: Interaction, content: Content) -> Iterator[tuple[str,
 def _contraindications_by_interaction(
     medicine: Medicine, content: Content
 ) -> Iterator[Contraindication]:
-    """A contraindication for each interaction of a medicine: that the other one is taken."""
+    """The interactions of a medicine, as contraindications of the intervention that is about it."""
     for interaction in content.interactions.values():
         opposite = interaction.opposite(medicine)
         if opposite is None or interaction.refines is not None:
@@ -405,7 +410,7 @@ def _contraindications_by_interaction(
 
 
 def _mark_keys_in_use(content: Content) -> None:
-    """The keys whose want can change a card: the others may fail unsaid."""
+    """Collect the prefetch keys that can change a card. Others may fail without notice."""
     resources = {str(resource["resourceType"]) for resource in content.suggested.values()}
     if any(card.body == "medicines" for card in content.cards.values()):
         resources |= MEDICINE_TYPES
@@ -419,7 +424,7 @@ def _mark_keys_in_use(content: Content) -> None:
 
 
 def _check_parameters(content: Content, files: ContentFiles) -> None:
-    """Those that the code asks for must be there."""
+    """Check that the parameters exist that the code reads."""
     for name in ("youngest-mother", "oldest-mother"):
         if name not in content.parameters and name not in files.raw["parameters"]:
             files.faults.append(Fault("parameters", 0, f"the parameter '{name}' is missing"))
@@ -463,7 +468,8 @@ def _check_references(content: Content, files: ContentFiles) -> None:
     for medicine in content.medicines.values():
         sources = {reading.source for reading in medicine.readings}
         if OWN_RECORD in sources and medicine.lactmed is None:
-            files.fault("medicines", medicine.id, "it has no LactMed record to be read in")
+            reason = f"the source of a reading is '{OWN_RECORD}', and it has no LactMed record"
+            files.fault("medicines", medicine.id, reason)
         sources -= {OWN_RECORD}
         sources |= {limits.source for limits in medicine.limits}
         references.append(("medicines", medicine.id, "evidence", sorted(filter(None, sources))))
@@ -548,7 +554,7 @@ def _wrong_in(
             if unknown:
                 yield f"{part.fact} has no answer '{unknown[0]}'"
         if isinstance(part, Newest):
-            continue  # of any fact
+            continue  # it can be asked of any fact
         if isinstance(part, FactCompares | Known) and part.fact in content.facts:
             spec = content.facts[part.fact]
             if part.measure != "value" and part.measure not in MEASURES[spec.measures_like]:
@@ -566,13 +572,14 @@ def _check_told_facts(content: Content, files: ContentFiles) -> None:
     for spec in content.facts.values():
         told = content.facts.get(spec.tells) if spec.tells is not None else spec
         if told is None or not told.answers.keys() >= spec.answers.keys():
-            files.fault("facts", spec.id, f"'{spec.tells}' has not its answers")
+            reason = f"'{spec.tells}', which it tells, is no fact, or lacks one of its answers"
+            files.fault("facts", spec.id, reason)
 
 
 def _check_reasons(content: Content, files: ContentFiles) -> None:
     otherwise = [reason.id for reason in content.override_reasons.values() if reason.otherwise]
     for name in otherwise[1:]:
-        reason = f"'{otherwise[0]}' holds otherwise already"
+        reason = f"only one reason can be 'otherwise': it is '{otherwise[0]}' already"
         files.fault("override-reasons", name, reason)
 
 
@@ -619,11 +626,11 @@ def _check_wording(content: Content, files: ContentFiles) -> None:
 def _check_summary(
     section: str, key: str, summary: Wording, behind: int, content: Content, files: ContentFiles
 ) -> None:
-    """That it has room, with so many characters ``behind`` it."""
+    """Check that a summary is short enough, with ``behind`` more characters added to it."""
     try:
         longest = summary.longest(content) + behind
     except ValueError:
-        return  # told already
+        return  # ``_check_sentence`` reports this
     if longest > LONGEST_SUMMARY:
         reason = f"its summary can have {longest} characters, more than {LONGEST_SUMMARY}"
         files.fault(section, key, reason)
@@ -641,7 +648,7 @@ def _check_sentence(
 
 
 def _build_suggestions(content: Content, files: ContentFiles) -> None:
-    """Make each intervention's resource and validate it, once."""
+    """Make the resource that each intervention suggests, and validate it as FHIR."""
     for intervention in content.interventions.values():
         suggestion = intervention.suggestion
         template = content.templates.get(suggestion.template) if suggestion else None

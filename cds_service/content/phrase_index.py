@@ -1,4 +1,8 @@
-"""The phrase index: what a text that a person wrote means, such as "Tylenol 500 mg tablet"."""
+"""The phrase index: finds names and phrases in free text, such as "Tylenol 500 mg tablet".
+
+``PhraseIndex`` finds names, of medicines for example. ``IgnoredWords`` removes the words that do
+not say which medicine it is. ``Phrases`` finds phrases that are not denied.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,21 @@ from typing import Generic, TypeVar
 
 Meant = TypeVar("Meant")
 
-LONGEST_TEXT = 1000  # characters of a text from elsewhere: no name is longer
+LONGEST_TEXT = 1000  # characters that are read of a text from a record: no name is longer
 
 _WORD = re.compile(r"[a-z0-9]+")
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[#/%|-]")
 _APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 _LETTERS = re.compile(r"[^\W_]+")
-NAMED = " | "  # what stands for a name in the rest of a text
+NAMED = " | "  # replaces a name in the rest of a text
 _END_OF_CLAUSE = re.compile(r"[,;:()\[\]]")
-BETWEEN = 3  # words that may stand between what denies a phrase and the phrase
+BETWEEN = 3  # the most words between a phrase and a denial before it
 
 
 class PhraseIndex(Generic[Meant]):
-    """What each name means. A name is found in a text as whole words; the longest wins.
+    """Finds names in a text, and what each means. Names are matched as whole words.
 
-    So "amoxicillin and clavulanic acid" is that one, and not amoxicillin too.
+    The longest name wins: "amoxicillin and clavulanic acid" is this one, and not amoxicillin too.
     """
 
     def __init__(self) -> None:
@@ -30,7 +34,7 @@ class PhraseIndex(Generic[Meant]):
         self._longest = 1
 
     def add(self, name: str, meant: Meant, whole: bool = False) -> None:
-        """Let a name mean something; if ``whole``, only where it is the whole text."""
+        """Add a meaning to a name; if ``whole``, it is found only where it is the whole text."""
         words = tuple(_WORD.findall(name.lower()))
         known = self._meant.setdefault(words, [])
         if (meant, whole) not in known:
@@ -38,14 +42,17 @@ class PhraseIndex(Generic[Meant]):
         self._longest = max(self._longest, len(words))
 
     def find(self, text: str) -> list[list[Meant]]:
-        """What stands in a text, in its order: for each name in it, all that the name means.
+        """For each name in a text, in the order of the text, all meanings of the name.
 
-        Only its first ``LONGEST_TEXT`` characters are looked at.
+        Only the first ``LONGEST_TEXT`` characters of the text are read.
         """
         return self.read(text)[0]
 
     def read(self, text: str) -> tuple[list[list[Meant]], str]:
-        """What stands in a text, as ``find`` says it, and the text without the names."""
+        """The meanings of the names in a text, as in ``find``, and the rest of the text.
+
+        The rest is in lower case, with ``NAMED`` in place of each name.
+        """
         text = text[:LONGEST_TEXT].lower()
         spans = [match.span() for match in _WORD.finditer(text)]
         words = tuple(text[slice(*span)] for span in spans)
@@ -62,7 +69,7 @@ class PhraseIndex(Generic[Meant]):
         return found, NAMED.join([*rest, text[read:]])
 
     def _longest_at(self, words: tuple[str, ...], start: int) -> tuple[int, list[Meant]]:
-        """The length in words of the longest name here, and what it means; 1 if there is none."""
+        """The longest name at ``start``: its length in words (1 for none), and its meanings."""
         for length in range(min(self._longest, len(words) - start), 0, -1):
             meant = [
                 each
@@ -74,12 +81,12 @@ class PhraseIndex(Generic[Meant]):
         return 1, []
 
 
-class Unmeaning:
-    """What says nothing of which medicine is meant: strengths, forms, routes, salts.
+class IgnoredWords:
+    """The words that do not say which medicine is meant: strengths, forms, routes, salts.
 
-    A number is a strength if a unit follows, if another number stands beside it ("5/325"), if it
-    has two digits, behind a strength, or behind a word that counts ("take 2"). One that stands
-    behind a sign or a name alone is none: the 3 of "Tylenol #3" is a part of what it is called.
+    A number is not a part of the name if a unit follows, if another number stands beside it
+    ("5/325"), if it has two digits or more, if it comes after a strength, or if it comes after a
+    word of ``counting`` ("take 2"). Any other number is a part of the name: the 3 of "Tylenol #3".
     """
 
     def __init__(self, words: Iterable[str], units: Iterable[str], counting: Iterable[str]) -> None:
@@ -88,8 +95,8 @@ class Unmeaning:
         self._words = {word.lower() for word in words} | self._counting
         self._words |= {unit for unit in self._units if len(unit) > 1}
 
-    def left_of(self, text: str) -> list[str]:
-        """What is left of a text in small letters, if all that says nothing is taken away."""
+    def remove_from(self, text: str) -> list[str]:
+        """The words of a text without the ignored ones. The text must be in lower case."""
         tokens = _TOKEN.findall(_APOSTROPHE.sub("", text))
         left: list[str] = []
         has_strength = False
@@ -115,7 +122,7 @@ class Unmeaning:
 
 
 def _is_beside_a_number(tokens: list[str], place: int) -> bool:
-    """Whether a slash, a dash or an x stands between a number and another one."""
+    """Whether a slash, a dash or an x stands between this number and another one."""
     for step in (1, -1):
         between, other = place + step, place + 2 * step
         if not 0 <= other < len(tokens):
@@ -126,9 +133,10 @@ def _is_beside_a_number(tokens: list[str], place: int) -> bool:
 
 
 class Phrases:
-    """Phrases that mean something in a text, unless others deny it: "no", "history of".
+    """Phrases that mean something in a text unless other phrases deny it: "no", "history of".
 
-    Nor do they mean it as a part of a phrase that means something else: "lost baby weight".
+    A phrase does not count either as a part of a longer one that means something else, such as
+    "lost baby weight".
     """
 
     def __init__(
@@ -145,13 +153,13 @@ class Phrases:
         self._unless_before = [_words_of(phrase) for phrase in unless_before]
 
     def are_in(self, text: str) -> bool:
-        """Whether one of them stands in a text and is not denied there.
+        """Whether a text contains one of the phrases, and does not deny it.
 
-        Only the first ``LONGEST_TEXT`` characters are looked at.
+        Only the first ``LONGEST_TEXT`` characters of the text are read.
         """
         text = text[:LONGEST_TEXT]
         if self._first.isdisjoint(_words_of(text)):
-            return False  # as nearly always
+            return False  # the usual case, found early
         clauses = [_words_of(each) for each in _END_OF_CLAUSE.split(text)]
         for number, words in enumerate(clauses):
             rest = [word for clause in clauses[number + 1 :] for word in clause]
@@ -179,7 +187,7 @@ def _longest(phrases: list[list[str]]) -> int:
 
 
 def _places(words: list[str], phrases: list[list[str]]) -> Iterator[tuple[int, int]]:
-    """Where any of some phrases stands: its first word, and the one behind its last."""
+    """The places of some phrases among words: the first word, and the word behind the last."""
     for start in range(len(words)):
         for phrase in phrases:
             if words[start : start + len(phrase)] == phrase:

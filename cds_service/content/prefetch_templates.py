@@ -1,4 +1,4 @@
-"""Prefetch templates: the FHIR searches with which EHRs send what the facts are read from."""
+"""Prefetch templates: the FHIR searches by which EHRs send the records that facts are read from."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LONGEST_TEMPLATE = 1500  # characters, percent-encoded: servers and proxies refu
 
 
 def templates_of(key: PrefetchKey, entries: Entries, activities: CodeIndex[str]) -> list[str]:
-    """The prefetch templates of a key, made from the codes of what comes under it.
+    """The prefetch templates of a key, made from the codes of its facts and activities.
 
-    One, or as many as it takes for none to be longer than ``LONGEST_TEMPLATE`` when it is
-    percent-encoded. Only what CDS Hooks 2.0.1 recommends every client to support: a type-level
-    search with token equality, ``_sort`` and ``_count``, and root-level context tokens.
+    There are several if one alone would be longer than ``LONGEST_TEMPLATE`` when percent-encoded.
+    They use only what CDS Hooks 2.0.1 recommends that every client supports: a type-level search
+    with token equality, ``_sort`` and ``_count``, and root-level context tokens.
     """
     if key.by_id:
         return [f"{key.resource}/{{{{context.patientId}}}}"]
@@ -39,7 +39,7 @@ def templates_of(key: PrefetchKey, entries: Entries, activities: CodeIndex[str])
             if _comes_under(spec, key):
                 codes += _searched_codes(spec, key, entries)
     if key.by_activity:
-        # A token with a system alone is for all of its codes (FHIR R4, "token").
+        # A token with a system and no code finds all codes of the system (FHIR R4, "token").
         codes += [(OWN_ACTIVITY, "")]
         codes += [pair for pair in activities if pair[0] != OWN_ACTIVITY]
     if not codes:
@@ -47,16 +47,16 @@ def templates_of(key: PrefetchKey, entries: Entries, activities: CodeIndex[str])
     start += f"&{CODE_PARAMETER.get(key.resource, 'code')}="
     unique = dict.fromkeys(f"{system}|{code}" for system, code in codes)
     longest = LONGEST_TEMPLATE - _encoded_length(start + end)
-    if _encoded_length(",".join(unique)) > longest:  # our own system as a whole is shorter
+    if _encoded_length(",".join(unique)) > longest:  # all of our own system is shorter
         others = [token for token in unique if not token.startswith(f"{OWN_FACT}|")]
         unique = dict.fromkeys([f"{OWN_FACT}|", *others])
     return [start + ",".join(part) + end for part in _parts(unique, longest)]
 
 
 def _searched_codes(spec: FactSpec, key: PrefetchKey, entries: Entries) -> list[tuple[str, str]]:
-    """The codes by which a fact is searched under a key.
+    """The codes by which records of a fact are searched under a key.
 
-    Codes of diagnoses and procedures are not looked for in Observations.
+    Observations are not searched by codes of diagnoses and procedures.
     """
     codes = entries.codes_of(spec.id)
     sources = {source.resource for source in spec.also_from}
@@ -66,13 +66,13 @@ def _searched_codes(spec: FactSpec, key: PrefetchKey, entries: Entries) -> list[
 
 
 def _encoded_length(text: str) -> int:
-    """How long a template is in an address, with a patient id of the usual length at most."""
+    """The length of a template when percent-encoded, with a patient id of 64 characters."""
     text = text.replace("{{context.patientId}}", "x" * 64)
     return len(quote(text, safe="?&="))
 
 
 def _parts(tokens: Iterable[str], longest: int) -> Iterator[list[str]]:
-    """The tokens in their order, in lists that are each at most ``longest`` long when encoded."""
+    """Split tokens into lists that are each at most ``longest`` characters when encoded."""
     part: list[str] = []
     left = longest
     for token in tokens:

@@ -25,18 +25,18 @@ OWN_ANSWER = "urn:lactation-cds:answer"
 OWN_ACTIVITY = "urn:lactation-cds:activity"
 VALUE_SET = "urn:lactation-cds:value-set:"
 MEDICATIONS = "medications"  # the prefetch key under which Medications are read by id
-LONGEST_LIMITS = 80  # characters of dose and length where the service works
-LONGEST_LINE = 170  # characters of what is said of a medicine
-NOTHING_ASKED = "."  # in a line of an assessment
-OWN_RECORD = "lactmed"  # the source of a reading that is the medicine's own record
-OTHER_REASON = "other"  # the reason code of a reason that is not in the content
+LONGEST_LIMITS = 80  # characters of the line about a medicine's limits
+LONGEST_LINE = 170  # characters of the line of a reading or an interaction
+NOTHING_ASKED = "."  # in a line of an assessment: this column does not matter
+OWN_RECORD = "lactmed"  # as the source of a reading: the medicine's LactMed record
+OTHER_REASON = "other"  # stands for a reason code that is not in the content
 MEDICINE_TYPES = {"MedicationRequest", "MedicationStatement"}
-LONGEST_NAME = 60
-# The ValueSet of the codes that say that no allergy to a medicine is known.
+LONGEST_NAME = 60  # characters of the name of a medicine or feed on a card
+# The ValueSet of codes that mean: no allergy to a medicine is known.
 NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
-# That of the products that hold something which is no medicine here, beside what is.
+# The ValueSet of products of which only some ingredients are medicines of the content.
 IN_PART = f"{VALUE_SET}medicines-in-part"
-UNIDENTIFIED = "unidentified"  # the kind of a medicine that the content does not know
+UNIDENTIFIED = "unidentified"  # stands for a medicine that the content does not know
 
 RowId = Annotated[str, Field(pattern=r"^[RSP][0-9]{1,2}$")]
 Sentence = Annotated[Wording, BeforeValidator(lambda text: Wording(_one_line(text)))]
@@ -53,7 +53,10 @@ def _one_line(text: Any) -> str:
 
 
 class Row(Entry):
-    """A row of the founding recommendations."""
+    """A row: one recommendation of practice (P01), of the founding article (R01) or of safety (S1).
+
+    ``not_yet`` says why nothing in the content follows it yet.
+    """
 
     id: RowId
     says: str
@@ -61,18 +64,21 @@ class Row(Entry):
 
 
 class Evidence(Entry):
-    """A source, and where its particulars were verified.
+    """A source, with what it says and where its particulars were verified.
 
-    ``reference`` is its number in the founding article. One not ``seen`` may not be cited; one that
-    is not ``primary`` stands behind rules, and on no card. ``known_as`` is a body's short name.
-    A regulator is quoted only where it has a say: in the countries that it is ``cited-in``.
+    - ``reference``: its number in the founding article.
+    - ``seen``: if false, nobody has seen the source, and it may not be cited.
+    - ``primary``: if false, it stands behind rules and is cited on no card.
+    - ``known_as``: the short name of the body that published it.
+    - ``cited_in``: the countries in which a card may cite it, such as those of a regulator; all
+      countries if empty.
     """
 
     id: Identifier
     reference: int | None = None
     seen: bool = True
     primary: bool = True
-    cited_in: list[Country] = Field(default_factory=list)  # everywhere, if none is named
+    cited_in: list[Country] = Field(default_factory=list)
     authors: str
     known_as: str | None = None
     title: str | None = None
@@ -86,24 +92,24 @@ class Evidence(Entry):
 
     @cached_property
     def link(self) -> str | None:
-        """The address that a card links to."""
+        """The address to which a card links; ``None`` if the source has none."""
         if self.pmid:
             return f"https://pubmed.ncbi.nlm.nih.gov/{self.pmid}/"
         return f"https://doi.org/{self.doi}" if self.doi else self.url
 
     def is_cited_in(self, country: str) -> bool:
-        """Whether a card may name it where the service works."""
+        """Whether a card may cite it in a country."""
         return self.primary and (not self.cited_in or country in self.cited_in)
 
     @cached_property
     def short(self) -> str:
-        """As a link names it: the first author, or the body, and the year."""
+        """The text of a link to it: the first author, or the body, and the year."""
         several = ", " in self.authors or self.authors.endswith("et al.")
         return f"{self._first}{' et al.' if several else ''} {self.year}"
 
     @cached_property
     def shortest(self) -> str:
-        """As it is cited on a card, beside the link."""
+        """The text by which a card cites it: the short name, or the first author, and the year."""
         return f"{self.known_as or self._first} {self.year}"
 
     @property
@@ -113,7 +119,7 @@ class Evidence(Entry):
 
 
 class Grade(Entry):
-    """How far the evidence for an intervention goes, and the plain word for it on a card."""
+    """How strong the evidence for an intervention is, and the plain word for it on a card."""
 
     id: Annotated[str, Field(pattern=r"^[A-Z]$")]
     word: str
@@ -121,13 +127,18 @@ class Grade(Entry):
 
 
 class PrefetchKey(Entry):
-    """One prefetch template, and whether the service can do without it.
+    """A prefetch key: the FHIR search of its template, and how the service deals with it.
 
-    ``by_code`` narrows it to the codes of the facts that come under it, ``by_activity`` to those of
-    the activities. ``by_id`` reads the patient's own resource. ``search_by`` is the parameter by
-    which the mother is found, where it is not ``patient``. One that is not ``asked`` for is in no
-    template and is never read, until a hospital switches it on; what is sent for it counts. That
-    one that is ``new`` was not sent is not told: many clients do not know it yet.
+    - ``label``: its name on cards and in answers.
+    - ``by_code``: search only the codes of the facts that come under the key.
+    - ``by_activity``: search only the codes of the activities.
+    - ``by_id``: read the patient's own resource; this is not a search.
+    - ``search_by``: the search parameter that takes the patient's id.
+    - ``asked``: if false, the key has no template and is never read, until a hospital switches it
+      on; records that are sent under it count all the same.
+    - ``search``: further parameters of the search.
+    - ``needed``: without these records the service answers with status 412.
+    - ``new``: many clients do not know the key yet, so cards do not tell that it was not sent.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][A-Za-z]*$")]
@@ -143,9 +154,9 @@ class PrefetchKey(Entry):
     new: bool = False
 
     def part(self, number: int) -> PrefetchKey:
-        """The key of a further template, for codes that have no room in the first one.
+        """The key of a further template, for codes for which the first one has no room.
 
-        The service can do without it. No key of the content has a digit in its name.
+        It is not ``needed``. Its id ends in ``number``; the keys of the content have no digits.
         """
         return self.model_copy(update={"id": f"{self.id}{number}", "needed": False})
 
@@ -153,8 +164,8 @@ class PrefetchKey(Entry):
 class CodeSystem(Entry):
     """A code system of records: its address, its other addresses, and how codes are compared.
 
-    ``hierarchical`` ones have families: a code with all that begin with it. An entry with
-    ``same_as`` is only one more address of another one.
+    A ``hierarchical`` system has families: a code with all codes that begin with it. An entry with
+    ``same_as`` only gives another entry one more address.
     """
 
     id: Identifier
@@ -168,19 +179,20 @@ class CodeSystem(Entry):
 
 
 def plain_unit(written: str) -> str:
-    """A unit as it is compared when it is no UCUM unit: case, spaces and full stops do not matter.
+    """A unit that is not UCUM, in the form in which it is compared with others.
 
-    Within one kind of unit no two differ by these alone.
+    Case, spaces and full stops are removed: no two units of one kind differ only in these.
     """
     return "".join(written.casefold().replace(".", "").split())
 
 
 class UnitKind(Entry):
-    """UCUM units of one kind, each as factor to the first, with an offset where it has one.
+    """UCUM units of one kind, such as volumes.
 
-    ``texts`` are other ways in which a unit is written, ``labels`` how it is written for people,
-    ``beside`` in which other unit it is said too, and ``decimals`` with how many, where that is
-    always the same; each by the UCUM unit.
+    ``units`` has, for each unit, the factor to the first unit of the kind, or the factor and an
+    offset. By UCUM unit, ``texts`` has other ways in which records write it, ``labels`` how cards
+    write it, ``beside`` the other unit in which cards give the same number too, and ``decimals``
+    the number of decimals, if it is always the same.
     """
 
     id: Identifier
@@ -192,7 +204,7 @@ class UnitKind(Entry):
 
 
 class Parameter(Entry):
-    """A number that rules and sentences use, with its unit (UCUM), and since when it stands so."""
+    """A number that rules and sentences use, with its UCUM unit; it holds ``since`` a date."""
 
     id: Identifier
     label: str
@@ -216,7 +228,10 @@ class CurvePoint(Entry):
 
 
 class Curve(Entry):
-    """What is usual by day after birth; straight lines between the points."""
+    """The usual values by day after birth, on straight lines between the points.
+
+    Before ``judged_from`` seconds after birth, nothing is compared with it.
+    """
 
     id: Identifier
     label: str
@@ -228,7 +243,7 @@ class Curve(Entry):
     note: str
 
     def at(self, line: str, hours: float) -> float:
-        """The ``low`` or ``high`` line, this many hours after birth."""
+        """The value of the ``low`` or ``high`` line at some hours after birth, in ``unit``."""
         day = hours / 24
         points = self.points
         if day <= points[0].day:
@@ -241,7 +256,7 @@ class Curve(Entry):
 
 
 class Finding(Entry):
-    """A named judgement on the facts."""
+    """A condition with a name. It holds if ``when`` does and ``unless`` is not known to hold."""
 
     id: Identifier
     label: str
@@ -256,8 +271,9 @@ class Finding(Entry):
 class Assessment(Entry):
     """A table of findings: which facts are enough for which conclusion.
 
-    ``columns`` say what each word means; each line of ``table`` is a finding, with a word for each
-    column, or a dot where it asks nothing. The findings get their ``when`` from it.
+    ``columns`` has, for each column, its words, each with the condition that it means. Each line of
+    ``table`` is a finding, with a word for each column, or a dot if the column does not matter. The
+    ``when`` of each finding is made from its line.
     """
 
     id: Identifier
@@ -266,18 +282,18 @@ class Assessment(Entry):
     table: dict[str, list[str]] = Field(min_length=1)
 
     def line(self, finding_id: str) -> Iterator[tuple[str, str, Condition]]:
-        """The words of a finding's line that ask something: column, word and what it means."""
+        """The words in a finding's line, without the dots: column, word, and its condition."""
         for column, word in zip(self.columns, self.table[finding_id], strict=True):
             if word != NOTHING_ASKED:
                 yield column, word, self.columns[column][word]
 
 
 class Gate(Entry):
-    """What must be judged before any card about milk.
+    """A finding that is judged before any card about milk, such as a loss.
 
-    While its ``finding`` holds the gate is closed, and only cards come that name it under
-    ``under``. A card that is added later is silent there, unless it says that it is for her. A card
-    that names the gate ``words_of`` and not this one is the same here as there.
+    While ``finding`` holds, the gate is closed, and only cards that name the gate in ``under`` are
+    shown. So a card that a hospital adds is silent until it names the gate too. ``words_of`` is
+    another gate: a card that names that gate and not this one is shown as it is behind that gate.
     """
 
     id: Identifier
@@ -290,7 +306,7 @@ class Gate(Entry):
 
 
 class SuggestionSpec(Entry):
-    """What one click does: a resource made from a template."""
+    """What one click creates: a resource made from a template."""
 
     label: str
     template: Identifier
@@ -298,9 +314,11 @@ class SuggestionSpec(Entry):
 
 
 class Contraindication(Entry):
-    """What forbids an intervention: present if ``when`` holds, absent only if that is known not to.
+    """What forbids an intervention.
 
-    One that is not ``of_her_record``, such as a missing licence, says nothing of what she takes.
+    It is present if ``when`` is true, absent only if ``when`` is known to be false, and unknown
+    otherwise. One with ``of_her_record: false``, such as a missing licence, does not come from the
+    patient's record, and does not count against a medicine that the patient already takes.
     """
 
     id: Identifier
@@ -315,24 +333,24 @@ class Contraindication(Entry):
 
 
 class OtherDo(Entry):
-    """What an intervention says where ``when`` holds."""
+    """The words of an intervention while ``when`` holds."""
 
     when: When
     do: Sentence
 
 
 class Intervention(Entry):
-    """Something that would help her, when it would, and how to do it.
+    """Something that may help the patient, with when it helps and how it is done.
 
-    One with ``unless-in-use`` is safe and only needs to be shown: it is offered unless that is
-    known to hold, and where it is not known the card says to check. One with ``contraindications``
-    is offered only if each is known to be absent; else the card says which are present and which
-    could not be checked. ``medicine`` adds the link to its record.
-
-    Of what is ``worded``, the first whose ``when`` holds says what to do.
-
-    ``label`` is said to clinicians; where it reads badly to her, her handout has
-    ``title-for-mother``.
+    - ``label``: its name for clinicians; ``title_for_mother`` replaces it on the handout.
+    - ``unless_in_use``: the intervention is safe and only needs to be shown. It is offered unless
+      this condition is known to hold; if that is not known, the card says to check.
+    - ``held_back_by``: findings; while one holds, the card says that it is not for now.
+    - ``contraindications``: it is offered only if each is known to be absent. Otherwise the card
+      names those that are present and those that could not be checked.
+    - ``medicine``: the id of the medicine that it is about.
+    - ``do``: what to do, for the card; of ``worded``, the first entry whose ``when`` holds replaces
+      it. ``how``: what the mother is told.
     """
 
     id: Identifier
@@ -358,15 +376,15 @@ class Intervention(Entry):
 
     @property
     def template(self) -> str | None:
-        """The template of its suggestion."""
+        """The id of the template of its suggestion; ``None`` if it has no suggestion."""
         return self.suggestion.template if self.suggestion is not None else None
 
 
 class Template(Entry):
-    """A FHIR resource with places for an intervention's own words.
+    """A FHIR resource with placeholders for an intervention's own words.
 
-    With ``together``, two or more of a card are suggested as one resource first, under that label:
-    all that each lists is listed in it. ``{count}`` is how many they are.
+    With ``together``, a label, two or more interventions of a card with this template are first
+    suggested as one resource, whose lists join theirs. ``{count}`` in the label is their number.
     """
 
     id: Identifier
@@ -376,7 +394,7 @@ class Template(Entry):
 
 
 class TableLine(Entry):
-    """One line of the table of her own numbers; shown only ``when`` that holds, if it is given."""
+    """One line of the table of the patient's numbers; shown only while ``when`` holds, if given."""
 
     label: str
     when: When | None = None
@@ -392,7 +410,7 @@ class LinkSpec(Entry):
 
 
 class OtherWords(Entry):
-    """What a card says where ``when`` holds; what is not given stays as it is."""
+    """The words of a card while ``when`` holds; fields that are not given stay as they are."""
 
     when: When
     indicator: Literal["info", "warning", "critical"] | None = None
@@ -403,7 +421,7 @@ class OtherWords(Entry):
 
 
 class UnderGate(Entry):
-    """What of a card is other while a gate is closed; what is not given stays as it is."""
+    """The fields of a card that change while a gate is closed; the others stay as they are."""
 
     summary: Sentence | None = None
     summary_names: bool | None = None
@@ -430,12 +448,12 @@ Effect = Literal[
     "lactation-suppressant",
     "serotonergic",
 ]
-# How much is said against two medicines together, the most first.
+# How severe an interaction is, the most severe first.
 Severity = Literal["contraindicated", "avoid", "caution"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-INTERACTING = "interacting"  # of an order: with what she takes, or with another draft
-# What a reading says of a medicine in milk, the worst first. One that nobody has read could be
-# anything, so it stands before those that are known to be harmless.
+INTERACTING = "interacting"  # of an order: with an active medicine, or with another draft
+# The bands of medicines and milk, the worst first. A medicine that was not read may be harmful, so
+# it stands before those that are known to be harmless.
 Band = Literal["avoid", "ask-first", "not-read", "watch", "compatible"]
 BANDS: tuple[Band, ...] = get_args(Band)
 Hook = Literal[
@@ -446,24 +464,34 @@ Hook = Literal[
 class Card(Entry):
     """A card: on which hooks and when it is shown, what it says, and what it offers.
 
-    While a finding of ``withheld-by`` holds, it is not shown, and the most urgent card says so.
-    One with the body ``order`` is about each medicine or feed being ordered that is, or has the
-    band or effect of, one of ``about`` and none of ``not_about``; with
-    ``if-contraindicated`` only while a contraindication is ``present``, or also while one is
-    ``unknown``. ``interacting`` is
-    one that is not to be given, or with care, beside what she takes or another draft. The body
-    ``together`` is about what she takes and is so. One that is said
-    ``as-one`` names all such orders of which nothing is known on one card.
+    ``body`` says what the card is about:
 
-    While a gate is closed it is silent, unless ``under`` names the gate, with what is other then.
-    Of what is ``worded``, the first whose ``when`` holds has its words.
-    ``together`` is its own label for what is suggested together (``Template``). ``warnings`` are
-    what the summary of the card about her medicines says of those of a band or an effect, what
-    comes first first; each begins with a colon, or goes on as a sentence.
+    - ``interventions``: the interventions of the list.
+    - ``medicines``: the medicines that the patient takes. ``warnings`` has, by band or effect, what
+      the summary says of such medicines, the first entry first; each text begins with a colon, or
+      continues the sentence.
+    - ``together``: medicines that the patient takes and that interact.
+    - ``against``: medicines that the patient takes in spite of a contraindication.
+    - ``data-needed``: the facts that are missing or unclear, and data that could not be read.
+    - ``order``: each medicine or feed that is being ordered, if its id, band or effect is in
+      ``about`` and none of these is in ``not_about``. ``interacting`` in ``about`` means an order
+      that interacts with an active medicine or another draft. With ``if_contraindicated:
+      present``, the card is shown only if a contraindication is present or the dose is above the
+      limits; with ``unknown``, also if a contraindication could not be checked. With ``as_one``,
+      a single card names all these orders.
 
-    One that does not cite (``cites: false``) names no source and no LactMed record on its face:
-    their names speak of feeding. One that is ``overridden-for`` a time is held back so long for
-    whatever reason, and for the same birth only.
+    Other fields decide whether it is shown, and in which words:
+
+    - ``withheld_by``: findings; while one holds, the card is not shown, and the most urgent card
+      says so.
+    - ``under``: the gates behind which the card is shown, each with the fields that change then.
+      While any other gate is closed, the card is not shown.
+    - ``worded``: other words; the first entry whose ``when`` holds counts.
+    - ``together``: the card's own label for interventions that are suggested as one (``Template``).
+    - ``cites``: if false, the card names no source and no LactMed record, for their names speak of
+      feeding.
+    - ``overridden_for``: for so many seconds an override holds the card back, whatever its reason,
+      and for the same birth only.
     """
 
     id: Identifier
@@ -494,15 +522,20 @@ class Card(Entry):
     interventions: list[Identifier] = Field(default_factory=list)
     together: str | None = None
     warnings: dict[Band | Effect, str] = Field(default_factory=dict)
-    asks_first: list[Identifier] = Field(default_factory=list)  # facts, before any other question
-    never_suppressed: bool = False  # shown again also if it was overridden
+    asks_first: list[Identifier] = Field(default_factory=list)  # facts to ask about first
+    never_suppressed: bool = False  # no override holds it back
     links: list[LinkSpec] = Field(default_factory=list)
     evidence: list[Identifier] = Field(default_factory=list)
     review: Review
 
 
 class Ask(Entry):
-    """When the want of a fact is worth a card; its ``summary`` is the headline of that card."""
+    """When missing facts are worth asking for, and ``why``.
+
+    The facts are those of ``facts``, and, while ``finding`` is not known, those that it lacks.
+    ``summary`` is the headline of the card that asks. ``under`` names gates: the question is asked
+    also while one of these is closed.
+    """
 
     id: Identifier
     rows: list[RowId]
@@ -512,7 +545,7 @@ class Ask(Entry):
     unless: When | None = None
     finding: Identifier | None = None
     facts: list[Identifier] = Field(default_factory=list)
-    under: list[Identifier] = Field(default_factory=list)  # gates, while which it is asked too
+    under: list[Identifier] = Field(default_factory=list)
     review: Review
 
 
@@ -521,22 +554,22 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 class LactMed(Entry):
-    """A LactMed record: its id in the National Library's archive, and its revision."""
+    """A LactMed record: its id in the National Library's archive, and the day of its revision."""
 
     id: RecordId
     revised: Day
 
     @property
     def url(self) -> str:
-        """Its permanent address."""
+        """The permanent address of the record."""
         return f"https://www.ncbi.nlm.nih.gov/books/n/lactmed/{self.id}/"
 
 
 class LactMedRecord(Entry):
-    """Which record of LactMed is about a medicine, by the medicine's id, and its revision.
+    """The LactMed record of a medicine: ``id`` is the medicine's; ``revised`` is the record's day.
 
-    A program writes these from the National Library's archive (``cds-service lactmed revisions``);
-    what people say of a medicine stands with the medicine.
+    A program writes these entries from the National Library's archive (``cds-service lactmed
+    revisions``), apart from the entries of medicines, which people write.
     """
 
     id: str
@@ -545,7 +578,7 @@ class LactMedRecord(Entry):
 
 
 class MedicineCode(Entry):
-    """A code of a medicine, as ingredient or as a product that holds it."""
+    """A code of a medicine, as an ingredient, or of a product that contains it."""
 
     system: str
     code: str
@@ -554,21 +587,26 @@ class MedicineCode(Entry):
 
 
 class Worse(Entry):
-    """A band that is worse while something holds: for a newborn, or an infant born preterm."""
+    """A worse band that counts while ``when`` holds: for a newborn, or an infant born preterm."""
 
     band: Band
     when: When
 
 
 class Reading(Entry):
-    """What was read of a medicine in milk: its band, and a line in our words (P20).
+    """The reading of a medicine in milk: its band, and a line in our words (row P20).
 
-    The line says what to do and what to watch for in the infant; ``instead`` what is preferred.
-    ``source`` is ``lactmed``, the medicine's own record, or an id of the evidence; ``revised``
-    the date of what was read, and ``read_as`` how much of it: all, its own summary, or what others
-    quote. Where ``line`` speaks of one that she takes ("do not stop it"), ``ordered`` says the same
-    for one that is being ordered. One that is not read has none of
-    these, and a band that has no source is a mistake.
+    - ``line``: what to do, and what to watch for in the infant.
+    - ``ordered``: the line for an order, if ``line`` speaks of a medicine that is taken already
+      ("do not stop it").
+    - ``instead``: what the source prefers.
+    - ``worse``: a worse band for some infants.
+    - ``source``: ``lactmed`` for the medicine's LactMed record, or the id of an evidence.
+    - ``revised``: the date of the text that was read.
+    - ``read_as``: how much of the source was read: all, its own summary, or a quoted summary.
+
+    A reading with the band ``not-read`` has none of these. Any other band needs a line, a source,
+    its date and ``read_as``.
     """
 
     band: Band = "not-read"
@@ -600,9 +638,10 @@ NOT_READ = Reading()
 
 
 class Limits(Entry):
-    """What a regulator says in some countries of a medicine's use, dose and length (P24).
+    """What a regulator in some countries says about a medicine's use, dose and duration (row P24).
 
-    ``daily_mg`` and ``days`` are the same as numbers: an order that is for more says so.
+    ``daily_mg`` (mg a day) and ``days`` are the limits as numbers; a card tells if an order is for
+    more.
     """
 
     countries: list[Country] = Field(min_length=1)
@@ -612,7 +651,7 @@ class Limits(Entry):
     source: Identifier
 
     def exceeded_by(self, dose: Dose) -> list[str]:
-        """What of a dose is more than this, in words."""
+        """The numbers of a dose that are above the limits, in words."""
         parts = ((dose.daily, self.daily_mg, "mg a day"), (dose.days, self.days, "days"))
         return [
             f"{value:g} {unit}"
@@ -622,16 +661,20 @@ class Limits(Entry):
 
 
 class Medicine(Entry):
-    """A medicine, how it is recognised, and what was read of it in milk.
+    """A medicine: how it is recognised, and its reading for milk.
 
-    ``summary`` is the first sentence of an imported record, in its own words. ``beside`` are words
-    that its reading holds for too where they stand with one of its names ("levonorgestrel").
-
-    Where a regulator says otherwise, ``reading_in`` has the reading by country. Until a pharmacist
-    has said that its ``effects`` are all there are (``effects-known``), another one is not ruled
-    out. Where it is licensed, for whatever use, is said by country (ISO 3166-1), or not known, and
-    so are the ``limits`` of dose and length. One of which LactMed has no record has no ``lactmed``:
-    it was read in a label, and is searched for by its name.
+    - ``names``: the names by which it is found in texts; with ``whole_name_only``, a name must be
+      the whole text.
+    - ``beside``: words that may stand beside a name and belong to it ("levonorgestrel"): its
+      reading holds for them too.
+    - ``lactmed``: its LactMed record. Without one, it was read in another source, such as a label.
+    - ``reading_in``: the reading by country, where a regulator differs from ``reading``.
+    - ``summary``: the first sentence of an imported LactMed record, in its own words.
+    - ``effects_known``: a pharmacist has confirmed that ``effects`` is complete. Until then, no
+      other effect is ruled out.
+    - ``licensed_in`` and ``not_licensed_in``: countries (ISO 3166-1), for any use. For a country in
+      neither list, it is not known.
+    - ``limits``: the limits of dose and duration by country.
     """
 
     id: Identifier
@@ -654,20 +697,20 @@ class Medicine(Entry):
     review: Review
 
     def read_in(self, country: str) -> Reading:
-        """What was read of it, as it holds in a country."""
+        """The reading that holds in a country."""
         return self.reading_in.get(country, self.reading)
 
     def limits_in(self, country: str) -> Limits | None:
-        """The limits of its use that hold in a country; ``None`` if nobody looked them up."""
+        """The limits that hold in a country; ``None`` if the content has none for it."""
         return next((each for each in self.limits if country in each.countries), None)
 
     def beyond_limits(self, country: str, dose: Dose) -> list[str]:
-        """What of a dose is more than the limits in a country, in words."""
+        """The numbers of a dose that are above the limits in a country, in words."""
         limits = self.limits_in(country)
         return limits.exceeded_by(dose) if limits is not None else []
 
     def say_limits(self, country: str) -> str:
-        """The limits in words, or that they are not known there; nothing if none are for any."""
+        """The limits in a country in words, or that they are not known; empty if there are none."""
         if not self.limits:
             return ""
         limits = self.limits_in(country)
@@ -675,7 +718,7 @@ class Medicine(Entry):
 
     @property
     def readings(self) -> list[Reading]:
-        """All that was read of it, in whatever country."""
+        """The readings for all countries, without those that are not read."""
         return [
             reading
             for reading in (self.reading, *self.reading_in.values())
@@ -684,24 +727,23 @@ class Medicine(Entry):
 
 
 class Side(Entry):
-    """One side of an interaction: medicines and effects, and what they are called in short."""
+    """One side of an interaction: ids of medicines and effects, and a short name for all."""
 
     of: list[Identifier] = Field(min_length=1)
     short: Sentence
 
     def includes(self, medicine: Medicine) -> bool:
-        """Whether a medicine is on this side, by its id or an effect of it."""
+        """Whether a medicine is on this side, by its id or one of its effects."""
         return not {medicine.id, *medicine.effects}.isdisjoint(self.of)
 
 
 class Interaction(Entry):
-    """Two medicines that are not, or not without care, given together (P22).
+    """Medicines that are not given together, or only with care (row P22).
 
-    Whatever stands on one side with whatever on the ``other``, in both directions. Of a pair that
-    is in several, the most severe counts; one that ``refines`` another says otherwise of some of
-    its pairs, and always wins. An interaction that does not refine another is also a
-    contraindication of each intervention that has contraindications and is about one of its
-    medicines.
+    Each medicine of side ``one`` interacts with each medicine of side ``other``. If a pair is in
+    several interactions, the most severe counts. An interaction that ``refines`` another replaces
+    it for some of its pairs. An interaction without ``refines`` is also a
+    contraindication of each intervention that has some and is about one of its medicines.
     """
 
     id: Identifier
@@ -716,7 +758,7 @@ class Interaction(Entry):
     note: str | None = None
 
     def opposite(self, medicine: Medicine) -> Side | None:
-        """The side across from a medicine; ``None`` if it is on neither."""
+        """The side opposite to a medicine; ``None`` if the medicine is on neither."""
         if self.one.includes(medicine):
             return self.other
         return self.one if self.other.includes(medicine) else None
@@ -733,10 +775,10 @@ class Feed(Entry):
 
 
 class NameWords(Entry):
-    """Words in a medicine's written name that say nothing of which one it is.
+    """Words in the written name of a medicine that do not say which medicine it is.
 
-    ``units`` make a number before them a strength; a word that is ``counting`` makes a number
-    after it an amount ("take 2").
+    A number before one of ``units`` is a strength; a number after a word of ``counting`` is an
+    amount ("take 2").
     """
 
     id: Identifier
@@ -747,10 +789,10 @@ class NameWords(Entry):
 
 
 class OverrideReason(Entry):
-    """A reason that a clinician can give for not following a card, and what comes of it.
+    """A reason that a clinician can give for overriding a card.
 
-    The card is held back for ``suppressed-for``. ``otherwise`` is the reason whose time holds if
-    none was given, or one that is not known here.
+    ``suppressed_for`` is for how many seconds the card is then held back. The reason with
+    ``otherwise`` also stands for an override without a reason, or with one that the content does not have.
     """
 
     id: Identifier
@@ -787,7 +829,7 @@ SECTIONS: dict[str, type[Entry]] = {
 }
 
 
-# The sections whose entries refer to rows, and those whose entries hold conditions.
+# The sections whose entries name rows, and those whose entries have conditions.
 WITH_ROWS = (
     "gates",
     "parameters",
@@ -805,7 +847,7 @@ WITH_CONDITIONS = ("findings", "contraindications", "interventions", "cards", "a
 
 
 def conditions_of(entry: Entry) -> list[Condition]:
-    """The conditions that an entry holds."""
+    """All conditions within an entry."""
     names = ("when", "unless", "unless_in_use", "critical_when")
     written = [getattr(entry, name, None) for name in names]
     if isinstance(entry, Card):

@@ -1,15 +1,15 @@
-"""Wording: sentences of ``cards/`` with her own numbers put in.
+"""Wording: sentences of ``cards/`` into which a patient's own numbers are filled.
 
 A placeholder names a fact, a measure of a fact, or a curve::
 
     {letdown-sensation}  {expressed-milk-volume.sum}  {delivery-time.days}  {curve:expected-volume}
 
-``{parameter:fever}`` is the same for every mother: any text of the content can have it, and it is
-put in when the content is loaded. No UCUM code stands in a sentence: units have labels for people
+``{parameter:fever}`` is the same for every patient: any text of the content may contain it, and it
+is filled in when the content is loaded. Sentences have no UCUM codes: units have labels for people
 (``cards/units.yaml``).
 
-Placeholders are checked when the content is loaded, with the longest text that each can become, so
-that a summary can never grow past what CDS Hooks allows (139 characters).
+When the content is loaded, each placeholder is checked, and the longest text that can replace it is
+counted, so that a summary never gets longer than CDS Hooks allows (139 characters).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LONGEST_SUMMARY = 139
 LONGEST_NUMBER = 6
 LONGEST_DURATION = len("99 h 59 min")
 NOT_RECORDED = "not recorded"
-ALSO_MISSING = " Also missing or unclear"  # behind the headline of a question, before other names
+ALSO_MISSING = " Also missing or unclear"  # after the headline of a question, before other facts
 
 CURVE = "curve:"
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9:.-]*)\}")
 
 
 def change_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with each text in it changed; its keys and all else stay."""
+    """A copy of a JSON value with ``change`` applied to each text; keys and other values stay."""
     if isinstance(value, dict):
         return {key: change_texts(inner, change) for key, inner in value.items()}
     if isinstance(value, list):
@@ -45,21 +45,21 @@ def change_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def as_sentence(text: str) -> str:
-    """A text with a full stop behind it, unless it ends in one, or in a ``?`` or ``!``, already.
+    """A text with a full stop at its end, unless it ends with ``.``, ``?`` or ``!`` already.
 
-    The stars of Markdown do not count as its end.
+    Markdown stars after such a mark are ignored.
     """
     return text if text.rstrip("*").endswith((".", "?", "!")) else f"{text}."
 
 
 @dataclass(frozen=True, slots=True)
 class SpokenUnit:
-    """A unit as people write it, with the other one in which it is said too, if there is one."""
+    """A unit as people write it, and another unit in which the number is given too, if any."""
 
     label: str
-    decimals: int | None = None  # where they are always the same
+    decimals: int | None = None  # if their number is always the same
     beside: SpokenUnit | None = None
-    factor: float = 1.0  # to the unit beside
+    factor: float = 1.0  # factor and offset to the unit ``beside``
     offset: float = 0.0
 
     def say(self, number: float, decimals: int) -> str:
@@ -74,14 +74,14 @@ class SpokenUnit:
 
 
 class Curve(Protocol):
-    """A curve by the day after birth, as far as a sentence can name it."""
+    """The part of a curve that a sentence needs."""
 
     id: str
     unit: str
 
 
 class Vocabulary(Protocol):
-    """What the names in placeholders stand for."""
+    """The facts, curves and units that placeholders can name."""
 
     @property
     def facts(self) -> Mapping[str, FactSpec]: ...
@@ -92,7 +92,7 @@ class Vocabulary(Protocol):
 
 
 class Figures(Protocol):
-    """Where the numbers come from."""
+    """The numbers of one patient that are filled into placeholders."""
 
     @property
     def content(self) -> Vocabulary: ...
@@ -101,33 +101,33 @@ class Figures(Protocol):
     def curve(self, curve_id: str, line: str) -> float | None: ...
 
 
-SO_FAR = "sum-so-far"  # the measure that is more if what could not be read is
+SO_FAR = "sum-so-far"  # a lower limit ("at least") if some records could not be read
 AT_LEAST = "at least "
 
 Say = Callable[[Figures], str]
 
 
 class Wording:
-    """A sentence with placeholders, taken apart once."""
+    """A sentence with placeholders, which is parsed once."""
 
     __slots__ = ("_form", "_sayers", "fact", "parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        # Even parts are plain text, odd ones the names of placeholders.
+        # Parts at even places are plain text, at odd places the names of placeholders.
         self.parts = _PLACEHOLDER.split(text)
-        # The fact of the first placeholder; nothing if there is none.
+        # The fact of the first placeholder; empty if there is no placeholder.
         self.fact = self.parts[1].partition(".")[0] if self.placeholders else ""
         self._form = "%s".join([part.replace("%", "%%") for part in self.parts[::2]])
-        self._sayers: list[Say] | None = None  # of the placeholders, once they are needed
+        self._sayers: list[Say] | None = None  # one for each placeholder; made at first use
 
     @property
     def placeholders(self) -> list[str]:
-        """The names in braces, in order."""
+        """The names in braces, in the order of the sentence."""
         return self.parts[1::2]
 
     def say(self, figures: Figures) -> str:
-        """The sentence for one mother."""
+        """The sentence with the numbers of one patient."""
         if not self.fact:
             return self.text
         if self._sayers is None:
@@ -135,13 +135,16 @@ class Wording:
         return self._form % tuple([say(figures) for say in self._sayers])
 
     def longest(self, content: Vocabulary) -> int:
-        """The most characters that the sentence can have. ``ValueError`` on a wrong placeholder."""
+        """The most characters that the sentence can have.
+
+        Raises ``ValueError`` if a placeholder names no fact, measure or curve.
+        """
         plain = sum(len(part) for part in self.parts[::2])
         return plain + sum(_longest(name, content) for name in self.placeholders)
 
 
 def _sayer(name: str, content: Vocabulary) -> Say:
-    """What says one placeholder."""
+    """The function that gives the text for one placeholder."""
     if name.startswith(CURVE):
         curve = content.curves[name.removeprefix(CURVE)]
         return lambda figures: _say_curve(figures, curve.id, curve.unit)
@@ -175,7 +178,7 @@ def _say_curve(figures: Figures, curve_id: str, unit: str) -> str:
 
 
 def say_value(fact: FactValue, content: Vocabulary) -> str:
-    """A fact's value with its unit, or the label of its answer."""
+    """The value of a fact with its unit, or the label of its answer, or ``NOT_RECORDED``."""
     if fact.value is None:
         return NOT_RECORDED
     if isinstance(fact.value, str):
@@ -186,13 +189,13 @@ def say_value(fact: FactValue, content: Vocabulary) -> str:
 def say_quantity(
     number: float, unit: str | None, decimals: int, units: Mapping[str, SpokenUnit]
 ) -> str:
-    """A number with its unit (UCUM) as people write it; ``units`` are those with a label."""
+    """A number with a UCUM unit, as people write both; ``units`` has the units with a label."""
     spoken = units.get(unit) if unit else None
     return spoken.say(number, decimals) if spoken else with_unit(number, unit, decimals)
 
 
 def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
-    """A number as a clinician writes it: with ``decimals`` (below ten at least one), or whole."""
+    """A number with its unit: rounded to ``decimals`` (at least one below 10), without ``.0``."""
     if abs(number) < 10:
         decimals = max(decimals, 1)
     rounded = round(number, decimals)
@@ -201,7 +204,7 @@ def with_unit(number: float, unit: str | None, decimals: int = 0) -> str:
 
 
 def _about(number: float) -> int:
-    """A number of a curve, no more exact than it deserves: to the next ten from a hundred on."""
+    """A number of a curve, rounded: to whole numbers below 100, to tens from 100 on."""
     return int(round(number, -1)) if number >= 100 else round(number)
 
 

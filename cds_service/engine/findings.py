@@ -343,8 +343,8 @@ class Findings:
 
     @cached_property
     def _left_out(self) -> set[str]:
-        told = (facts_told_by(self.content, record) for record in self.case.chart.perhaps_hers)
-        return set().union(*told)
+        records = self.case.chart.perhaps_of_patient
+        return set().union(*(facts_told_by(self.content, record) for record in records))
 
     def asked_for(self, activity: str) -> Truth:
         """Whether an activity was asked for or done since this birth."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote_plus
 
 from ..content.codes import CodeIndex, CodeSet
-from ..content.phrase_index import LONGEST_TEXT, PhraseIndex, Unmeaning
+from ..content.phrase_index import LONGEST_TEXT, IgnoredWords, PhraseIndex
 from ..content.schema import (
     BANDS,
     IN_PART,
@@ -144,7 +144,7 @@ class MedicineIndex:
         self._by_name: PhraseIndex[str] = PhraseIndex()  # the id of each
         self._medicines = content.medicines
         lists = content.name_words.values()
-        self._unmeaning = Unmeaning(
+        self._ignored_words = IgnoredWords(
             [word for each in lists for word in each.words],
             [unit for each in lists for unit in each.units],
             [word for each in lists for word in each.counting],
@@ -332,7 +332,7 @@ class MedicineIndex:
         named, rest = self._by_name.read(text)
         for name in (each for meant in named for each in meant if each in self._beside):
             _, rest = self._beside[name].read(rest)
-        left = self._unmeaning.left_of(rest) if named else []
+        left = self._ignored_words.remove_from(rest) if named else []
         return named, plain(" ".join(left), LONGEST_LEFT) if left else ""
 
     def _one_or_several(self, meant: list[str]) -> Iterator[TakenMedicine]:

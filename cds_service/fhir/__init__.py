@@ -1,1 +1,1 @@
-"""FHIR: a chart as it was sent, its times and its references."""
+"""FHIR: the chart of a patient as it was sent or read, with its times, references and doses."""

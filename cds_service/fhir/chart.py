@@ -1,9 +1,9 @@
-"""The chart: what the EHR sent or let us read, key by key, as data.
+"""The chart: the resources of one patient that the EHR sent or the service read, by prefetch key.
 
-CDS Hooks 2.0.1, "Prefetch template": a key can come back in six ways, and each means something
-else (``State``). Here they are told apart; fetching what is absent is the work of ``fhir_server``.
-Resources of anyone but the patient and the infant are left out, and counted by reason; members of a
-resource that nothing reads are dropped. Nothing here knows Flask, the network or the clock.
+A prefetch key can come back in six ways, each with its own meaning (``State``; CDS Hooks 2.0.1,
+"Prefetch template"). This module tells them apart; ``fhir_server`` fetches the absent keys.
+Resources of anyone but the patient and the infant are left out, and counted by reason. Members of
+a resource that no code reads are dropped. Nothing here uses Flask, the network or the clock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .references import normal_base, normal_urn, read_reference
 
 Resource = dict[str, object]
 
-# The members that are read here, of resources of any type.
+# The members of a resource, of any type, that this module reads.
 READ = frozenset(
     (
         *("resourceType", "id", "status", "code", "category", "doNotPerform", "contained"),
@@ -34,7 +34,7 @@ READ = frozenset(
 
 
 class Quantity(msgspec.Struct, gc=False):
-    """What is read of a Quantity."""
+    """The members of a FHIR Quantity that are read."""
 
     value: object = None
     comparator: object = None
@@ -43,14 +43,14 @@ class Quantity(msgspec.Struct, gc=False):
 
 
 class Reference(msgspec.Struct, gc=False):
-    """What is read of a Reference."""
+    """The member of a FHIR Reference that is read."""
 
     reference: object = None
 
 
 # The types of draft orders that are judged.
 ORDERED = frozenset({"MedicationRequest", "NutritionOrder"})
-# The types that others refer to, by the ``fullUrl`` of an entry too.
+# The types that other resources may refer to by the ``fullUrl`` of their entry in a Bundle.
 REFERRED_TO = frozenset({"Medication", "Patient"})
 
 
@@ -58,11 +58,11 @@ class State(Enum):
     """How a prefetch key came back."""
 
     ABSENT = "absent"  # the client did not send it: it may be fetched
-    NULL = "null"  # the client looked, and there is nothing
-    EMPTY = "empty"  # a Bundle without entries: nothing either
-    FAILED = "failed"  # an OperationOutcome of an error: the client, or we, tried and could not
-    PARTIAL = "partial"  # there is more: a next link, more matches than entries, or some unread
-    COMPLETE = "complete"  # a resource, or a Bundle that is whole
+    NULL = "null"  # the client searched, and found nothing
+    EMPTY = "empty"  # a Bundle without entries: nothing was found either
+    FAILED = "failed"  # the client or the service tried and failed, or sent what cannot be read
+    PARTIAL = "partial"  # not all: a next link, fewer entries than matches, or unreadable entries
+    COMPLETE = "complete"  # a single resource, or a Bundle with all that was found
 
 
 @dataclass(slots=True)
@@ -73,15 +73,16 @@ class KeyResult:
     resources: list[Resource] = field(default_factory=list)
     reason: str = ""
     next_url: str | None = None
-    by_url: dict[str, Resource] = field(default_factory=dict)  # what others may refer to
-    matches: int = 0  # the entries that a search has found, not those that come with them
-    total: int = 0  # how many it found, on all its pages; nothing if that is not said
+    by_url: dict[str, Resource] = field(default_factory=dict)  # of ``REFERRED_TO``, by ``fullUrl``
+    matches: int = 0  # how many entries match the search; included resources do not count
+    total: int = 0  # how many matches the server reports for all pages; 0 if it does not say
 
 
 def read_result(value: object) -> KeyResult:
-    """The result of a value that was sent for a key. Never raises.
+    """Classify the value that was sent for a prefetch key. Never raises.
 
-    A Bundle with fewer matches than its total, and without a link to more, is not complete.
+    A Bundle that holds fewer matches than its total, and has no link to a next page, is partial, or
+    failed if it holds none.
     """
     result = read_page(value)
     if result.next_url is None:
@@ -90,19 +91,21 @@ def read_result(value: object) -> KeyResult:
 
 
 def read_page(value: object) -> KeyResult:
-    """The same of one page of several, whatever it says of their number.
+    """Classify one page of a result, without comparing its matches with the total. Never raises.
 
-    ``value`` is what stands in ``prefetch`` (``ABSENT`` is for keys that do not), or what a FHIR
-    server answered.
+    ``value`` is the value of the key in ``prefetch``, or the answer of a FHIR server. (A key that
+    was not sent at all is ``ABSENT``; it does not come here.)
 
-    A Bundle that holds an OperationOutcome of an error among its entries is partial, or failed if
-    nothing else is in it. One that only warns or informs is passed over (FHIR R4, SearchEntryMode
-    ``outcome``): the search was done. Unless it says that data is missing, what was found is all.
+    A Bundle with an OperationOutcome of an error among its entries is partial, or failed if it has
+    no other entry. An OperationOutcome that only warns or informs is ignored (FHIR R4,
+    SearchEntryMode ``outcome``): the search was done. If it says that data is missing (issue code
+    ``incomplete``), it counts as an error.
 
-    An OperationOutcome in place of a Bundle has failed, however mild its severity: without a
-    Bundle nothing says that the search was done, and so nothing that there are no records.
+    An OperationOutcome in place of a Bundle is failed, however mild its severity: without a Bundle
+    nothing shows that the search was done, and so nothing shows that there are no records.
 
-    What holds an entry that is no resource, or is a Bundle, cannot be read whole.
+    A Bundle with an entry that holds no resource, or holds another Bundle, is partial, or failed if
+    it has no other entry.
     """
     if value is None:
         return KeyResult(State.NULL)
@@ -155,14 +158,17 @@ def read_page(value: object) -> KeyResult:
 
 
 def must_be_all(result: KeyResult) -> None:
-    """Make a complete result partial, or failed, if it holds fewer matches than were found."""
+    """Mark a complete result as partial if it holds fewer matches than the server found.
+
+    A result without any resource is marked as failed.
+    """
     if result.matches < result.total and result.state in (State.COMPLETE, State.EMPTY):
         result.state = State.PARTIAL if result.resources else State.FAILED
         result.reason = f"only {result.matches} of {result.total} records were sent"
 
 
 def _is_match(entry: Resource) -> bool:
-    """Whether an entry is what was searched for (FHIR R4, SearchEntryMode)."""
+    """Whether an entry matches the search, and was not only included (FHIR R4, SearchEntryMode)."""
     search = entry.get("search")
     return not isinstance(search, dict) or search.get("mode") not in ("include", "outcome")
 
@@ -176,12 +182,12 @@ def _next_link(bundle: Resource) -> str | None:
     return None
 
 
-MILD = ("warning", "information", "success")  # severities of what is no failure
+MILD = ("warning", "information", "success")  # severities that are not a failure
 INCOMPLETE = "incomplete"  # FHIR R4, IssueType: not every source of data could be reached in time
 
 
 def _is_error(outcome: Resource) -> bool:
-    """Whether an OperationOutcome tells of a failure: unless each of its issues says otherwise."""
+    """Whether an OperationOutcome reports a failure: unless it has issues and all are mild."""
     issues = outcome.get("issue")
     return not isinstance(issues, list) or not issues or not all(map(_is_mild, issues))
 
@@ -193,7 +199,7 @@ def _is_mild(issue: object) -> bool:
 
 
 def _say_outcome(outcome: Resource) -> str:
-    # Only the coded part is repeated: texts of another system may carry what must not be shown.
+    # Only the code is repeated: a text of another system may hold data that must not be shown.
     issues = outcome.get("issue")
     for issue in issues if isinstance(issues, list) else ():
         if isinstance(issue, dict) and re.fullmatch(r"[a-z-]{1,40}", str(issue.get("code"))):
@@ -205,10 +211,10 @@ LONGEST_ID = 2000  # characters; FHIR R4 allows 64, and record systems send long
 
 
 def reference_to(resource: Resource) -> str:
-    """The relative reference to a resource; with ``?`` if it has no id that can be referred to.
+    """The relative reference to a resource, such as ``Observation/1``.
 
-    An id is repeated as it came, also if it is longer than FHIR allows; one with a slash, a space
-    or a control character would be another reference, or none.
+    The id is ``?`` if the resource has no usable one. An id may be longer than FHIR allows (up to
+    ``LONGEST_ID``), but one with a slash, a space or a control character cannot be referred to.
     """
     identifier = resource.get("id")
     if (
@@ -223,12 +229,12 @@ def reference_to(resource: Resource) -> str:
 
 
 def base_key(key: str) -> str:
-    """The prefetch key of which this is a part: ``deliveries`` for ``deliveries2``."""
+    """The key of the content that a prefetch key belongs to: ``deliveries`` of ``deliveries2``."""
     return key.rstrip("0123456789")
 
 
 def member_of(resource: Resource, name: str) -> object:
-    """A member, also one that was left as it was written; ``None`` if it cannot be read."""
+    """A member of a resource, decoded if it is still raw JSON; ``None`` if it cannot be read."""
     member = resource.get(name)
     if not isinstance(member, msgspec.Raw):
         return member
@@ -239,17 +245,17 @@ def member_of(resource: Resource, name: str) -> object:
 
 
 def category_of(resource: Resource) -> list[object]:
-    """What a resource says of its kind. Nothing, if that is no list or cannot be read."""
+    """The ``category`` of a resource; empty if it is not a list or cannot be read."""
     category = member_of(resource, "category")
     return category if isinstance(category, list) else []
 
 
-# A draft order with one of these was withdrawn.
+# A draft order with one of these statuses was withdrawn.
 TAKEN_BACK = frozenset({"cancelled", "entered-in-error", "revoked", "stopped"})
 
 
 def subject_of(resource: Resource) -> object:
-    """The reference to whom a resource is about, as it is written; ``None`` if there is none."""
+    """The reference to the subject of a resource, as it is written; ``None`` if there is none."""
     for name in ("subject", "patient", "for"):
         if name in resource:
             return resource[name]
@@ -257,7 +263,7 @@ def subject_of(resource: Resource) -> object:
 
 
 def text_of(reference: object) -> str | None:
-    """The literal reference in a Reference; ``None`` if there is none, or it is no text."""
+    """The literal reference in a Reference; ``None`` if there is none, or it is not a string."""
     if isinstance(reference, Reference):
         text = reference.reference
     else:
@@ -266,7 +272,10 @@ def text_of(reference: object) -> str | None:
 
 
 def patient_in(reference: object) -> tuple[str, str] | None:
-    """The server, if one is named, and the id of the patient that a reference points at."""
+    """The base address of the server and the id of the Patient that a reference points at.
+
+    The base is empty for a relative reference. ``None`` if the reference is not to a Patient.
+    """
     text = text_of(reference)
     target = read_reference(text) if text is not None else None
     return (target.base, target.id) if target is not None and target.kind == "Patient" else None
@@ -277,17 +286,17 @@ ANOTHER_PATIENT = "another-patient"
 ANOTHER_SERVER = "another-server"
 UNREADABLE = "unreadable-reference"
 NOT_MAPPED = "code-not-mapped"
-NO_RESOURCE = "no-resource"  # a draft order
-# A record that is left out for one of these may be of the patient, and of what was asked for.
+NO_RESOURCE = "no-resource"  # an entry of the draft orders that holds none
+# A record that is left out for one of these reasons may be the patient's, and may matter.
 PERHAPS_OF_PATIENT = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
-# What each says of some records on a card.
+# How a card says each reason, behind a number of records.
 SAY_LEFT_OUT = {
     ANOTHER_PATIENT: "of another patient",
     ANOTHER_SERVER: "whose subject is on another FHIR server",
     UNREADABLE: "without a subject that can be read",
     NOT_MAPPED: "whose code is not mapped",
 }
-# The types that are read of a patient: one without a subject is nobody's.
+# The types of which every record must name a patient; one without a subject is not used.
 ABOUT_A_PATIENT = frozenset(
     (
         *("Observation", "Condition", "Procedure", "Encounter", "MedicationRequest"),
@@ -295,12 +304,12 @@ ABOUT_A_PATIENT = frozenset(
         *("CommunicationRequest", "Task"),
     )
 )
-# Who a RelatedPerson of a newborn is if it is the mother (HL7 v3 RoleCode).
+# The relationships of a RelatedPerson that is the mother of a newborn (HL7 v3 RoleCode).
 MOTHERS = frozenset({"MTH", "NMTH", "GESTM"})
 
 
 class KeyCounts(TypedDict, total=False):
-    """How many prefetch keys were sent, were fetched, could not be had, and are not known."""
+    """How many prefetch keys were sent, fetched, missing, and unknown to the content."""
 
     sent: int
     fetched: int
@@ -309,22 +318,25 @@ class KeyCounts(TypedDict, total=False):
 
 
 class Chart:
-    """Everything known about one patient, by prefetch key and by resource type.
+    """The resources of one patient, by prefetch key and by resource type.
 
-    ``fhir_server`` is the base address of the FHIR server, and ``other_bases`` are other names of
-    it: an absolute reference to a patient must start with one of them. If it is not given, it is
-    that of the first absolute reference to the patient. ``encounter_id`` is the encounter of the
-    hook. ``drafts`` are draft orders, and what they refer to, as entries of a Bundle.
+    ``results`` holds what was sent or read, by prefetch key. ``fhir_server`` is the base address of
+    the FHIR server, and ``other_bases`` are its other addresses: an absolute reference to a patient
+    must start with one of them. Without ``fhir_server``, the base of the first absolute reference
+    to the patient is taken. ``encounter_id`` is the encounter of the hook. ``drafts`` are entries
+    of a Bundle: the draft orders, and the resources that they refer to.
 
-    ``matters`` says of a record whether anything reads it: one that may be of the patient and
-    cannot be used makes its key partial only then. ``needed`` are the keys of which "there is none"
-    is said only if nothing was left out. ``unmapped`` says of an Observation of the patient under
-    one of them whether none of its codes is known, and if so, whether it may be of what the key
-    asks for: then the key is partial, too. If no record of a key has a code that is known, the key
-    is unavailable.
+    Three arguments decide when a record that cannot be used makes its key partial or unavailable:
 
-    ``go_on`` is called now and then while many records are looked at; it raises once there is no
-    time left.
+    - ``matters`` tells whether any code reads a record. A record that may be the patient's and
+      cannot be used makes its key partial only if it matters.
+    - ``needed`` are the keys that are unavailable if they hold records and none could be used.
+    - ``unmapped`` is called with each Observation of the patient under a needed key. It returns
+      ``None`` if the record is read or need not be. Otherwise no code of it is mapped: it returns
+      ``True`` if the record may still be what the key asks for (the key is then partial), and
+      ``False`` if that is unlikely.
+
+    ``go_on`` is called now and then while many records are read; it raises once the time is over.
     """
 
     def __init__(
@@ -350,17 +362,17 @@ class Chart:
         self._of_patient: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
         self._infant_ids: set[str] = set()
-        self._by_id: dict[str, dict[str, Resource]] = {}  # of each type
+        self._by_id: dict[str, dict[str, Resource]] = {}  # by type, then by id
         self._by_url: dict[str, Resource] = {}
-        self.drafts: list[Resource] = []  # every draft order, whether the call is about it or not
+        self.drafts: list[Resource] = []  # every draft order, also those that the hook is not about
         self.left_out: Counter[str] = Counter()  # records that were not used, by reason
-        self._unused: dict[str, Counter[str]] = {}  # how many that matter, by key and reason
-        self.perhaps_hers: list[
-            Resource
-        ] = []  # without a subject, or of the patient on another server
-        self._of_other_codes: Counter[str] = Counter()  # those that hardly matter, by key
+        self._unused: dict[str, Counter[str]] = {}  # those that matter, by key and reason
+        # The records that name no subject, or the patient's id on another server.
+        self.perhaps_of_patient: list[Resource] = []
+        # By key: how many Observations have no mapped code and are unlikely to be what it asks for.
+        self._of_other_codes: Counter[str] = Counter()
         self._sort_in(drafts)
-        # The keys of which nothing could be read: also if none of its records could be used.
+        # The keys of which nothing could be read, or none of the records could be used.
         self._missing = {
             key
             for key, result in results.items()
@@ -368,7 +380,7 @@ class Chart:
             or (self._left_out_of(key) == len(result.resources) > 0)
             or (key in needed and result.resources and not self._used_of(key))
         }
-        # The same by the keys of the content: one that was split is not available if a part is not.
+        # The same by the keys of the content: a key that was split is missing if a part of it is.
         self.unavailable = frozenset(map(base_key, self._missing))
         self.partial = frozenset(  # the keys of which only part could be read
             base_key(key)
@@ -377,7 +389,7 @@ class Chart:
             and (result.state is State.PARTIAL or self._left_out_of(key))
         ).difference(self.unavailable)
         self.is_whole = not (self.unavailable or self.partial)
-        # The keys that were asked for, by the client or by us, and did not give all their records.
+        # The keys for which the client or the service searched, and did not get all records.
         self.failed = self.partial | {
             base_key(key) for key in self._missing if results[key].state is not State.ABSENT
         }
@@ -395,7 +407,7 @@ class Chart:
                 if isinstance(identifier, str):
                     of_its_type = self._by_id.setdefault(kind, {})
                     if identifier in of_its_type:
-                        continue  # the same resource under two keys
+                        continue  # the same resource came under two keys
                     of_its_type[identifier] = resource
                 subject = self._subject(resource)
                 if subject == self.patient_id:
@@ -409,7 +421,7 @@ class Chart:
                 elif kind in ABOUT_A_PATIENT:
                     self._leave_out(key, self._why_unused(resource), resource)
         self._link_newborns([resource for *_, resource in of_others])
-        # An infant's own records count once something has linked the infant to the patient.
+        # The records of an infant count only if a record links the infant to the patient.
         for key, subject, resource in of_others:
             if subject in self._infant_ids:
                 self._infants.setdefault(str(resource["resourceType"]), []).append(resource)
@@ -425,7 +437,7 @@ class Chart:
                     self.left_out[ANOTHER_PATIENT] += 1
 
     def _index_drafts(self, drafts: Iterable[object]) -> None:
-        """Let the draft orders refer to each other: to a Medication that was sent with them."""
+        """Index the Medications and Patients among the drafts: draft orders may refer to them."""
         for entry in drafts:
             resource = _resource_in(entry)
             kind = resource.get("resourceType")
@@ -438,12 +450,12 @@ class Chart:
             if isinstance(identifier, str):
                 self._by_id.setdefault(kind, {})[identifier] = resource
 
-    # --- whose a record is ------------------------------------------------------------------------
+    # --- the patient of a record ------------------------------------------------------------------
 
     def _subject(self, resource: Resource) -> str | None:
         subject = resource.get("subject")
         if isinstance(subject, Reference) and subject.reference == self._reference:
-            return self.patient_id  # as nearly always
+            return self.patient_id  # the usual case, without parsing
         return self._patient(subject_of(resource))
 
     def _patient(self, reference: object) -> str | None:
@@ -458,7 +470,7 @@ class Chart:
     def _why_unused(self, resource: Resource) -> str:
         named = patient_in(subject_of(resource))
         if named is None or named[1] == self.patient_id:
-            self.perhaps_hers.append(resource)
+            self.perhaps_of_patient.append(resource)
         return ANOTHER_SERVER if named is not None else UNREADABLE
 
     def _leave_out(self, key: str, reason: str, resource: Resource) -> None:
@@ -478,7 +490,7 @@ class Chart:
             self._of_other_codes[key] += 1
 
     def _left_out_of(self, key: str) -> int:
-        """How many records of a key may be of the patient and matter, and were not used."""
+        """How many records of a key were not used although they matter and may be the patient's."""
         counted = self._unused.get(key)
         return sum(counted[reason] for reason in PERHAPS_OF_PATIENT) if counted else 0
 
@@ -488,7 +500,7 @@ class Chart:
         return left_out < len(self.results[key].resources)
 
     def say_left_out(self, key: str) -> str:
-        """How many records of a key that could matter were not used, and why, in words."""
+        """How many records of a key were not used although they may matter, and why, in words."""
         counted: Counter[str] = Counter()
         for part, reasons in self._unused.items():
             if base_key(part) == key:
@@ -524,16 +536,17 @@ class Chart:
     def _link_newborns(self, of_others: list[Resource]) -> None:
         """Find the newborns of the patient.
 
-        By a RelatedPerson of theirs that is the patient, or an Encounter within the patient's.
+        A newborn has a RelatedPerson that is the patient, or an Encounter that is a part of the
+        patient's.
         """
-        names = set(named_by(self.patient or {}))
+        names = set(keys_of_patient(self.patient or {}))
         for resource in of_others:
             newborn = self._subject(resource)
             kind = resource["resourceType"]
             if newborn is None:
                 continue
             if kind == "RelatedPerson":
-                if not names.isdisjoint(a_mother_named(resource)):
+                if not names.isdisjoint(keys_of_mother(resource)):
                     self._infant_ids.add(newborn)
             elif kind == "Encounter" and self._is_encounter_of_patient(resource.get("partOf")):
                 self._infant_ids.add(newborn)
@@ -552,26 +565,27 @@ class Chart:
 
     @property
     def newborn_ids(self) -> set[str]:
-        """The ids of the infants, as far as anything links them to the patient."""
+        """The ids of the infants that a record links to the patient."""
         return self._infant_ids
 
     def leave_out_children(self, ids: set[str]) -> None:
-        """No longer count children as infants of the patient: they are older than infants."""
+        """Drop these children and their records: they are too old to be infants."""
         self._infant_ids -= ids
         for kind, resources in self._infants.items():
             self._infants[kind] = [each for each in resources if self._subject(each) not in ids]
 
     def infant_of(self, resource: Resource) -> str:
-        """The id of the infant that a record is about, by its subject or focus; else empty."""
+        """The id of the infant that is the subject or focus of a record; empty if there is none."""
         subject = self._subject(resource)
         if subject is not None and subject != self.patient_id:
             return subject
         return next(self._others_in(resource.get("focus")), "")
 
     def orders_of(self, kind: str, orders: Iterable[Resource]) -> Iterator[Resource]:
-        """The orders of one type, for the patient or a feed for the infant, that ask for something.
+        """The orders of one type (``kind``) that count.
 
-        An order that forbids what it names, or was withdrawn, does not.
+        They are for the patient, or a feed for the infant. An order that was withdrawn, or that
+        forbids (``doNotPerform``), does not count.
         """
         for order in orders:
             self.go_on()
@@ -587,7 +601,7 @@ class Chart:
     def is_ordered_for(self, order: Resource) -> bool:
         """Whether a draft order is for the patient of the hook, or a feed for the infant.
 
-        A draft is of the hook's patient unless its subject names another Patient.
+        It is for the patient of the hook unless its subject names another Patient.
         """
         subject = subject_of(order)
         named = patient_in(subject)
@@ -597,24 +611,24 @@ class Chart:
         return order.get("resourceType") == "NutritionOrder" and patient in self._infant_ids
 
     def names_someone_else(self, focus: object) -> bool:
-        """Whether ``focus`` points at anyone but the patient."""
+        """Whether ``focus`` names anyone but the patient, or cannot be read."""
         if not isinstance(focus, list):
             return True
         return any(self._patient(reference) != self.patient_id for reference in focus)
 
     def of_patient(self, kind: str) -> list[Resource]:
-        """The patient's resources of one type, in the order in which they came."""
+        """The patient's resources of one type, in the order in which they were sent or read."""
         return self._of_patient.get(kind, [])
 
     def of_infants(self, kind: str) -> list[Resource]:
-        """The resources of one type of the infant, or infants."""
+        """The resources of one type that are of the patient's infants."""
         return self._infants.get(kind, [])
 
     def referenced(self, reference: object, within: Resource | None = None) -> Resource | None:
-        """The resource that a literal reference points at, wherever in the chart it was sent.
+        """The resource that a literal reference points at; ``None`` if the chart does not have it.
 
-        Relative, absolute, of one version, by the ``fullUrl`` of its entry, or contained ``within``
-        the resource that refers to it.
+        The reference may be relative or absolute, name a version, be the ``fullUrl`` of an entry,
+        or point into the ``contained`` resources of ``within``, which holds the reference.
         """
         if not isinstance(reference, str):
             return None
@@ -630,7 +644,7 @@ class Chart:
         return self._by_id.get(target.kind, {}).get(target.id)
 
     def unread_medications(self, orders: Iterable[Resource]) -> list[str]:
-        """The ids of Medications that medicines and orders refer to, and that were not sent."""
+        """The ids of Medications to which medicines or orders refer, and which the chart lacks."""
         wanted: dict[str, None] = {}
         taken = [*self.of_patient("MedicationRequest"), *self.of_patient("MedicationStatement")]
         for resource in (*taken, *orders):
@@ -644,7 +658,7 @@ class Chart:
 
     @cached_property
     def _bases(self) -> frozenset[str]:
-        """The base address of the FHIR server, with its other names; none if nothing names it."""
+        """The normal addresses of the FHIR server; empty if neither hook nor record names it."""
         base = self._fhir_server or self._first_base()
         named = [base, *self._other_bases] if base else []
         return frozenset(normal_base(each) for each in named if each)
@@ -662,7 +676,7 @@ class Chart:
         return not base or not self._bases or base in self._bases
 
     def count_keys(self, sent: Set[str]) -> KeyCounts:
-        """The prefetch keys of this chart by how they came; ``sent`` are those of the request."""
+        """Count the prefetch keys by how they came; ``sent`` are the keys of the request."""
         known = self.results.keys()
         absent = known - sent
         return {
@@ -685,12 +699,16 @@ def _resource_in(entry: object) -> Resource:
 
 
 def dicts_in(value: object) -> list[dict[str, object]]:
-    """The objects in a list; nothing if it is no list."""
+    """The JSON objects in a list; empty if ``value`` is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
-    """What can name a Patient as the mother in a RelatedPerson: its identifiers and its links."""
+def keys_of_patient(patient: Resource) -> Iterator[tuple[str, str]]:
+    """The keys by which a RelatedPerson can be known to be this Patient.
+
+    Each is an identifier, as system and value, or a link to the RelatedPerson, as empty text and
+    reference. ``keys_of_mother`` gives the same for the RelatedPerson.
+    """
     yield from _identifiers_of(patient)
     for link in dicts_in(patient.get("link")):
         other = text_of(link.get("other"))
@@ -698,8 +716,8 @@ def named_by(patient: Resource) -> Iterator[tuple[str, str]]:
             yield "", other
 
 
-def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
-    """What names the mother in a RelatedPerson of a newborn; nothing, if it is not its mother."""
+def keys_of_mother(related: Resource) -> Iterator[tuple[str, str]]:
+    """The same keys of a RelatedPerson; none if it is not the mother of a newborn."""
     if related.get("active") is False:
         return
     codes = map(codes_of, dicts_in(related.get("relationship")))
@@ -709,7 +727,7 @@ def a_mother_named(related: Resource) -> Iterator[tuple[str, str]]:
 
 
 def _identifiers_of(resource: Resource) -> Iterator[tuple[str, str]]:
-    """The identifiers that have a system: without one, two numbers may be alike by chance."""
+    """The identifiers with a system; without one, two patients may have the same by chance."""
     for identifier in dicts_in(resource.get("identifier")):
         system, value = identifier.get("system"), identifier.get("value")
         if isinstance(system, str) and isinstance(value, str) and system and value:
@@ -717,11 +735,11 @@ def _identifiers_of(resource: Resource) -> Iterator[tuple[str, str]]:
 
 
 def codings_of(concept: object) -> list[dict[str, object]]:
-    """The codings of a CodeableConcept; nothing if it is none."""
+    """The codings of a CodeableConcept; empty for anything else."""
     return dicts_in(concept.get("coding")) if isinstance(concept, dict) else []
 
 
 def codes_of(concept: object) -> set[str]:
-    """The codes of a CodeableConcept, of whatever system; nothing if it is none."""
+    """The codes of a CodeableConcept, of any system; empty for anything else."""
     codes = (coding.get("code") for coding in codings_of(concept))
     return {code for code in codes if isinstance(code, str)}

@@ -1,7 +1,7 @@
-"""Doses: how much of a medicine an order gives in a day, and for how long (P24).
+"""Doses: how much of a medicine an order gives in a day, and for how many days (row P24).
 
-Only what is structured is read: a dose in a unit of mass, how often, and until when. "One tablet"
-is no mass, and a text is not guessed at.
+Only structured data is read: a dose in a unit of mass, how often it is taken, and until when. A
+dose such as "one tablet" is not a mass and is not counted. Free text is not read.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .chart import Resource
 
+# Factors to mg and to hours, by UCUM unit.
 MG = {"mg": 1.0, "g": 1000.0, "ug": 0.001, "mcg": 0.001}
 HOURS = {"s": 1 / 3600, "min": 1 / 60, "h": 1.0, "d": 24.0, "wk": 168.0, "mo": 720.0, "a": 8760.0}
-# Of http://terminology.hl7.org/CodeSystem/v3-GTSAbbreviation: how often in a day.
+# Doses in a day, by code of http://terminology.hl7.org/CodeSystem/v3-GTSAbbreviation.
 A_DAY = {"QD": 1.0, "AM": 1.0, "PM": 1.0, "BED": 1.0, "BID": 2.0, "TID": 3.0, "QID": 4.0}
 A_DAY |= {"Q4H": 6.0, "Q6H": 4.0, "Q8H": 3.0, "QOD": 0.5, "WK": 1 / 7, "MO": 1 / 30}
-MOST_INSTRUCTIONS = 50  # of one order; each is looked at
+MOST_INSTRUCTIONS = 50  # that are read of one order; further ones are ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """The most that an order gives in a day, in mg, and for how many days; ``None`` if not said."""
+    """The largest amount that an order gives in a day, in mg, and for how many days.
+
+    A number is ``None`` if the order does not say it.
+    """
 
     daily: float | None = None
     days: float | None = None
 
     def and_most_of(self, other: Dose) -> Dose:
-        """The most of two doses, each by itself."""
+        """The larger daily amount and the larger number of days of two doses."""
         return Dose(_most((self.daily, other.daily)), _most((self.days, other.days)))
 
 
@@ -38,7 +42,7 @@ NO_DOSE = Dose()
 
 
 def dose_of(order: Resource) -> Dose:
-    """What a MedicationRequest says of dose and length. Of several instructions the most counts."""
+    """The dose of a MedicationRequest; the largest numbers of its instructions count."""
     instructions = order.get("dosageInstruction")
     told = instructions[:MOST_INSTRUCTIONS] if isinstance(instructions, list) else []
     told = [each for each in told if isinstance(each, dict)]
@@ -54,7 +58,10 @@ def _most(values: Iterable[float | None]) -> float | None:
 
 
 def _daily_of(instruction: dict[str, object]) -> float | None:
-    """The most of a day by one instruction: dose and frequency, or what it says is the most."""
+    """The largest amount that one instruction gives in a day, in mg; ``None`` if it is not known.
+
+    This is dose times frequency, or ``maxDosePerPeriod`` if that is less or stands alone.
+    """
     often = _a_day(_dict(instruction, "timing"))
     once = _most(_doses_of(instruction))
     most = _dict(instruction, "maxDosePerPeriod")
@@ -74,7 +81,7 @@ def _doses_of(instruction: dict[str, object]) -> Iterator[float | None]:
 
 
 def _a_day(timing: dict[str, object]) -> float | None:
-    """How often in a day, by the rhythm or by its code."""
+    """Doses in a day by ``timing.repeat``, or else by ``timing.code``; ``None`` if not known."""
     repeat = _dict(timing, "repeat")
     period, hours = _number(repeat.get("period")), HOURS.get(str(repeat.get("periodUnit")))
     if period is not None and hours is not None:
@@ -100,14 +107,14 @@ def _days_of(instruction: dict[str, object]) -> float | None:
 
 
 def _mass(quantity: dict[str, object]) -> float | None:
-    """A quantity in mg, if it is a mass."""
+    """A quantity in mg; ``None`` if it is not a mass."""
     value = _number(quantity.get("value"))
     factor = MG.get(str(quantity.get("code") or quantity.get("unit")))
     return value * factor if value is not None and factor is not None else None
 
 
 def _days(quantity: dict[str, object]) -> float | None:
-    """A duration in days."""
+    """A duration in days; ``None`` if it is not a duration."""
     value = _number(quantity.get("value"))
     hours = HOURS.get(str(quantity.get("code") or quantity.get("unit")))
     return value * hours / 24 if value is not None and hours is not None else None
@@ -120,7 +127,7 @@ def _number(value: object) -> float | None:
 
 
 def _dict(value: object, *path: str) -> dict[str, object]:
-    """What stands at the end of a path of members; empty if that is no object."""
+    """The JSON object at the end of a path of members; empty if there is none."""
     for member in path:
         value = value.get(member) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}

@@ -1,9 +1,10 @@
-"""FHIR references, and the base addresses of the servers that they name.
+"""FHIR references, and the base addresses of servers.
 
 Two addresses that differ only in the case of scheme and host, in a default port or in a slash at
 the end are the same (RFC 3986, section 6.2). The path keeps its case.
 
-What is called is read here too: an address that programs read differently is none.
+The addresses that the service calls are parsed here too. An address that two programs could parse
+differently is refused.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from functools import lru_cache
 from typing import NamedTuple
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-LONGEST = 2000  # characters of a reference; FHIR R4 gives no limit, and no address is longer
-LONGEST_ADDRESS = 8000  # of what is called; servers take no longer line
-MOST_BASES = 64  # that are kept ready
+LONGEST = 2000  # characters of a reference; FHIR R4 sets no limit
+LONGEST_ADDRESS = 8000  # characters of an address to call; servers take no longer request line
+MOST_BASES = 64  # base addresses whose normal form is cached
 
-# No user, no backslash, no character that one program drops and another keeps.
+# No user name, no backslash, no character that some programs drop and others keep.
 _ADDRESS = re.compile(
     r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?(/[^?#\\\s]*)?(?:[?#].*)?",
     re.IGNORECASE | re.ASCII | re.DOTALL,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# A slash, a dot, a control character or another percent sign, encoded.
+# A percent-encoded slash, dot, percent sign, backslash or control character.
 _HIDDEN = re.compile(r"%(?:2[ef5]|5c|7f|[01][0-9a-f])", re.IGNORECASE)
 _KIND = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
 
 class Target(NamedTuple):
-    """What a reference points at; ``base`` is nothing where it is relative."""
+    """The resource that a reference points at; ``base`` is empty if the reference is relative."""
 
     base: str
     kind: str
@@ -37,7 +38,7 @@ class Target(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where something is to be had; ``port`` is given always."""
+    """A parsed http or https address, without its query; ``port`` is always set."""
 
     scheme: str
     host: str
@@ -46,10 +47,11 @@ class Address(NamedTuple):
 
 
 def read_address(url: str) -> Address | None:
-    """The address of http or https that a text is; ``None`` if that can be read in two ways.
+    """Parse an http or https address; ``None`` if it is none, or could be parsed in two ways.
 
-    The path goes nowhere up, and hides no step: by ``..``, with or without parameters, or encoded.
-    Nor is it longer than ``LONGEST_ADDRESS``.
+    Refused are a path with a step ``.`` or ``..`` (also with parameters), a path with a
+    percent-encoded slash, dot, percent sign, backslash or control character, and an address longer
+    than ``LONGEST_ADDRESS``.
     """
     if len(url) > LONGEST_ADDRESS:
         return None
@@ -66,7 +68,7 @@ def read_address(url: str) -> Address | None:
 
 
 def is_below(url: str, base: str) -> bool:
-    """Whether an address is that of a server's base, or one below it."""
+    """Whether an address is a server's base address, or lies below it."""
     there, root = read_address(url), read_address(base)
     if there is None or root is None or there[:3] != root[:3]:
         return False
@@ -75,7 +77,7 @@ def is_below(url: str, base: str) -> bool:
 
 
 def normal_base(url: str) -> str:
-    """The one form of a server's base address; the text itself if it is no address."""
+    """The normal form of a server's base address; the text unchanged if it is not an address."""
     return _normal_base(url) if len(url) <= LONGEST_ADDRESS else url
 
 
@@ -91,15 +93,15 @@ def _normal_base(url: str) -> str:
 
 
 def normal_urn(address: str) -> str:
-    """The one form of a ``urn:uuid:``, whose case does not matter (RFC 9562); else the text."""
+    """A ``urn:uuid:`` in lower case, for its case does not matter (RFC 9562); else the text."""
     return address.lower() if address[:9].lower() == "urn:uuid:" else address
 
 
 def read_reference(text: str) -> Target | None:
-    """The target of a literal reference: relative or absolute, of one version or of none.
+    """The target of a literal reference, relative or absolute, with or without a version.
 
-    ``None`` for what names no resource of a type: a ``urn:``, a contained resource (``#a``), or
-    what is no reference. FHIR R4, "Literal References".
+    ``None`` if it does not name a type and an id: a ``urn:``, a contained resource (``#a``), or a
+    text that is not a reference. FHIR R4, "Literal References".
     """
     if len(text) > LONGEST:
         return None

@@ -1,8 +1,8 @@
-"""FHIR dates and times, with the precision they were written in.
+"""FHIR dates and times, with the precision in which they were written.
 
 FHIR R4 section 2.24.0.1: ``date`` and ``dateTime`` may be partial (a year, a month, a day); with a
-time of day there must be an offset. A partial time is an interval here, so that a record counts in
-a window only when it surely lies in it. Moments are seconds since 1970-01-01T00:00:00Z.
+time of day there must be an offset. A partial time is read as an interval, so that a record counts
+in a window only if it surely lies in it. Moments are seconds since 1970-01-01T00:00:00Z.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ HOUR = 3600.0
 DAY = 86400.0
 WEEK = 7 * DAY
 MONTH = 365.0 / 12 * DAY
-LONGEST_TIME = 64  # characters of a FHIR dateTime, with as many digits of a second as anyone writes
+LONGEST_TIME = 64  # characters of a FHIR dateTime, with any usual fraction of a second
 
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?) (min|h|d|months)$")
 _SECONDS = {"min": MINUTE, "h": HOUR, "d": DAY, "months": MONTH}
 
 
 def duration(text: object) -> float:
-    """Seconds in ``"20 min"``, ``"24 h"``, ``"7 d"`` or ``"12 months"``; ``ValueError`` if not one.
+    """Seconds in ``"20 min"``, ``"24 h"``, ``"7 d"`` or ``"12 months"``.
 
-    A month is a twelfth of 365 days.
+    A month is a twelfth of 365 days. Raises ``ValueError`` if the text is not such a duration.
     """
     match = _DURATION.match(text) if isinstance(text, str) else None
     if match is None:
@@ -36,12 +36,15 @@ def duration(text: object) -> float:
 
 
 def window_seconds(text: object) -> float:
-    """Seconds for which a record counts: a duration, or ``"ever"``, which is a hundred years."""
+    """The seconds for which a record counts: a duration, or ``"ever"``, which is a hundred years.
+
+    Raises ``ValueError`` for any other text.
+    """
     return duration("1200 months" if text == "ever" else text)
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
-    """A time as recorded: the earliest and latest second that it can mean, and its own text."""
+    """A recorded time: the earliest and latest second that it can mean, and the text itself."""
 
     earliest: float
     latest: float
@@ -56,8 +59,8 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 def parse_moment(text: object, zone: tzinfo, times_in: tzinfo | None = None) -> Moment | None:
     """Read a FHIR date, dateTime or instant; ``None`` if it is not one.
 
-    ``zone`` is where a date without a time of day is taken to be: that of the evaluation.
-    ``times_in`` is where a time without an offset is; without it, such a time is not read.
+    ``zone`` is the time zone of dates without a time of day. ``times_in`` is the time zone of times
+    without an offset; if it is ``None``, such times are not read.
     """
     if not isinstance(text, str) or len(text) > LONGEST_TIME:
         return None
@@ -88,12 +91,12 @@ def parse_moment(text: object, zone: tzinfo, times_in: tzinfo | None = None) -> 
 
 
 def lacks_offset(text: object) -> bool:
-    """Whether this is a time that could be read if it had an offset."""
+    """Whether a text would be a time that can be read, if it had an offset."""
     return parse_moment(text, UTC) is None and parse_moment(text, UTC, UTC) is not None
 
 
 def say_duration(seconds: float) -> str:
-    """A length of time as a clinician says it: ``7 h 40 min``, ``9 d``, ``4 months``."""
+    """A duration in seconds as a clinician says it: ``7 h 40 min``, ``9 d``, ``4 months``."""
     if seconds >= 2 * DAY:
         return _say_days(seconds)
     minutes = round(seconds / MINUTE)
@@ -104,7 +107,7 @@ def say_duration(seconds: float) -> str:
 
 
 def _say_days(seconds: float) -> str:
-    """Two days and more: in days up to two weeks, then in weeks, from ten weeks on in months."""
+    """Two days or more: in days up to two weeks, then in weeks, from ten weeks on in months."""
     if seconds < 2 * WEEK:
         return f"{seconds // DAY:.0f} d"
     if seconds < 10 * WEEK:
@@ -113,10 +116,10 @@ def _say_days(seconds: float) -> str:
 
 
 def say_ago(moment: Moment, now: float) -> str:
-    """How long before ``now`` something was: ``40 min ago``, ``7 h ago``, ``5 weeks ago``.
+    """How long before ``now`` a moment was: ``40 min ago``, ``7 h ago``, ``5 weeks ago``.
 
-    It is the same wherever the record was written; one without a time of day gives its date, with
-    the year if that is long ago, and one without a date says so.
+    The text does not depend on the offset in which the record was written. A moment without a time
+    of day gives its date, with the year if it is over 300 days ago; one without a date, "no date".
     """
     if not moment.text:
         return "no date"
@@ -135,7 +138,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def say_time(text: str | None) -> str:
-    """The time as it was recorded, short: ``14 Jan 06:10``, or ``14 Jan`` without a time of day."""
+    """A recorded time in short: ``14 Jan 06:10``, or ``14 Jan`` if it has no time of day."""
     if text is None:
         return ""
     if len(text) < 10:

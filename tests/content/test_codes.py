@@ -154,7 +154,7 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     (family("Q"), f"Q is no code of {CM}"),
     (family("Q77+ Q78*"), f"Q77+ Q78* is no code of {CM}"),
     (concepts("Q"), f"Q is no code of {CM}"),
-    ({"system": CM}, f"all of {CM} cannot be meant"),
+    ({"system": CM}, f"all codes of {CM} cannot be used"),
     ({"valueSet": ["http://hospital/all"]}, "'valueSet' of a value set cannot be used here"),
     ({"concept": [{"code": "1"}]}, "each include and exclude needs a system"),
     (

@@ -101,7 +101,10 @@ def test_what_is_known_to_be_otherwise_is_not_missing(content: Content) -> None:
         ("{average-letdown: [full, full]}", "average-letdown: it needs a word, or a dot, for each"),
         ("{average-letdown: [empty]}", "average-letdown: 'empty' is no word of breasts"),
         ("{average-letdown: [.]}", "no line says 'full' of breasts"),
-        ("{breast-infection-signs: [full]}", "breast-infection-signs: its line is its 'when'"),
+        (
+            "{breast-infection-signs: [full]}",
+            "breast-infection-signs: its 'when' is made from this line",
+        ),
     ],
 )
 def test_a_wrong_table_stops_the_start_with_the_reason(

@@ -618,5 +618,5 @@ def test_a_reading_of_a_record_that_is_not_there_is_a_fault(tmp_path: Path) -> N
     (tmp_path / "own.yaml").write_text(
         f"medicines: [{{id: conjugated-estrogens, reading: {reading}}}]"
     )
-    with pytest.raises(ContentError, match="it has no LactMed record to be read in"):
+    with pytest.raises(ContentError, match="and it has no LactMed record"):
         load_content(tmp_path)
