@@ -61,8 +61,8 @@ def make_application(
 
     @cache
     def description() -> bytes:
-        must_be_known = settings.auth == "required"
-        return orjson.dumps(describe(settings.base_url, content.version, must_be_known))
+        needs_token = settings.auth == "required"
+        return orjson.dumps(describe(settings.base_url, content.version, needs_token))
 
     @app.get("/openapi.json")
     def show_description() -> Response:
