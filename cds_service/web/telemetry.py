@@ -28,7 +28,7 @@ from flask import Flask, Response, g, request
 
 from ..access.tracing import known_method
 from ..fhir.chart import KeyCounts
-from ..storage.files import folder_aside
+from ..storage.files import temporary_folder
 
 REQUEST_ID = "X-Request-ID"
 NOT_LOADED = "CDS_NOT_LOADED"  # in ``app.config``: the last reload failed
@@ -256,7 +256,7 @@ class _Metrics:
     def __init__(self) -> None:
         # Must be set before the library is imported: workers write their counts to this folder.
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder_aside("cds-metrics-")
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = temporary_folder("cds-metrics-")
         import prometheus_client
         from prometheus_client import multiprocess
 
