@@ -331,7 +331,7 @@ def _report_table(kind: str, made: Report) -> Table:
 @main.command(short_help="Delete what is older than CDS_KEEP_DAYS.")
 @click.option("--older-than", "days", type=int, help="Days; CDS_KEEP_DAYS if not given.")
 def forget(days: int | None) -> None:
-    """Delete what was shown and told longer ago than CDS_KEEP_DAYS from the database."""
+    """Delete shown cards and feedback that are older than CDS_KEEP_DAYS from the database."""
     settings = _settings()
     keep = days if days is not None else settings.keep_days
     try:
@@ -521,7 +521,7 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     """Evaluate a FHIR Bulk Data export, for everyone in it.
 
     Writes a line for each patient who has cards, and prints a summary. Ends with 1 if a line of the
-    export could not be read, or someone could not be judged; what could is written all the same.
+    export could not be read, or someone could not be judged; all other results are still written.
     """
     settings, content = _settings(), _content()
     try:
@@ -787,8 +787,8 @@ def list_medicines(
 ) -> None:
     """List the medicines with what was read of them: the worst band first.
 
-    Those that are not read come by how often a card told of them in the last days, as far as the
-    service keeps a log of its cards (CDS_DATABASE_URL) with a secret (CDS_PATIENT_KEY).
+    With --not-read, those that are not read, by how often a card named them in the last days. That
+    needs the database of the service (CDS_DATABASE_URL) and its secret (CDS_PATIENT_KEY).
     """
     loaded = _content(overlay)
     settings = _settings()
@@ -956,11 +956,11 @@ def revisions(archive: Path, to: Path) -> None:
     console.print(f"{to}: {told}", soft_wrap=True)
 
 
-@lactmed_commands.command(short_help="Say what an archive has otherwise.")
+@lactmed_commands.command(short_help="Show how an archive differs from the content.")
 @ARCHIVE
 @OVERLAY
 def diff(archive: Path, overlay: Path | None) -> None:
-    """Say what ARCHIVE has otherwise than the content: gone, revised, renamed and new records."""
+    """Show how ARCHIVE differs from the content: gone, revised, renamed and new records."""
     loaded = _content(overlay)
     records, unread, _ = _read_lactmed(archive)
     found = changes(records.values(), loaded)

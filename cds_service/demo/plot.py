@@ -1,7 +1,7 @@
 """The plot of expressed milk: 24-hour totals by day after birth, with the expected range.
 
-The last bar is the total of the 24 hours before the present time, which the cards judge. Each other
-bar is the total of the 24 hours before the next bar's. Only geometry here; the template draws it.
+The last bar is the total of the 24 hours before the present time, which the cards judge. The other
+bars are the totals of the 24-hour periods before it. Only geometry here; the template draws it.
 """
 
 from __future__ import annotations

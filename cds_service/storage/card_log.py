@@ -186,7 +186,7 @@ class CardLog:
         return EVERY if self._well else AGAIN_AFTER
 
     def write(self) -> bool:
-        """Write the waiting cards; whether all were written. Those that were not wait on."""
+        """Write the waiting cards; whether all were written. The others stay in the queue."""
         with self._lock:
             while self._waiting:
                 with self._adding:

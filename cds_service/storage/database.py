@@ -587,7 +587,7 @@ def _limit_statements(engine: sa.Engine) -> None:
 def _check_idle_connections(engine: sa.Engine) -> None:
     """Check a connection before use if it was idle, and replace it if it was cut.
 
-    A connection that was used a moment ago is not checked: a check takes as long as a call needs.
+    A connection that was used a moment ago is not checked: a check takes as long as noting a token.
     """
 
     @sa.event.listens_for(engine, "checkin")

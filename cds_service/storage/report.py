@@ -194,7 +194,7 @@ class Group(TypedDict):
 
 
 class Period(TypedDict):
-    """From when until when, as FHIR writes it."""
+    """A FHIR Period."""
 
     start: str
     end: str

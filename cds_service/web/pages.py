@@ -80,9 +80,9 @@ def must_be_called(hosts: Set[str]) -> None:
 class WrongPasswords:
     """Counts wrong passwords, per address and in all. ``clock`` counts seconds.
 
-    After too many wrong passwords within ``WINDOW``, further ones are not checked until it is over,
-    not even the right one. At most ``MOST_WRONG_IN_ALL`` addresses are stored. Each process counts
-    for itself.
+    After too many wrong passwords within ``WINDOW``, no password is accepted until it is over, not
+    even the right one. At most ``MOST_WRONG_IN_ALL`` addresses are stored. Each process counts for
+    itself.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -54,7 +54,7 @@ def dashboard(
             fits = [hmac.compare_digest(written, each.encode()) for each in passwords]
             is_right = any(fits)  # all are compared, so that the time reveals nothing
             if wait := math.ceil(wrong.wait(request.remote_addr or "", is_right)):
-                log.warning("a password was not checked: there were too many wrong ones")
+                log.warning("a password was refused: there were too many wrong ones before")
                 text = "Too many wrong passwords. Come again later."
                 return Response(text, 429, {"Retry-After": str(wait)}, mimetype="text/plain")
             if is_right:
