@@ -28,7 +28,7 @@ from cds_service.engine.render import SuggestionContext
 from cds_service.hooks.prefetch import resolve_prefetch
 from cds_service.hooks.protocol import read_request
 from cds_service.settings import Settings
-from cds_service.web.server import set_aside
+from cds_service.web.server import freeze_objects
 from cds_service.web.telemetry import write_logs_as_json
 
 from . import leave
@@ -67,7 +67,7 @@ def measure_stages(times: int) -> dict[str, float]:
         write_logs_as_json()
         settings = Settings(auth="open", database_url=f"sqlite:///{aside}/profile.sqlite3")
         app = create_app(settings, content)
-        set_aside()
+        freeze_objects()
         seen: list[dict[str, float]] = []
 
         @app.after_request

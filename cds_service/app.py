@@ -1,4 +1,4 @@
-"""The application: the way of a request, on one screen (``call_service``).
+"""The application: how a request is processed, step by step (``call_service``).
 
 HTTP -> admission -> hook request -> prefetch -> chart -> engine -> HTTP
 """
@@ -31,7 +31,7 @@ from .web.admission import Admission, must_accept_json
 from .web.answers import json_response
 from .web.application import make_application
 from .web.handouts import MOST, handout_path
-from .web.telemetry import keep_libraries_quiet, mark, note
+from .web.telemetry import mark, note, redact_library_logs
 
 
 def create_app(
@@ -42,10 +42,10 @@ def create_app(
     """The WSGI application.
 
     Settings come from the environment and the content from ``cards/`` unless they are given.
-    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``DatabaseError`` rather than
-    start with what cannot be trusted.
+    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``DatabaseError`` if one of
+    these cannot be used: the service does not start with a part that is not valid.
     """
-    keep_libraries_quiet()
+    redact_library_logs()
     settings = settings or read_settings()
     content = content or load_content(settings.content_dir)
     outgoing = Outgoing(settings.networks, settings.ca_file)
@@ -56,7 +56,7 @@ def create_app(
     callers = Callers(settings, outgoing, database)
     admission = Admission(settings, callers)
     reader = FhirReader(outgoing, settings.reading_at_once, callers.are_several)
-    handout_of = _handout_of(settings)
+    handout_of = _handout_addresses(settings)
     evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone, handout_of)
     services = orjson.dumps(discovery(content))
     app = make_application(settings, content, clock, database, card_log, callers)
@@ -101,7 +101,7 @@ def create_app(
     def take_feedback(service_id: str) -> Response:
         service = f"/cds-services/{service_id}"
         with admission.admit(service_id, f"{service}/feedback", service) as admitted:
-            note(feedback=0)  # until it is known to be some
+            note(feedback=0)  # until the body was read
             items = read_feedback(admitted.read_body())
             note(feedback=len(items))
             sender = admitted.caller.issuer or "", admitted.caller.tenant
@@ -120,8 +120,8 @@ def create_app(
     return app
 
 
-def _handout_of(settings: Settings) -> Callable[[Sequence[str]], str] | None:
-    """The address of a handout on the service; nothing where nobody said what its address is."""
+def _handout_addresses(settings: Settings) -> Callable[[Sequence[str]], str] | None:
+    """Makes the URL of a handout; ``None`` if ``CDS_BASE_URL`` is not set."""
     if "base_url" not in settings.model_fields_set:
         return None
     return lambda names: f"{settings.base_url}{handout_path(names[:MOST])}"

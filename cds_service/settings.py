@@ -1,4 +1,4 @@
-"""Settings: one table, read from the environment with the prefix ``CDS_``."""
+"""The settings of the service, read from environment variables with the prefix ``CDS_``."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from .errors import CannotStart
 
 PREFIX = "CDS_"
-# Read by docker-compose.yml, and not by the service.
-OF_COMPOSE = frozenset(
+# Variables that docker-compose.yml reads, and the service does not.
+COMPOSE_VARIABLES = frozenset(
     f"{PREFIX}{name}"
     for name in (
         *("CLIENTS_FILE", "DATABASE_PASSWORD", "PORT"),
         *(f"{image}_IMAGE" for image in ("DATABASE", "FHIR", "FRONT", "PROMETHEUS", "PYTHON")),
     )
 )
-OLD_NAMES = {f"{PREFIX}QUIET": "suppression"}  # of variables, with the settings that they are now
-MOST_BODY_BYTES, BODY_MS = 16 * 1024 * 1024, 5000  # of a request: its body, and how long that takes
-LEAST_OF_A_KEY, LEAST_OF_A_PASSWORD = 16, 12  # characters of a secret: fewer could be guessed
+# Old names of variables, with the settings that they are now.
+OLD_NAMES = {f"{PREFIX}QUIET": "suppression"}
+MOST_BODY_BYTES, BODY_MS = 16 * 1024 * 1024, 5000  # the size and the time of a request body
+SHORTEST_KEY, SHORTEST_PASSWORD = 16, 12  # characters; a shorter secret could be guessed
 
 
 @dataclass(frozen=True)
 class MustBe:
-    """What the value of a setting must be, as a sentence goes on: "CDS_... must be ..."."""
+    """What the value of a setting must be: the end of a sentence "CDS_... must be ..."."""
 
     says: str
 
@@ -45,17 +46,17 @@ class MustBe:
 class SettingsError(CannotStart):
     """Settings that cannot be used. The message has a line for each: its name and what it must be.
 
-    What was set is not repeated: it may be a secret, or hold one.
+    The message does not repeat values: a value may be a secret, or contain one.
     """
 
 
 def read_settings(**given: Any) -> Settings:
-    """The settings from the environment, with others in place of some.
+    """The settings from the environment; those in ``given`` replace it.
 
     Raises ``SettingsError`` for values that cannot be used, and for variables ``CDS_...`` that are
-    no settings: one that is misspelt would be passed over in silence.
+    no settings: otherwise a misspelt variable would be ignored silently.
     """
-    lines = _unknown(os.environ)
+    lines = _unknown_variables(os.environ)
     given = _by_old_names(os.environ) | given
     try:
         settings = Settings(**given)
@@ -73,7 +74,7 @@ def variable(name: str) -> str:
 
 
 def must_be(name: str) -> str:
-    """What the value of a setting must be, as a sentence goes on."""
+    """What the value of a setting must be: the end of a sentence "CDS_... must be ..."."""
     (says,) = [m.says for m in Settings.model_fields[name].metadata if isinstance(m, MustBe)]
     return says
 
@@ -93,44 +94,44 @@ def _by_old_names(environment: Mapping[str, str]) -> dict[str, str]:
     return taken
 
 
-def _unknown(environment: Iterable[str]) -> list[str]:
-    """A line for each variable with our prefix that is neither a setting nor read by compose."""
+def _unknown_variables(environment: Iterable[str]) -> list[str]:
+    """A line for each ``CDS_`` variable that is no setting, and not in ``COMPOSE_VARIABLES``."""
     known = {variable(name) for name in Settings.model_fields}
     lines = []
     for given in sorted(environment):
-        name = given.upper()  # as settings are read: the case of letters does not matter
-        if name.startswith(PREFIX) and name not in known | OF_COMPOSE | OLD_NAMES.keys():
+        name = given.upper()  # settings are read without regard to upper and lower case
+        if name.startswith(PREFIX) and name not in known | COMPOSE_VARIABLES | OLD_NAMES.keys():
             (nearest,) = get_close_matches(name, sorted(known), n=1, cutoff=0)
             lines.append(f"{given} is not a setting; the nearest name is {nearest}.")
     return lines
 
 
-def _base_of(url: str) -> str:
-    if not _is_address(url):
+def _check_base_url(url: str) -> str:
+    if not _is_http_url(url):
         raise ValueError
     return url.rstrip("/")
 
 
-def _is_address(url: str) -> bool:
-    """Whether it is an address of HTTP that names a host, and a port that can be one, if any."""
+def _is_http_url(url: str) -> bool:
+    """Whether a text is an http or https URL with a host and, if it has a port, a valid one."""
     parts = urlsplit(url)
     return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
 
 
-def _networks(text: str) -> str:
-    for each in _listed(text):
+def _check_networks(text: str) -> str:
+    for each in _split_list(text):
         ip_network(each)
     return text
 
 
-def _origins(text: str) -> str:
-    for each in _listed(text):
-        if not _is_address(each) or urlsplit(each).path or "?" in each or "#" in each:
+def _check_origins(text: str) -> str:
+    for each in _split_list(text):
+        if not _is_http_url(each) or urlsplit(each).path or "?" in each or "#" in each:
             raise ValueError
     return text
 
 
-def _of_at_least(least: int) -> AfterValidator:
+def _at_least(least: int) -> AfterValidator:
     def check(secret: SecretStr) -> SecretStr:
         if secret.get_secret_value() and len(secret.get_secret_value().strip()) < least:
             raise ValueError
@@ -139,25 +140,25 @@ def _of_at_least(least: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _secret_of(least: int) -> str:
+def _describe_secret(least: int) -> str:
     return f"a text of {least} characters or more, such as what 'openssl rand -hex 32' prints"
 
 
-def _in_a_directory(path: Path) -> Path:
+def _check_parent_directory(path: Path) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise ValueError
     return path
 
 
-def _of_authorities(path: Path) -> Path:
+def _check_certificates(path: Path) -> Path:
     try:
         ssl.create_default_context(cafile=path)
-    except OSError:  # what it holds is an error of SSL, which is one of these
+    except OSError:  # also if the certificates are not valid: ``SSLError`` is an ``OSError``
         raise ValueError from None
     return path
 
 
-def _of_a_database(url: str) -> str:
+def _check_database_url(url: str) -> str:
     try:
         dialect = make_url(url).get_dialect()
         dialect.import_dbapi()
@@ -170,17 +171,17 @@ def _of_a_database(url: str) -> str:
 
 Switch = Annotated[bool, MustBe("true or false")]
 Count = Annotated[int, Field(gt=0), MustBe("a whole number greater than 0")]
-Key = Annotated[SecretStr, _of_at_least(LEAST_OF_A_KEY), MustBe(_secret_of(LEAST_OF_A_KEY))]
+Key = Annotated[SecretStr, _at_least(SHORTEST_KEY), MustBe(_describe_secret(SHORTEST_KEY))]
 Password = Annotated[
-    SecretStr, _of_at_least(LEAST_OF_A_PASSWORD), MustBe(_secret_of(LEAST_OF_A_PASSWORD))
+    SecretStr, _at_least(SHORTEST_PASSWORD), MustBe(_describe_secret(SHORTEST_PASSWORD))
 ]
 
 
 class Settings(BaseSettings):
-    """What an operator can set. Lengths of time are in milliseconds, sizes in bytes.
+    """The settings of an operator. Durations are in milliseconds, sizes in bytes.
 
-    The type of a setting says what it must be, and its description what it is: the table of
-    ``docs/connect.md`` is made of both.
+    The type of a setting says which values are allowed, and the description says what the setting
+    means. The table in ``docs/connect.md`` is generated from both.
     """
 
     model_config = SettingsConfigDict(
@@ -189,7 +190,7 @@ class Settings(BaseSettings):
 
     base_url: Annotated[
         str,
-        AfterValidator(_base_of),
+        AfterValidator(_check_base_url),
         MustBe("an address that starts with https:// (or http://) and names a host"),
     ] = Field(
         default="http://127.0.0.1:8000",
@@ -198,14 +199,14 @@ class Settings(BaseSettings):
     )
     auth: Annotated[Literal["required", "open"], MustBe("required or open")] = Field(
         default="required",
-        description="whether callers need a token; with `open` anyone may call, for a try",
+        description="whether callers need a token; with `open` anyone may call, for a trial",
     )
     clients: Annotated[
         FilePath | None, MustBe("a file of clients, which is there and can be read")
     ] = Field(default=None, description="the file of clients: who may call")
     database_url: Annotated[
         str,
-        AfterValidator(_of_a_database),
+        AfterValidator(_check_database_url),
         MustBe(
             "the address of a SQLite or PostgreSQL database: sqlite:///FILE, or "
             "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
@@ -218,7 +219,7 @@ class Settings(BaseSettings):
     )
     private_networks: Annotated[
         str,
-        AfterValidator(_networks),
+        AfterValidator(_check_networks),
         MustBe(
             "networks as CIDR without host bits, separated by commas, such as 10.0.0.0/8",
         ),
@@ -227,7 +228,7 @@ class Settings(BaseSettings):
         description="networks that calls may go to although they are not on the open internet",
     )
     ca_file: Annotated[
-        Annotated[FilePath, AfterValidator(_of_authorities)] | None,
+        Annotated[FilePath, AfterValidator(_check_certificates)] | None,
         MustBe("a file of certificates in PEM, which is there and can be read"),
     ] = Field(
         default=None,
@@ -235,24 +236,26 @@ class Settings(BaseSettings):
         "those that browsers trust",
     )
     open_beyond_loopback: Switch = Field(
-        default=False, description="says that an open service may listen to other machines"
+        default=False, description="confirms that an open service may listen to other machines"
     )
     patient_key: Key = Field(
         default=SecretStr(""),
         description="a secret, the same for all workers and machines, by which digests of "
-        "patients are made; without it no card is held back that was overridden",
+        "patients are made; without it overridden cards are not held back",
     )
     patient_key_before: Key = Field(
         default=SecretStr(""),
-        description="while the key is changed, the one before it: what was overridden under it "
-        "counts too",
+        description="while the key is being changed, the previous key: overrides that were stored "
+        "with it still count",
     )
     dashboard_password: Password = Field(
-        default=SecretStr(""), description="opens `/dashboard`, for whoever knows it"
+        default=SecretStr(""),
+        description="the password of `/dashboard`; without it there is no dashboard",
     )
     dashboard_password_before: Password = Field(
         default=SecretStr(""),
-        description="while the password is changed, the one before it, which opens it too",
+        description="while the password is being changed, the previous one, which still opens "
+        "the dashboard",
     )
     suppression: Switch = Field(default=True, description="hold back cards that were overridden")
     overrides_count_for: Annotated[
@@ -267,12 +270,12 @@ class Settings(BaseSettings):
     )
     keep_days: Count = Field(
         default=400,
-        description="for how many days what was shown and told is kept: see `cds-service forget`",
+        description="for how many days shown cards and feedback are kept: see `cds-service forget`",
     )
     keep_comments: Switch = Field(
         default=False,
-        description="keep what clinicians write of a card, which may name a patient; else only "
-        "that they wrote",
+        description="store the comments of clinicians on cards, which may name a patient; "
+        "otherwise only that there was a comment",
     )
     metrics: Switch = Field(default=False, description="publish Prometheus metrics at `/metrics`")
     traces: Switch = Field(
@@ -283,7 +286,7 @@ class Settings(BaseSettings):
         default=None, description="the overlay: a directory laid over the shipped content"
     )
     pid_file: Annotated[
-        Annotated[Path, AfterValidator(_in_a_directory)] | None,
+        Annotated[Path, AfterValidator(_check_parent_directory)] | None,
         MustBe("a file in a directory that is there"),
     ] = Field(default=None, description="where `serve` writes its process id, for `content reload`")
     jurisdiction: Annotated[
@@ -299,12 +302,12 @@ class Settings(BaseSettings):
         ZoneInfo | None, MustBe("the IANA name of a time zone, such as Europe/Berlin")
     ] = Field(
         default=None,
-        description="where times without an offset and dates without a time are; if it is not "
-        "set, such times are said to be unread and such dates are in UTC",
+        description="the time zone of times without an offset and of dates without a time; if it "
+        "is not set, such times are reported as not read, and such dates are taken as UTC",
     )
     allowed_origins: Annotated[
         str,
-        AfterValidator(_origins),
+        AfterValidator(_check_origins),
         MustBe(
             "origins of browsers, separated by commas, each with its scheme and without a path, "
             "such as https://ehr.example.org"
@@ -323,38 +326,38 @@ class Settings(BaseSettings):
     at_once: Count = Field(
         default=16,
         description="how many requests a worker answers at once; below the number of its threads "
-        "(`--threads`), so that the others can be told to come again",
+        "(`--threads`), so that threads are left to refuse further requests",
     )
     reading_at_once: Count = Field(
-        default=6, description="how many of them may wait for FHIR servers"
+        default=6, description="how many of these requests may wait for FHIR servers"
     )
 
     @property
     def patient_keys(self) -> list[str]:
-        """The secret by which patients are known, and the one before it; none if there is none."""
+        """The secrets for digests of patients, the current one first; empty if none is set."""
         return _secrets(self.patient_key, self.patient_key_before)
 
     @property
     def dashboard_passwords(self) -> list[str]:
-        """What opens the dashboard; nothing if it is closed."""
+        """The passwords that open the dashboard; empty if the dashboard is switched off."""
         return _secrets(self.dashboard_password, self.dashboard_password_before)
 
     @property
     def networks(self) -> list[IPv4Network | IPv6Network]:
         """The private networks to which calls may go."""
-        return [ip_network(each) for each in _listed(self.private_networks)]
+        return [ip_network(each) for each in _split_list(self.private_networks)]
 
     @property
     def origins(self) -> frozenset[str]:
         """The allowed browser origins."""
-        return frozenset(_listed(self.allowed_origins))
+        return frozenset(_split_list(self.allowed_origins))
 
 
 def _secrets(now: SecretStr, before: SecretStr) -> list[str]:
-    """A secret and the one before it; that one is nothing alone."""
+    """The current secret and the previous one; the previous one does not count alone."""
     both = [now.get_secret_value(), before.get_secret_value()]
     return [secret for secret in both if secret] if both[0] else []
 
 
-def _listed(text: str) -> list[str]:
+def _split_list(text: str) -> list[str]:
     return [each.strip() for each in text.split(",") if each.strip()]

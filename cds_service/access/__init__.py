@@ -1,1 +1,1 @@
-"""Who may call, and how the service calls others: tokens, keys, names of hosts, traces."""
+"""Authentication of callers, and calls to other servers: tokens, keys, host names, traces."""

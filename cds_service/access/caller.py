@@ -1,11 +1,12 @@
-"""The caller: who asks, and where the service may read on their behalf.
+"""Authentication of callers, and authorization of the FHIR servers that they name.
 
-CDS Hooks 2.0.1, "Trusting CDS Clients": a JWT signed by the client, with the exact URL that is
-called as its audience. The audience is built from ``CDS_BASE_URL`` and never from headers. The
-caller is not told why a token was refused; the log tells it, without the token.
+CDS Hooks 2.0.1, "Trusting CDS Clients": a JWT signed by the client, with the exact URL of the call
+as its audience. The audience is built from ``CDS_BASE_URL`` and never from headers. The answer does
+not say why a token was refused; the log does, without the token.
 
-Keys are given in the clients file or read from the client's ``jku`` there; a token that names
-another ``jku`` is refused. A ``jti`` is accepted once, by all workers and machines on one database.
+The keys of a client are in the clients file, or read from the ``jku`` that is given there; a token
+with another ``jku`` is refused. A ``jti`` is accepted only once by all workers and machines that
+share a database.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 LEEWAY = 60
 LONGEST_LIFE = 3600
 LONGEST_TENANT = 255
-LONGEST_TOKEN = 8 * 1024  # as much as a header may hold
+LONGEST_TOKEN = 8 * 1024  # as long as a header may be
 START_TIMEOUT = 2.0  # seconds, for the keys of a client
 
 log = logging.getLogger("cds_service.caller")
@@ -51,7 +52,7 @@ class ClientsError(CannotStart):
 class Client(BaseModel):
     """An EHR that may call: its issuer, its keys, and the FHIR servers that it may name.
 
-    ``fhir_bases`` are other addresses of these servers, as references in its records write them.
+    ``fhir_bases`` are other base URLs of these servers, used in references of their records.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +70,7 @@ class Client(BaseModel):
     _remote: RemoteKeys | None = PrivateAttr(default=None)
 
     def keys_holding(self, kid: str) -> KeySet | None:
-        """Its keys, if one of them has this ``kid``: those of the file, else those of its jku."""
+        """The keys of the file, or else those of the ``jku``, if one of them has this ``kid``."""
         own = self._key_set
         if own is not None and any(key.kid == kid for key in own.keys):
             return own
@@ -93,14 +94,14 @@ class Caller:
 
     @property
     def fhir_bases(self) -> list[str]:
-        """Other addresses of its FHIR servers."""
+        """Other base URLs of the client's FHIR servers."""
         return self.client.fhir_bases if self.client is not None else []
 
 
 class Token(NamedTuple):
-    """A token that is valid: of which client it is, and its claims. It may have been used before.
+    """A valid token: its client and its claims. It may have been used before.
 
-    Only a valid one is noted as used, so that nobody can use up the token of another.
+    Only valid tokens are noted as used. So nobody can make another client's token useless.
     """
 
     client: Client
@@ -130,7 +131,7 @@ class Callers:
 
     @property
     def are_several(self) -> bool:
-        """Whether there is more than one, so that limits are needed for each."""
+        """Whether there is more than one client, so that each needs a limit of its own."""
         return len(self._clients) > 1
 
     def authenticate(self, authorization: str | None, *paths: str) -> Caller:
@@ -138,10 +139,10 @@ class Callers:
         return self.admit(self.read(authorization, *paths))
 
     def read(self, authorization: str | None, *paths: str) -> Token | None:
-        """The token of a caller, which is valid and for one of ``paths``.
+        """Verify the token of a caller, which must be for one of ``paths``; without the database.
 
-        The database is not asked. ``None`` if the service is open. Raises ``Refusal`` (401) for a
-        token that is missing or not valid.
+        ``None`` if the service is open. Raises ``Refusal`` (401) if the token is missing or not
+        valid.
         """
         if self._open:
             return None
@@ -149,30 +150,30 @@ class Callers:
         try:
             scheme, _, token = (authorization or "").partition(" ")
             if scheme.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
-                raise _NotKnown("there is no bearer token")
+                raise _InvalidToken("there is no bearer token")
             signed = jws.extract_compact(token.encode())
             header: _Members = signed.headers()
             claims: _Members = orjson.loads(signed.payload)
             if not isinstance(claims, dict):
-                raise _NotKnown("its claims are no object")
+                raise _InvalidToken("its claims are no object")
             client = claimed = self._client_of(claims)
-            _must_be_plain(header, client)
+            _must_be_supported(header, client)
             if not any(
                 jws.validate_compact(signed, key, client.algorithms)
                 for key in _keys_for(header, client)
             ):
-                raise _NotKnown("its signature is not right")
+                raise _InvalidToken("its signature is not right")
             return _read_claims(client, claims, {f"{self._base_url}{path}" for path in paths})
-        except _NotKnown as refused:
+        except _InvalidToken as refused:
             raise _refusal(str(refused), claimed) from None
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise _refusal(type(error).__name__, claimed) from None
 
     def admit(self, token: Token | None) -> Caller:
-        """The caller whose token was read, and was not used before.
+        """The caller of a token that ``read`` has verified. The token is noted as used.
 
-        Raises ``Refusal``: 401 if it was, 403 for a tenant that is not on the client's list; and
-        ``DatabaseError`` if it cannot be known whether it was.
+        Raises ``Refusal``: 401 if the token was used before, 403 if its tenant is not on the
+        client's list. Raises ``DatabaseError`` if the database cannot be used.
         """
         if token is None:
             return Caller()
@@ -187,87 +188,87 @@ class Callers:
         issuer = claims.get("iss")
         client = self._clients.get(issuer) if isinstance(issuer, str) else None
         if client is None:
-            raise _NotKnown("its issuer is not a client")
+            raise _InvalidToken("its issuer is not a client")
         return client
 
     def authorize_fhir_server(self, client: Client | None, server: str) -> None:
         """Raises ``Refusal`` (403) unless the service may read from ``server`` for this client.
 
-        A known client may name its own servers. An open service reads from https, and from this
-        machine as long as nobody else can call.
+        A known client may name the servers on its list. An open service reads from https addresses,
+        and from this machine as long as only this machine can call.
         """
         if client is not None:
             if normal_base(server) not in map(normal_base, client.fhir_servers):
                 raise Refusal(403, "This FHIR server is not on the caller's list.", "forbidden")
-        elif not _is_private(server):
+        elif not _is_confidential(server):
             raise Refusal(403, "A FHIR server must be reached by https.", "forbidden")
         elif self._beyond_loopback and is_loopback(_host_of(server)):
             raise Refusal(403, "This FHIR server may not be named here.", "forbidden")
 
 
-_Members = Mapping[str, object]  # of the header of a token, or its claims, which may be anything
+_Members = Mapping[str, object]  # the header or the claims of a token; not validated yet
 
 
-class _NotKnown(Exception):
-    """A token that is missing or not valid; the message says why, for the log alone."""
+class _InvalidToken(Exception):
+    """A token is missing or not valid; the message says why, and is only for the log."""
 
 
 def _refusal(why: str, claimed: Client | None) -> Refusal:
-    """The refusal of a token, with a line of log; ``claimed`` is the client that it claims."""
+    """Log the refusal of a token, and return it. ``claimed`` is the client that it names."""
     if claimed is None:
         log.warning("a caller was refused: %s", why)
     else:
-        log.warning("a caller was refused that says it is %s: %s", claimed.issuer, why)
+        log.warning("a caller that claims to be %s was refused: %s", claimed.issuer, why)
     return Refusal(401, "", "login", headers={"WWW-Authenticate": "Bearer"})
 
 
 def _read_claims(client: Client, claims: _Members, urls: set[str]) -> Token:
-    """The token of these claims, if it is valid now, for one of ``urls``. Raises ``_NotKnown``."""
+    """The token with these claims, valid now and for one of ``urls``. Raises ``_InvalidToken``."""
     now = time.time()
     expires, issued = claims.get("exp"), claims.get("iat")
     if not (_is_number(expires) and _is_number(issued)):
-        raise _NotKnown("it has no exp or no iat")
+        raise _InvalidToken("it has no exp or no iat")
     if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now + LEEWAY):
-        raise _NotKnown("it is not valid yet")
+        raise _InvalidToken("it is not valid yet")
     if now > expires + LEEWAY or issued > now + LEEWAY or expires - issued > LONGEST_LIFE:
-        raise _NotKnown("it is expired, not valid yet, or lives too long")
+        raise _InvalidToken("it is expired, not valid yet, or lives too long")
     audience = claims.get("aud")
     named = audience if isinstance(audience, list) else [audience]
     if not any(isinstance(url, str) and url in urls for url in named):
-        raise _NotKnown("it is for another address")
+        raise _InvalidToken("it is for another address")
     jti, tenant = claims.get("jti"), claims.get("tenant")
     if not isinstance(jti, str) or not jti:
-        raise _NotKnown("it has no jti")
-    if "\0" in str(tenant) or len(str(tenant)) > LONGEST_TENANT:  # it is stored with each card
-        raise _NotKnown("its tenant is no name")
+        raise _InvalidToken("it has no jti")
+    if "\0" in str(tenant) or len(str(tenant)) > LONGEST_TENANT:  # stored with each card
+        raise _InvalidToken("its tenant is no name")
     return Token(client, jti, expires, tenant if isinstance(tenant, str) else None)
 
 
-def _must_be_plain(header: _Members, client: Client) -> None:
-    """Raises ``_NotKnown`` if the header of a token asks for something that is not supported."""
+def _must_be_supported(header: _Members, client: Client) -> None:
+    """Raises ``_InvalidToken`` if the header of a token needs something that is not supported."""
     if str(header.get("typ", "JWT")).upper() != "JWT":
-        raise _NotKnown("it is a token of another type")
-    if "b64" in header:  # no JWT may say that (RFC 7797, section 7)
-        raise _NotKnown("its payload is not encoded as that of a JWT")
-    # No extension is supported, and neither an empty list nor one of standard members is allowed
+        raise _InvalidToken("it is a token of another type")
+    if "b64" in header:  # not allowed in a JWT (RFC 7797, section 7)
+        raise _InvalidToken("its payload is not encoded as that of a JWT")
+    # No extension is supported. An empty list, or one of standard members, is not allowed either
     # (RFC 7515, section 4.1.11).
     if "crit" in header:
-        raise _NotKnown("it needs an extension to be understood")
+        raise _InvalidToken("it needs an extension to be understood")
     if "jku" in header and (client.jku is None or header["jku"] != client.jku):
-        raise _NotKnown("its jku is not that of its issuer")
+        raise _InvalidToken("its jku is not that of its issuer")
 
 
 def _keys_for(header: _Members, client: Client) -> list[ECKey | RSAKey]:
-    """The keys of a client that may have signed a token. Raises ``_NotKnown`` if there is none."""
+    """The keys of a client that may have signed a token, at least one. Raises ``_InvalidToken``."""
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
-        raise _NotKnown("it names no key")
+        raise _InvalidToken("it names no key")
     holding = client.keys_holding(kid)
     if holding is None:
-        raise _NotKnown("its key is not among the client's")
+        raise _InvalidToken("its key is not among the client's")
     keys = suitable(holding, kid, header.get("alg"))
     if not keys:
-        raise _NotKnown("its key is for something else")
+        raise _InvalidToken("its key is for something else")
     return keys
 
 
@@ -275,8 +276,8 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_private(url: str) -> bool:
-    """Whether nobody else can read what is sent: https, or http on this machine."""
+def _is_confidential(url: str) -> bool:
+    """Whether a connection to ``url`` is confidential: https, or http on this machine."""
     address = read_address(url)
     return address is not None and (address.scheme == "https" or is_loopback(address.host))
 
@@ -295,7 +296,7 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
             raise TypeError
         clients = [Client.model_validate(entry) for entry in listed]
     except (OSError, NotYamlError, ValidationError, TypeError) as error:
-        what = f"{file} cannot be read as a clients file: {_say_fault(error)}"
+        what = f"{file} cannot be read as a clients file: {_describe_error(error)}"
         raise ClientsError(what) from None
     for issuer, entries in Counter(client.issuer for client in clients).items():
         if entries > 1:
@@ -304,7 +305,7 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
         if client.keys is None and client.jku is None:
             raise ClientsError(f"{file}: {client.issuer} has neither 'keys' nor a 'jku'")
         for url in (*client.fhir_servers, *([client.jku] if client.jku else [])):
-            if not _is_private(url):
+            if not _is_confidential(url):
                 raise ClientsError(f"{file}: {client.issuer}: {url} must be reached by https")
         if client.keys is not None:
             try:
@@ -319,8 +320,8 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
     return {client.issuer: client for client in clients}
 
 
-def _say_fault(error: Exception) -> str:
-    """What is wrong with a clients file, and where; its values, which may be keys, are not told."""
+def _describe_error(error: Exception) -> str:
+    """The errors in a clients file with their places; without values, which may be keys."""
     if isinstance(error, ValidationError):
         return "; ".join(
             f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"

@@ -1,11 +1,11 @@
-"""The keys of a client: those in the clients file, or those that its ``jku`` gives.
+"""The keys of a client: those in the clients file, or those from its ``jku``.
 
-CDS Hooks 2.0.1, "Trusting CDS Clients". Keys from a ``jku`` are kept for ten minutes and fetched
-anew after that, or when a token names a key that is not among them; never more often than every
-half minute. What failed is tried again after two seconds, then after twice as long each time, up to
-half a minute. While they cannot be fetched, the last keys are used for a day.
+CDS Hooks 2.0.1, "Trusting CDS Clients". Keys from a ``jku`` are cached for ten minutes. They are
+fetched again after that, or when a token names an unknown key, but at most every half minute. After
+a failure, the next try follows after two seconds, then after twice as long each time, up to half a
+minute. While they cannot be fetched, the last keys are used for up to a day.
 
-Keys that cannot check a signature here are ignored (RFC 7517, section 5), and so is an RSA key of
+Keys that cannot verify a signature here are ignored (RFC 7517, section 5), and so are RSA keys of
 fewer than 2,048 bits (RFC 7518, section 3.3).
 """
 
@@ -24,10 +24,10 @@ from joserfc.jwk import ECKey, Key, KeySet, RSAKey
 
 from .outgoing import Outgoing, OutgoingError
 
-FRESH = 600.0  # seconds
-KEPT = 24 * 3600.0
-NOT_BEFORE = 30.0
-RETRY_AFTER = 2.0
+FRESH = 600.0  # seconds after which keys are fetched again
+KEPT = 24 * 3600.0  # seconds for which keys are used at most
+NOT_BEFORE = 30.0  # seconds between two fetches at least
+RETRY_AFTER = 2.0  # seconds to the second try after a failure
 TIMEOUT = 0.3  # seconds
 MOST_BYTES = 256 * 1024
 FEWEST_BITS = 2048  # of an RSA key
@@ -36,9 +36,9 @@ log = logging.getLogger("cds_service.client_keys")
 
 
 def key_set_of(document: Any) -> KeySet:
-    """The public EC and RSA keys of a JWKS that can check a signature.
+    """The public EC and RSA keys of a JWKS that can verify a signature.
 
-    Raises ``ValueError`` if it is no JWKS or holds no such key.
+    Raises ``ValueError`` if ``document`` is not a JWKS or has no such key.
     """
     written = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(written, list):
@@ -52,7 +52,7 @@ def key_set_of(document: Any) -> KeySet:
 
 
 def has_private_keys(document: Any) -> bool:
-    """Whether a JWKS holds a key that is secret: a private one, or a symmetric one."""
+    """Whether a JWKS has a secret key: a private or a symmetric one."""
     written = document.get("keys") if isinstance(document, dict) else None
     return isinstance(written, list) and any(
         isinstance(key, dict) and ("d" in key or "k" in key) for key in written
@@ -74,7 +74,7 @@ def _usable(written: Any) -> Key | None:
             key = RSAKey.import_key(written)
             if key.raw_value.key_size >= FEWEST_BITS:
                 return key
-            log.warning("an RSA key of a client is passed over: it is below %s bits", FEWEST_BITS)
+            log.warning("an RSA key of a client is ignored: it has under %s bits", FEWEST_BITS)
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return None
@@ -84,7 +84,7 @@ CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
 def suitable(keys: KeySet, kid: str, algorithm: Any) -> list[ECKey | RSAKey]:
-    """The keys with this ``kid`` that an algorithm can use.
+    """The keys with this ``kid`` that fit an algorithm.
 
     Keys of different types may have one ``kid`` (RFC 7517, section 4.5).
     """
@@ -115,7 +115,10 @@ class RemoteKeys:
         self._failures = 0
 
     def holding(self, kid: str) -> KeySet | None:
-        """The keys, if one has this ``kid``; fetched before if they are old, or if none has it."""
+        """The keys, if one of them has this ``kid``.
+
+        They are fetched first if they are older than ``FRESH``, or if none of them has it.
+        """
         now = self._clock()
         known = self._known(kid, now)
         if known is None or now - self._fetched_at > FRESH:
@@ -124,7 +127,7 @@ class RemoteKeys:
         return known
 
     def fetch(self, timeout: float = TIMEOUT) -> None:
-        """Fetch the keys anew, unless that was tried a moment ago. Does not raise."""
+        """Fetch the keys, unless the last try was a short time ago. Does not raise."""
         with self._lock:
             now = self._clock()
             wait = min(NOT_BEFORE, RETRY_AFTER * 2 ** (self._failures - 1))
@@ -142,7 +145,7 @@ class RemoteKeys:
                 self._keys, self._fetched_at, self._failures = key_set_of(document), now, 0
             except (OutgoingError, ValueError) as error:
                 self._failures = min(self._failures + 1, 10)
-                log.warning("the keys of a client could not be fetched: its jku %s", error)
+                log.warning("the keys of a client could not be fetched: the jku %s", error)
 
     def _known(self, kid: str, now: float) -> KeySet | None:
         keys = self._keys

@@ -1,9 +1,9 @@
-"""Names of hosts: to which addresses they lead, by a deadline.
+"""Resolution of host names to addresses, with a deadline.
 
-The resolver of the system cannot be interrupted. So a thread of its own asks it, and a call whose
-deadline comes first goes on without an answer. Calls for a name that was asked for a moment ago
-share its answer; it is not kept after that. Few threads ask for one name, so that a slow name does
-not take all of them.
+The resolver of the system cannot be interrupted. So it runs in a separate thread, and a call goes
+on without a result at its deadline. Calls for a name that is being resolved share one result, which
+is not cached. Only a few threads resolve the same name, so that one slow name cannot take all
+threads.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 
-MOST_OF_ONE, MOST = 2, 32  # threads that ask at once: for one name, in all
-SAME = 0.5  # seconds; after that an answer may have been lost, and the name is asked for again
+MOST_OF_ONE, MOST = 2, 32  # threads that resolve at the same time: the same name, all names
+SAME = 0.5  # seconds; a later call starts a second resolution, as the first one may hang
 
-_asked: dict[str, list[tuple[float, Future[list[str]]]]] = {}
+_running: dict[str, list[tuple[float, Future[list[str]]]]] = {}
 _lock = threading.Lock()
 
 
 def addresses_of(host: str, deadline: float) -> list[str]:
-    """The addresses of a host, each once; none if there are none, or not by ``deadline``.
+    """The addresses of a host, each once; empty if there are none, or none by ``deadline``.
 
-    ``deadline`` is on the clock of ``time.monotonic``. While ``MOST`` names are asked for, others
-    have no addresses.
+    ``deadline`` is on the clock of ``time.monotonic``. While ``MOST`` resolutions are running, the
+    result for another name is empty.
     """
-    with suppress(OSError, UnicodeError):  # an address needs no resolver
-        return _read(host, socket.AI_NUMERICHOST)
-    answer = _ask(host)
+    with suppress(OSError, UnicodeError):  # an IP address needs no resolver
+        return _addresses(host, socket.AI_NUMERICHOST)
+    answer = _resolve(host)
     if answer is None:
         return []
     with suppress(TimeoutError):
@@ -38,51 +38,53 @@ def addresses_of(host: str, deadline: float) -> list[str]:
     return []
 
 
-def _ask(host: str) -> Future[list[str]] | None:
+def _resolve(host: str) -> Future[list[str]] | None:
     now = time.monotonic()
     with _lock:
-        under_way = _asked.get(host, [])
-        if under_way and (now - under_way[-1][0] < SAME or len(under_way) >= MOST_OF_ONE):
-            return under_way[-1][1]
-        if sum(map(len, _asked.values())) >= MOST:
-            return under_way[-1][1] if under_way else None
-        asked = now, Future[list[str]]()
-        _asked[host] = [*under_way, asked]
+        earlier = _running.get(host, [])
+        if earlier and (now - earlier[-1][0] < SAME or len(earlier) >= MOST_OF_ONE):
+            return earlier[-1][1]
+        if sum(map(len, _running.values())) >= MOST:
+            return earlier[-1][1] if earlier else None
+        started = now, Future[list[str]]()
+        _running[host] = [*earlier, started]
     try:
-        threading.Thread(target=_answer, args=(host, asked), daemon=True, name="host names").start()
-    except RuntimeError:  # the system gives no more threads
-        _forget(host, asked)
+        threading.Thread(
+            target=_resolve_now, args=(host, started), daemon=True, name="host names"
+        ).start()
+    except RuntimeError:  # the system cannot start more threads
+        _forget(host, started)
         return None
-    return asked[1]
+    return started[1]
 
 
-def _answer(host: str, asked: tuple[float, Future[list[str]]]) -> None:
+def _resolve_now(host: str, started: tuple[float, Future[list[str]]]) -> None:
     try:
-        found = _read(host)
-    except Exception:  # whatever the resolver did: there is no address
+        found = _addresses(host)
+    except Exception:  # whatever the resolver raises, there is no address
         found = []
-    _forget(host, asked)
-    asked[1].set_result(found)
+    _forget(host, started)
+    started[1].set_result(found)
 
 
-def _forget(host: str, asked: tuple[float, Future[list[str]]]) -> None:
+def _forget(host: str, started: tuple[float, Future[list[str]]]) -> None:
     with _lock:
-        if left := [each for each in _asked.get(host, []) if each is not asked]:
-            _asked[host] = left
+        if left := [each for each in _running.get(host, []) if each is not started]:
+            _running[host] = left
         else:
-            _asked.pop(host, None)
+            _running.pop(host, None)
 
 
-def _read(host: str, flags: int = 0) -> list[str]:
+def _addresses(host: str, flags: int = 0) -> list[str]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _begin_anew() -> None:
-    """Forget what is being asked: threads do not live on in a fork."""
+def _reset() -> None:
+    """Forget all running resolutions: a fork has no threads of its parent."""
     global _lock
-    _asked.clear()
+    _running.clear()
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_reset)

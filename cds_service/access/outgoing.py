@@ -1,10 +1,9 @@
-"""Calls to other machines: where they may go, how much they may bring, and when they end.
+"""Calls to other machines: the networks that are allowed, size limits and deadlines.
 
-Whatever the service reads from another machine (a FHIR server, a client's keys) it reads through
-``Outgoing.call``. A name is resolved here, each address is checked, and the connection is made to
-the address that was checked, whatever DNS says a moment later. Redirects are not followed, and no
-proxy, ``.netrc`` or cookie is used. At the deadline the connection is cut, even if the other side
-still sends.
+All data from other machines (FHIR servers, keys of clients) is read through ``Outgoing.call``. It
+resolves the host name, checks each address, and connects to the checked address, even if DNS
+answers differently later. Redirects are not followed, and no proxy, ``.netrc`` or cookie is used.
+At the deadline the connection is cut, even if the server still sends.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from .host_names import addresses_of
 
 CHUNK = 64 * 1024
 MOST_HEAD = 256 * 1024  # bytes of an answer before its body
-SERVERS = 32  # of which connections are kept
-CONNECTIONS = 64  # that are kept of one server
+SERVERS = 32  # to which connections are kept open
+CONNECTIONS = 64  # that are kept open to one server
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -44,13 +43,13 @@ log = logging.getLogger("cds_service.outgoing")
 
 
 class OutgoingError(Exception):
-    """A call that failed; the message says why, without the address."""
+    """A call has failed; the message says why, without the address."""
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine by its name or address; other names are not resolved.
+    """Whether a host is this machine, by its name or address; other names are not resolved.
 
-    Nor does an IPv4 address that is written as IPv6, whatever the version of Python says of it.
+    An IPv4 address that is written as IPv6 does not count as this machine, with any Python version.
     """
     if host == "localhost":
         return True
@@ -58,11 +57,11 @@ def is_loopback(host: str | None) -> bool:
         ip = ipaddress.ip_address((host or "").strip("[]"))
     except ValueError:
         return False
-    return ip.is_loopback and _inside(ip) is None
+    return ip.is_loopback and _embedded(ip) is None
 
 
-# Never called unless the operator lists them, whatever the version of Python says of them: from the
-# registries of special-purpose addresses (IANA), and one at which a cloud has its metadata.
+# Not called unless the operator lists them, with any Python version: networks from the registries
+# of special-purpose addresses (IANA), and the metadata address of a cloud provider.
 _NEVER = [
     ipaddress.ip_network(each)
     for each in (
@@ -78,7 +77,7 @@ _NEVER = [
         "3fff::/20",
     )
 ]
-_UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given to the open internet
+_UNICAST = ipaddress.ip_network("2000::/3")  # the IPv6 addresses of the open internet
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -87,7 +86,7 @@ def may_go_to(address: str, networks: Sequence[Network]) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if any(ip.version == network.version and ip in network for network in networks):
         return True
-    inner = _inside(ip)
+    inner = _embedded(ip)
     if inner is not None:
         return may_go_to(str(inner), networks)
     if ip.version == 6 and ip not in _UNICAST:
@@ -96,8 +95,8 @@ def may_go_to(address: str, networks: Sequence[Network]) -> bool:
     return ip.is_global and not ip.is_multicast and not special
 
 
-def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+def _embedded(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that is embedded in an IPv6 address; ``None`` if there is none."""
     if isinstance(ip, ipaddress.IPv4Address):
         return None
     if ip in _NAT64:
@@ -106,7 +105,7 @@ def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4
 
 
 class Reply(NamedTuple):
-    """The reply to a call. ``retry_after`` is as it was sent."""
+    """The reply to a call. ``retry_after`` is the header as it was sent."""
 
     status: int
     body: bytes
@@ -116,8 +115,8 @@ class Reply(NamedTuple):
 class Outgoing:
     """The calls of one process.
 
-    ``networks`` are private ones that calls may go to. Certificates must be signed by an authority
-    of ``authorities``, a file in PEM, or if none is given by one that browsers trust.
+    ``networks`` are the private networks that calls may go to. Certificates must be signed by an
+    authority in the PEM file ``authorities``, or by default by one that browsers trust.
     """
 
     def __init__(self, networks: Sequence[Network] = (), authorities: Path | None = None) -> None:
@@ -133,7 +132,7 @@ class Outgoing:
     def get(
         self, url: str, headers: dict[str, str], deadline: float, most_bytes: int
     ) -> tuple[int, bytes]:
-        """The status and the body of what is at ``url``; the body only if the status is 200.
+        """GET ``url``. Returns the status and the body, which is empty unless the status is 200.
 
         ``deadline`` is on the clock of ``time.monotonic``. Raises ``OutgoingError``.
         """
@@ -150,9 +149,10 @@ class Outgoing:
         form: str | None = None,
         hold: Callable[[int], None] = lambda _: None,
     ) -> Reply:
-        """The reply to a call, with ``form`` as its body if that is given. Raises as ``get`` does.
+        """Make a call and return the reply. Raises as ``get`` does.
 
-        ``hold`` is called with the number of bytes of each piece, and may raise ``OutgoingError``.
+        ``form`` is the body of the request. ``hold`` is called with the number of bytes of each
+        piece of the reply, and may raise ``OutgoingError``.
         """
         if read_address(url) is None:
             raise OutgoingError("is at no address")
@@ -181,7 +181,7 @@ class Outgoing:
                         raise OutgoingError("sent too much")
                     if not chunk or time.monotonic() > deadline:
                         break
-            if time.monotonic() > deadline:  # a connection that was cut looks like an end
+            if time.monotonic() > deadline:  # a connection that was cut looks like the end
                 raise OutgoingError("was too slow")
             return Reply(response.status_code, bytes(body), response.headers.get("Retry-After"))
         except requests.exceptions.SSLError:
@@ -198,21 +198,21 @@ class Outgoing:
 # --- when calls end, and where they go ------------------------------------------------------------
 
 
-_own = threading.local()  # the call of this thread
+_thread = threading.local()  # with ``call``, the call of this thread
 
 
 @contextmanager
 def _call_until(deadline: float) -> Iterator[None]:
     with until(deadline) as call:
-        _own.call = call
+        _thread.call = call
         try:
             yield
         finally:
-            _own.call = None
+            _thread.call = None
 
 
 class _Adapter(HTTPAdapter):
-    """Gives ``requests`` connections that check where they go."""
+    """Gives ``requests`` connections that check their addresses."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = networks
@@ -221,10 +221,10 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         networks = self._networks
 
-        class Plain(_Checked, HTTPConnection):
+        class Plain(_CheckedConnection, HTTPConnection):
             pass
 
-        class Secure(_Checked, HTTPSConnection):
+        class Secure(_CheckedConnection, HTTPSConnection):
             pass
 
         for kind in (Plain, Secure):
@@ -239,8 +239,8 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = pools
 
 
-class _Head:
-    """The head of a reply as ``http.client`` reads it, with a limit to its length."""
+class _LimitedHead:
+    """A file of which ``http.client`` reads the head of a reply, with a limit to the length."""
 
     def __init__(self, answer: Any) -> None:
         self._answer, self._left = answer, MOST_HEAD
@@ -257,33 +257,33 @@ class _Head:
 
 
 class _Response(HTTPResponse):
-    """A reply with a limit to its head: ``http.client`` alone would read six megabytes."""
+    """A reply with a limit to its head: by itself, ``http.client`` reads up to six megabytes."""
 
     def begin(self) -> None:
         answer: Any = self.fp
-        head: Any = _Head(answer)
+        head: Any = _LimitedHead(answer)
         self.fp = head
         super().begin()
         if self.fp is head:
             self.fp = answer
 
 
-class _Checked:
-    """A connection that resolves its name itself, and goes only where it may."""
+class _CheckedConnection:
+    """A connection that resolves its host name itself, and connects only to allowed addresses."""
 
     networks: Sequence[Network]
 
     def _new_conn(self: Any) -> socket.socket:
         host, port = self._dns_host.strip("[]"), self.port or self.default_port
-        deadline = _own.call.deadline
+        deadline = _thread.call.deadline
         addresses = addresses_of(host, deadline)
         if not addresses:
             raise NewConnectionError(self, "the name could not be resolved")
-        here = is_loopback(host)
+        is_local = is_loopback(host)
         allowed = [
             each
             for each in addresses
-            if (here and is_loopback(each)) or may_go_to(each, self.networks)
+            if (is_local and is_loopback(each)) or may_go_to(each, self.networks)
         ]
         if not allowed:
             log.warning("a call was refused: its host is in a network that is not listed")
@@ -300,7 +300,7 @@ class _Checked:
         raise NewConnectionError(self, "no address of it could be connected to")
 
     def request(self: Any, *args: Any, **options: Any) -> Any:
-        call = getattr(_own, "call", None)
+        call = getattr(_thread, "call", None)
         if call is not None:
             call.cut = partial(_cut, self)
         return super().request(*args, **options)  # type: ignore[misc]

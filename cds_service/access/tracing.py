@@ -1,9 +1,9 @@
 """Traces: a span for each call, and one for each prefetch key that is read (OpenTelemetry).
 
-Off unless ``CDS_TRACES`` is set; OpenTelemetry's own variables, such as
-``OTEL_EXPORTER_OTLP_ENDPOINT``, say where they are sent. A span has the service, the status,
-prefetch keys and counts, and nothing of a patient: no address, no body, no exception. A trace that
-an EHR has begun is continued, and passed on to its FHIR server by its ``traceparent``; its
+Off unless ``CDS_TRACES`` is set. Variables of OpenTelemetry, such as
+``OTEL_EXPORTER_OTLP_ENDPOINT``, say where traces are sent. A span has the service, the status,
+prefetch keys and counts, and no data of a patient: no address, no body, no exception. A trace that
+an EHR has started is continued, and its ``traceparent`` is passed on to the FHIR server. Its
 ``tracestate``, which is free text, is dropped.
 """
 
@@ -21,11 +21,11 @@ NAME = "lactation-cds"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _tracer = trace.get_tracer(NAME)
-_words = TraceContextTextMapPropagator()
+_propagator = TraceContextTextMapPropagator()
 
 
 def send_traces() -> None:
-    """Send the traces of this process to a collector. For a whole process."""
+    """Send the traces of this process to a collector. To be called once per process."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -37,12 +37,12 @@ def send_traces() -> None:
 
 
 def trace_calls(app: Flask) -> None:
-    """A span for each call of ``app``."""
+    """Record a span for each call of ``app``."""
 
     @app.before_request
     def begin() -> None:
         rule = request.url_rule.rule if request.url_rule is not None else "unknown"
-        around = _words.extract({"traceparent": request.headers.get("traceparent", "")})
+        around = _propagator.extract({"traceparent": request.headers.get("traceparent", "")})
         name = f"{known_method(request.method)} {rule}"
         g.span = _tracer.start_span(name, around, trace.SpanKind.SERVER)
         g.span_before = context.attach(trace.set_span_in_context(g.span, around))
@@ -85,8 +85,8 @@ def reading(key: str, within: Context) -> Iterator[trace.Span]:
 
 
 def pass_on(headers: MutableMapping[str, str]) -> None:
-    """Add to the headers of a call what its server needs to continue the trace."""
-    _words.inject(headers)
+    """Add ``traceparent`` to the headers of a call, so that the server can continue the trace."""
+    _propagator.inject(headers)
 
 
 def known_method(method: str) -> str:

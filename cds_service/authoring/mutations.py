@@ -3,8 +3,9 @@
 A mutation makes a threshold or a curve a little lower or higher; removes a contraindication,
 an ``unless``, an ``unless-in-use``, a ``held-back-by``, a ``withheld-by`` or an interaction;
 removes one of several exceptions to an intervention that is offered unless it is in use; keeps a
-gate always open; or silences a card behind a gate that lets it through. A mutation that no vignette notices is a
-survivor: somebody could change this part of the content by mistake, and no test would fail.
+gate always open; or silences a card behind a gate that lets it through. A mutation that no vignette
+notices is a survivor: somebody could change this part of the content by mistake, and no test would
+fail.
 """
 
 from __future__ import annotations

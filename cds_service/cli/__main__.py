@@ -1,13 +1,16 @@
 """The command line: ``cds-service``.
 
 serve      run the service under gunicorn
-demo       the same, with synthetic mothers and a small EHR to open their charts
-evaluate   the cards for a hook request in a file, in the terminal
-example    a hook request for a synthetic mother, as of now
-evaluate-bulk  the cards for everyone in a FHIR Bulk Data export
-content    check, test and mutate the clinical content
-lactmed    lay the National Library's records beside it, and see what a new month changes
-rxnorm     lay the products of RxNorm beside it; ndc: of the FDA's directory; atc: of ATC
+demo       run the demo: the service, synthetic mothers, and a small EHR to open their charts
+load       load the synthetic mothers into a FHIR server
+evaluate   show the cards for a hook request in a file
+example    print a hook request for a synthetic mother, with times moved to the present
+evaluate-bulk  evaluate all patients of a FHIR Bulk Data export
+report     show the outcomes of the cards
+forget     delete what is older than the retention period
+content    check, test, mutate, list and reload the clinical content
+lactmed    import LactMed records into the content, and compare a new archive with it
+rxnorm     import products of RxNorm into the content; ``ndc`` and ``atc`` import other sources
 """
 
 from __future__ import annotations
@@ -111,12 +114,12 @@ log = logging.getLogger("cds_service.command")
 
 COLOURS = {"info": "blue", "warning": "dark_orange", "critical": "red"}
 NOTHING_TO_DO = "All was read, and there is nothing to do."
-MOST_SHOWN = 3  # vignettes that it names for a row
-MOST_NAMED = 40  # entries of one kind that the content check names
+MOST_SHOWN = 3  # vignettes named for a row, and warnings of one kind
+MOST_NAMED = 40  # entries of one kind that ``content check`` names
 
 
 def _hint(text: str) -> None:
-    """What to do next: beside what is printed, which may go into a file or another command."""
+    """Print advice to stderr: stdout may be redirected to a file or another command."""
     click.echo(text, err=True)
 
 
@@ -152,7 +155,7 @@ def serve(host: str, port: int, workers: int, threads: int) -> None:
     An open service (CDS_AUTH=open) listens on this machine only, unless
     CDS_OPEN_BEYOND_LOOPBACK=true says that more is meant.
     """
-    settings = _must_mean_it(host)
+    settings = _serve_settings(host)
     _must_be_free(host, port, "serve")
     write_logs_as_json()
     if settings.traces:
@@ -183,7 +186,7 @@ def demo(port: int) -> None:
 
 
 def _serve(make: Callable[[], Flask], options: Options) -> None:
-    """Serve what ``make`` gives. Raises ``ClickException`` in words for an operator if it fails."""
+    """Serve the application that ``make`` returns. Raises ``ClickException`` if it cannot start."""
     try:
         run_under_gunicorn(make, options)
     except CannotStart as error:
@@ -191,9 +194,9 @@ def _serve(make: Callable[[], Flask], options: Options) -> None:
 
 
 def _must_be_free(host: str, port: int, command: str) -> None:
-    """Raises ``ClickException`` if nobody can listen there, before anything is begun."""
+    """Raises ``ClickException`` if the server could not listen at this address and port."""
     if any(given in os.environ for given in ("LISTEN_FDS", "GUNICORN_FD")):
-        return  # who started it listens already, and hands that over
+        return  # the parent process listens already, and passes on its socket
     try:
         _listen(host, port)
     except OSError as error:
@@ -211,7 +214,7 @@ def _must_be_free(host: str, port: int, command: str) -> None:
 
 
 def _listen(host: str, port: int) -> int:
-    """Listen for a moment; on which port (any that is free, for 0). Raises ``OSError``."""
+    """Listen for a moment. Returns the port: a free one if ``port`` is 0. Raises ``OSError``."""
     family, kind, _, _, address = socket.getaddrinfo(
         host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -222,8 +225,11 @@ def _listen(host: str, port: int) -> int:
         return int(tried.getsockname()[1])
 
 
-def _must_mean_it(host: str) -> Settings:
-    """The settings. Raises ``ClickException`` if an open one would listen to others unsaid."""
+def _serve_settings(host: str) -> Settings:
+    """The settings. Raises ``ClickException`` if an open service would listen beyond loopback.
+
+    Unless ``CDS_OPEN_BEYOND_LOOPBACK`` confirms that this is meant.
+    """
     settings = _settings()
     if settings.auth == "open" and not is_loopback(host) and not settings.open_beyond_loopback:
         raise click.ClickException(
@@ -234,7 +240,7 @@ def _must_mean_it(host: str) -> Settings:
 
 
 def _settings() -> Settings:
-    """The settings. Raises ``ClickException`` that names each that cannot be used."""
+    """The settings. Raises ``ClickException`` that names each setting that cannot be used."""
     try:
         return read_settings()
     except SettingsError as error:
@@ -250,7 +256,7 @@ def load(server: str, wait: int) -> None:
     Each is a transaction; one that is there already is brought up to date.
     """
     base, now, until = server.rstrip("/"), datetime.now(UTC), time.monotonic() + wait
-    while not _answers(base):
+    while not _is_available(base):
         if time.monotonic() > until:
             raise click.ClickException(f"no FHIR server answers at {base}")
         time.sleep(2)
@@ -269,7 +275,7 @@ def load(server: str, wait: int) -> None:
     _hint(f"One of them is Patient/{mothers[0].patient_id}.")
 
 
-def _answers(base: str) -> bool:
+def _is_available(base: str) -> bool:
     try:
         return requests.get(f"{base}/metadata", timeout=60).status_code == 200
     except requests.RequestException:
@@ -304,7 +310,7 @@ def report(days: int, as_text: bool, fhir: bool) -> None:
 
 
 def _report_table(kind: str, made: Report) -> Table:
-    """What came of each card, or intervention."""
+    """A table of the outcomes of each card, or of each intervention (``kind``)."""
     table = Table(kind.capitalize(), title_justify="left")
     columns = ["shown", "accepted"]
     columns += ["overridden"] if kind == "card" else []
@@ -325,7 +331,7 @@ def _report_table(kind: str, made: Report) -> Table:
 @main.command(short_help="Delete what is older than CDS_KEEP_DAYS.")
 @click.option("--older-than", "days", type=int, help="Days; CDS_KEEP_DAYS if not given.")
 def forget(days: int | None) -> None:
-    """Delete what was shown and told longer ago than CDS_KEEP_DAYS from the database."""
+    """Delete shown cards and feedback that are older than CDS_KEEP_DAYS from the database."""
     settings = _settings()
     keep = days if days is not None else settings.keep_days
     try:
@@ -373,14 +379,14 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         return
     console = Console()
     for card in cards:
-        console.print(_panel(card))
+        console.print(_card_panel(card))
     findings = evaluation.findings(evaluation.case(chart, at, context.judged_orders))
     if assess:
         for assessment in content.assessments.values():
             console.print(_assessment_table(assessment, findings.assess(assessment)))
     more = "" if assess else ", and --assess how letdown was assessed"
     _hint(f"--json prints the response as an EHR gets it{more}.")
-    warnings = list(_not_used(findings, request))
+    warnings = list(_unused_data(findings, request))
     for line in warnings:
         console.print("[dark_orange]Warning:[/]", Text(line))
     if cards:
@@ -434,7 +440,7 @@ def example(name: str, names: bool, directory: Path | None) -> None:
 
 
 def _why_no_cards(findings: Findings, all_used: bool) -> str:
-    """Whether there is nothing to do, or nothing that counts."""
+    """The reason why no card is shown."""
     if gets_no_card(findings.case.chart.patient, findings.content, findings.now):
         return "By the Patient resource, a child or someone who has died: there is never a card."
     if findings.closed_gates:
@@ -451,25 +457,27 @@ def _why_no_cards(findings: Findings, all_used: bool) -> str:
     return NOTHING_TO_DO if all_used else "Of what counts, nothing is to do."
 
 
-def _say_gates(findings: Findings) -> Iterator[str]:
-    """Which gates keep cards about milk from her, and the facts for which they are closed."""
+def _describe_gates(findings: Findings) -> Iterator[str]:
+    """A line for each closed gate: cards about milk are silent, and because of which facts."""
     for name in findings.closed_gates:
         gate = findings.content.gates[name]
         because: Because = {}
         findings.support(gate.finding, because)
         facts = dict.fromkeys(fact_id for fact_id, _ in because)
-        told = "; ".join(_say_fact(findings.facts[fact_id], findings.content) for fact_id in facts)
+        told = "; ".join(
+            _describe_fact(findings.facts[fact_id], findings.content) for fact_id in facts
+        )
         yield f"Cards about milk are silent: {gate.label}{f' ({told})' if told else ''}."
 
 
-def _say_fact(fact: FactValue, content: Content) -> str:
+def _describe_fact(fact: FactValue, content: Content) -> str:
     if fact.status == "conflicting":
         return f"{fact.spec.label}: records contradict each other"
     return f"{fact.spec.label}: {say_value(fact, content)}"
 
 
-def _say_old(records: int, newest: str) -> str:
-    """That so many records are older than their windows, the newest of that day."""
+def _describe_old_records(records: int, newest: str) -> str:
+    """A sentence: how many records are older than their windows, and the day of the newest."""
     older = (
         "1 record is older than its window"
         if records == 1
@@ -478,8 +486,8 @@ def _say_old(records: int, newest: str) -> str:
     return f"{older}, the newest of {newest}. With --now they are judged as of another time."
 
 
-def _not_used(findings: Findings, request: HookRequest) -> Iterator[str]:
-    """What was sent and is not used, and what is silent for it, a line each."""
+def _unused_data(findings: Findings, request: HookRequest) -> Iterator[str]:
+    """A line for each kind of data that was sent and not used, and for each closed gate."""
     unknown = sorted(request.prefetch.keys() - findings.content.prefetch.keys())
     if unknown:
         yield f"Not read, for no prefetch key is called so: {', '.join(unknown)}."
@@ -487,10 +495,10 @@ def _not_used(findings: Findings, request: HookRequest) -> Iterator[str]:
         yield f"Not used: {_records(count)} {SAY_LEFT_OUT[reason]}."
     for reason, count in values_left_out(findings.facts).items():
         yield f"Not used: {_records(count)} ({reason.replace('-', ' ')})."
-    yield from _say_gates(findings)
+    yield from _describe_gates(findings)
     records, newest = records_too_old(findings.facts)
     if records:
-        yield _say_old(records, newest)
+        yield _describe_old_records(records, newest)
 
 
 def _records(count: int) -> str:
@@ -513,11 +521,11 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     """Evaluate a FHIR Bulk Data export, for everyone in it.
 
     Writes a line for each patient who has cards, and prints a summary. Ends with 1 if a line of the
-    export could not be read, or someone could not be judged; what could is written all the same.
+    export could not be read, or someone could not be judged; all other results are still written.
     """
     settings, content = _settings(), _content()
     try:
-        must_be_plain(output)  # before the long part
+        must_be_plain(output)  # before the long evaluation
         export = open_export(directory)
     except (ExportError, NoPlainFileError) as error:
         raise click.ClickException(str(error)) from None
@@ -540,9 +548,9 @@ def evaluate_bulk(directory: Path, output: Path, now: datetime | None, workers: 
     if whole.too_old:
         many = "1 patient has" if whole.too_old == 1 else f"{whole.too_old:,} patients have"
         text = f"{many} no record of how it goes that counts any more."
-        click.echo(f"{text} {_say_old(whole.old_records, whole.newest_old)}")
-    if export.of_nobody:
-        many = "1 line belongs" if export.of_nobody == 1 else f"{export.of_nobody:,} lines belong"
+        click.echo(f"{text} {_describe_old_records(whole.old_records, whole.newest_old)}")
+    if count := export.without_patient:
+        many = "1 line belongs" if count == 1 else f"{count:,} lines belong"
         click.echo(f"{many} to nobody: their subject is missing, or is no Patient.")
     missing = sorted(wanted - export.types)
     if missing:
@@ -564,7 +572,7 @@ def _bulk_table(summary: Summary, content: Content) -> Table:
 
 
 def _hook_of(body: bytes) -> str:
-    """The hook that a request names, if a service answers it; else one that will refuse it."""
+    """The hook of a request, if there is a service for it; else any hook: it is refused then."""
     hooks = tuple(HOOKS.values())
     try:
         named = orjson.loads(body)["hook"]
@@ -577,7 +585,7 @@ MARKS: dict[Truth, str] = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[
 
 
 def _assessment_table(assessment: Assessment, conclusions: list[Conclusion]) -> Table:
-    """Every line of an assessment: what it asks, what is so, and what is missing for it."""
+    """A table of an assessment: a row per conclusion, with its conditions and missing facts."""
     title = f"{assessment.label.capitalize()}: {say_conclusions(conclusions)}"
     table = Table("", "Conclusion", "Asks", "Missing", title=title, title_justify="left")
     for conclusion in conclusions:
@@ -591,8 +599,8 @@ def _assessment_table(assessment: Assessment, conclusions: list[Conclusion]) -> 
     return table
 
 
-def _panel(card: Card) -> Panel:
-    from rich.markdown import Markdown  # slow to load, and nothing that serves needs it
+def _card_panel(card: Card) -> Panel:
+    from rich.markdown import Markdown  # slow to import, and not needed by ``serve``
 
     colour = COLOURS[card["indicator"]]
     parts: list[Any] = [Text(card["summary"], style="bold"), Text(), Markdown(card["detail"])]
@@ -715,7 +723,7 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
             f"mother.yaml: there is no fact '{name}'"
             for name in vignette.unknown_facts(loaded.facts)
         ]
-        told += differences(vignette.expected, *_fire(loaded, vignette, evaluation_in)())
+        told += differences(vignette.expected, *_evaluator_of(loaded, vignette, evaluation_in)())
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"
         console.print(f"{mark} [bold]{vignette.name}[/] {vignette.expected.title}")
@@ -742,18 +750,20 @@ def mutate(directory: Path | None, overlay: Path | None) -> None:
     loaded = _content(overlay)
     evaluation_in = cache(partial(Evaluation, loaded))
     watching = [
-        (vignette.expected, _fire(loaded, vignette, evaluation_in))
+        (vignette.expected, _evaluator_of(loaded, vignette, evaluation_in))
         for vignette in _vignettes(directory)
     ]
     console = Console()
-    if any(differences(expected, *fire()) for expected, fire in watching):
+    if any(differences(expected, *evaluate_hook()) for expected, evaluate_hook in watching):
         raise click.ClickException("a vignette differs already: see cds-service content test")
     every = list(mutations(loaded))
     survivors: list[str] = []
     for mutation in track(every, "Mutating", console=console, transient=True):
         mutation.make()
         try:
-            if not any(differences(expected, *fire()) for expected, fire in watching):
+            if not any(
+                differences(expected, *evaluate_hook()) for expected, evaluate_hook in watching
+            ):
                 survivors.append(mutation.name)
         finally:
             mutation.take_back()
@@ -777,8 +787,8 @@ def list_medicines(
 ) -> None:
     """List the medicines with what was read of them: the worst band first.
 
-    Those that are not read come by how often a card told of them in the last days, as far as the
-    service keeps a log of its cards (CDS_DATABASE_URL) with a secret (CDS_PATIENT_KEY).
+    With --not-read, those that are not read, by how often a card named them in the last days. That
+    needs the database of the service (CDS_DATABASE_URL) and its secret (CDS_PATIENT_KEY).
     """
     loaded = _content(overlay)
     settings = _settings()
@@ -866,8 +876,8 @@ TO = click.option(
 ARCHIVE = click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
-def _own_directory(to: Path | None) -> Path:
-    """The hospital's own directory, as it is named or set."""
+def _content_directory(to: Path | None) -> Path:
+    """The hospital's own directory: that of the option ``--to``, or else ``CDS_CONTENT_DIR``."""
     directory = to or _settings().content_dir
     if directory is None:
         raise click.UsageError("name a directory with --to, or set CDS_CONTENT_DIR")
@@ -875,10 +885,10 @@ def _own_directory(to: Path | None) -> Path:
 
 
 @contextmanager
-def _older_aside(target: Path, older: Path) -> Iterator[None]:
-    """Within it, ``target`` is written anew; if that fails, it is as it was before.
+def _replace_older(target: Path, older: Path) -> Iterator[None]:
+    """Move ``target`` to ``older`` while the block writes it anew; if that fails, move it back.
 
-    What an older import laid there must not be built upon, and so stands aside as ``older``.
+    So the new import is compared with the content without the older import.
     """
     if target.exists():
         target.replace(older)
@@ -900,19 +910,19 @@ def import_lactmed(archive: Path, to: Path | None) -> None:
 
     Nothing is written unless the whole archive was read and the content is valid with it.
     """
-    directory = _own_directory(to)
+    directory = _content_directory(to)
     records, unread, source = _read_lactmed(archive)
     if not records:
         raise click.ClickException(f"{archive.name} holds no record")
     directory.mkdir(parents=True, exist_ok=True)
     target, older = directory / FILE, directory / f"{FILE}.older"
-    with _older_aside(target, older):
+    with _replace_older(target, older):
         shipped = _content(directory)
         entries = list(overlay(records.values(), shipped, source))
         target.write_text(write_overlay(entries, source), "utf-8")
         loaded = _content(directory)
     console = Console()
-    _say_unread(console, unread)
+    _print_unread(console, unread)
     laid = len(loaded.medicines) - len(shipped.medicines)
     console.print(f"{len(records)} records read: {laid} new medicines, {len(records) - laid} known")
     _hint(f"Next: cds-service content test --overlay {directory}")
@@ -938,7 +948,7 @@ def revisions(archive: Path, to: Path) -> None:
     found = Counter(change.kind for change in changes(records.values(), loaded))
     to.write_text(write_records(records, loaded, source), "utf-8")
     console = Console()
-    _say_unread(console, unread)
+    _print_unread(console, unread)
     _hint(
         "Next: cds-service content check, and read again what was revised: lactmed diff names it."
     )
@@ -946,11 +956,11 @@ def revisions(archive: Path, to: Path) -> None:
     console.print(f"{to}: {told}", soft_wrap=True)
 
 
-@lactmed_commands.command(short_help="Say what an archive has otherwise.")
+@lactmed_commands.command(short_help="Show how an archive differs from the content.")
 @ARCHIVE
 @OVERLAY
 def diff(archive: Path, overlay: Path | None) -> None:
-    """Say what ARCHIVE has otherwise than the content: gone, revised, renamed and new records."""
+    """Show how ARCHIVE differs from the content: gone, revised, renamed and new records."""
     loaded = _content(overlay)
     records, unread, _ = _read_lactmed(archive)
     found = changes(records.values(), loaded)
@@ -963,7 +973,7 @@ def diff(archive: Path, overlay: Path | None) -> None:
         table.add_row(*(Text(cell) for cell in row), Text(change.note or ""))
     if found:
         console.print(table)
-    _say_unread(console, unread)
+    _print_unread(console, unread)
     counts = Counter(change.kind for change in found)
     kinds = ("gone", "revised", "renamed", "new")
     told = ", ".join(f"{counts[kind]} {kind}" for kind in kinds)
@@ -1036,7 +1046,11 @@ def import_atc(file: Path, to: Path | None) -> None:
 
 
 def _by_kind(files: tuple[Path, ...], kinds: dict[str, bool]) -> dict[str, Path]:
-    """Files by what their names begin with; those that are needed must be there."""
+    """Files by kind, which is the name without its extension.
+
+    ``kinds`` says of each kind whether it is needed. Raises ``UsageError`` for a file of no kind or
+    of a kind that was given before, and if a needed one is missing.
+    """
     named: dict[str, Path] = {}
     for file in files:
         kind = next((each for each in kinds if file.stem.casefold() == each.casefold()), None)
@@ -1056,8 +1070,11 @@ def _import_products(
     to: Path | None,
     read: Callable[[Opened, list[int], KnownMedicines], Iterator[Product]],
 ) -> None:
-    """Write what was read as a Bundle of ValueSets, unless the content is not valid with it."""
-    directory = _own_directory(to)
+    """Write the products that ``read`` gives as a Bundle of ValueSets, and print a summary.
+
+    Nothing is written if the content would not be valid with it.
+    """
+    directory = _content_directory(to)
     digests = [_digest(file) for file in files]
     source = ", ".join(map(_source_of, files, digests))
     directory.mkdir(parents=True, exist_ok=True)
@@ -1069,7 +1086,7 @@ def _import_products(
         must_be_plain(older)
     except NoPlainFileError as error:
         raise click.ClickException(str(error)) from None
-    with _older_aside(target, older):
+    with _replace_older(target, older):
         known = KnownMedicines(_content(directory))
         try:
             found = codes_by_medicine(read(_open_with_progress, left_out, known), known)
@@ -1079,7 +1096,7 @@ def _import_products(
             raise click.ClickException(f"{found.read} codes read, and no medicine found in any")
         with file_for_owner(target) as file:
             file.writelines(write(bundle_of(found, source, digests[0])))
-        target.chmod(0o644)  # it holds codes, and the service may run as someone else
+        target.chmod(0o644)  # it contains only codes, and the service may run as another user
         loaded = _content(directory)
     console = Console()
     if left_out:
@@ -1108,14 +1125,15 @@ def _digest(path: Path) -> str:
 
 
 def _source_of(path: Path, digest: str) -> str:
-    """What a file is, for what is written of it."""
+    """The name and digest of a file, to be written into the content as the source."""
     return f"{one_line(path.name[:60])} (sha256 {digest})"
 
 
 def _read_lactmed(archive: Path) -> tuple[dict[str, Record], list[Unread], str]:
-    """The records by id, what could not be read, and what the archive is, with its digest.
+    """Read an archive, with a progress bar.
 
-    It shows a progress bar.
+    Returns the records by id, the files that could not be read, and the name and digest of the
+    archive. Raises ``ClickException``.
     """
     unread: list[Unread] = []
     console = Console(stderr=True)
@@ -1127,7 +1145,7 @@ def _read_lactmed(archive: Path) -> tuple[dict[str, Record], list[Unread], str]:
         raise click.ClickException(f"{archive.name}: {error}") from None
 
 
-def _say_unread(console: Console, unread: list[Unread]) -> None:
+def _print_unread(console: Console, unread: list[Unread]) -> None:
     for file in unread:
         console.print("[dark_orange]not read[/] ", Text(f"{file.file}: {file.reason}"))
 
@@ -1144,10 +1162,13 @@ def _vignettes(directory: Path | None) -> list[Vignette]:
     return found
 
 
-def _fire(
+def _evaluator_of(
     loaded: Content, vignette: Vignette, evaluation_in: Callable[[str], Evaluation]
 ) -> Callable[[], tuple[list[Card], dict[str, str]]]:
-    """Her hook as a function that gives her cards, and what each assessment came to."""
+    """A function that evaluates the hook request of a vignette.
+
+    It returns the cards, and the result of each assessment by id.
+    """
     body = orjson.dumps(example_request(loaded, vignette))
     request, context = read_request(body, vignette.expected.hook)
     chart = resolve_prefetch(loaded, request, context, None, 0)
@@ -1162,7 +1183,10 @@ def _fire(
 
 
 def _content(overlay: Path | None = None) -> Content:
-    """The content with a directory laid over it: that of ``CDS_CONTENT_DIR`` if none is given."""
+    """The content with an overlay: ``CDS_CONTENT_DIR`` if none is given.
+
+    Raises ``ClickException`` after printing the faults, if the content is not valid.
+    """
     try:
         return load_content(overlay or _settings().content_dir)
     except ContentError as error:
@@ -1174,7 +1198,7 @@ def _content(overlay: Path | None = None) -> Content:
 
 
 def _sections(loaded: Content) -> dict[str, Collection[str]]:
-    """What the content holds, by name."""
+    """The ids of the main sections of the content, by the name of the section."""
     return {
         "facts": loaded.facts,
         "assessments": loaded.assessments,
@@ -1201,7 +1225,7 @@ def _contents_table(loaded: Content) -> Table:
 
 
 def _print_rows(console: Console, loaded: Content) -> None:
-    """Row by row: where it is at work, on what evidence, how far reviewed, and who shows it."""
+    """Print each row: where it is used, with which evidence and review, and which vignettes."""
     shown_by: dict[str, list[str]] = {}
     missed_by: dict[str, list[str]] = {}
     for vignette in vignettes():
@@ -1214,7 +1238,7 @@ def _print_rows(console: Console, loaded: Content) -> None:
         entries = [entry for _, entry in uses[row.id]]
         sources = dict.fromkeys(n for entry in entries for n in getattr(entry, "evidence", ()))
         grades = {grade for entry in entries if (grade := getattr(entry, "grade", None))}
-        where = _places(uses[row.id])
+        where = _describe_uses(uses[row.id])
         if row.not_yet:
             where = f"[dark_orange]not yet:[/] {row.not_yet}" + (f" ({where})" if where else "")
         evidence = "; ".join(dict.fromkeys(loaded.evidence[name].short for name in sources))
@@ -1223,8 +1247,8 @@ def _print_rows(console: Console, loaded: Content) -> None:
             "evidence": escape(evidence),
             "grade": " ".join(sorted(grades)),
             "review": ", ".join(dict.fromkeys(entry.review for entry in entries)),
-            "shown by": _few(shown_by.get(row.id, [])),
-            "near miss": _few(missed_by.get(row.id, [])),
+            "shown by": _shorten(shown_by.get(row.id, [])),
+            "near miss": _shorten(missed_by.get(row.id, [])),
         }
         console.print(f"\n[bold]{row.id}[/] {escape(row.says)}")
         lines = Table.grid(padding=(0, 2))
@@ -1235,14 +1259,14 @@ def _print_rows(console: Console, loaded: Content) -> None:
     console.print()
 
 
-def _few(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
     rest = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
     return ", ".join(names[:MOST_SHOWN]) + rest
 
 
-def _places(uses: list[tuple[str, Any]]) -> str:
-    """Where a row is at work; many medicines are only counted."""
+def _describe_uses(uses: list[tuple[str, Any]]) -> str:
+    """The entries that a row stands behind; more than three medicines are only counted."""
     medicines = sum(kind == "medicine" for kind, _ in uses)
     named = [f"{kind} {entry.id}" for kind, entry in uses if kind != "medicine" or medicines <= 3]
     return ", ".join([*named, f"{medicines} medicines"] if medicines > 3 else named)

@@ -1,16 +1,16 @@
-"""A FHIR Bulk Data export, evaluated for everyone in it.
+"""Evaluation of all patients of a FHIR Bulk Data export.
 
-An export is a directory of NDJSON files, a resource a line, with the type in the name of each:
-``Observation.ndjson``, ``Observation.2.ndjson``, ``1.Observation.ndjson`` (FHIR Bulk Data Access,
-"Bulk Data Output File Organization"). A type of which it has no file was not exported: that is no
-"none". There are two ways through one:
+An export is a directory of NDJSON files with one resource per line. The name of a file has the type
+of its resources: ``Observation.ndjson``, ``Observation.2.ndjson``, ``1.Observation.ndjson`` (FHIR
+Bulk Data Access, "Bulk Data Output File Organization"). A type without a file was not exported: its
+records are unknown, and not "none". There are two ways to evaluate an export:
 
-- ``evaluate_all``, on one machine. The export is read once to note where each patient's lines are,
-  and nothing of it is copied to the disk; then the lines of one patient after another are read
-  from where they are. So memory grows by eight bytes a line, and by who is whose infant, not with
-  what the lines say.
-- ``evaluate_on_dask``, on many: the lines are dealt out, so that all that concerns a patient is in
-  one partition, and each partition is evaluated in memory by whatever worker of Dask has time.
+- ``evaluate_all``, on one machine. The export is read once to index the lines of each patient, and
+  nothing is copied to the disk. Then the lines of one patient after another are read from the
+  files. So memory grows by eight bytes per line, and by the relations of mothers and infants, but
+  not with the length of the lines.
+- ``evaluate_on_dask``, on many machines. The lines are distributed to partitions, so that all lines
+  about a patient are in one partition. Each partition is evaluated in memory by a worker of Dask.
 """
 
 from __future__ import annotations
@@ -60,23 +60,28 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
 
 NAMED = re.compile(r"^(?:.*\.)?([A-Z][A-Za-z]+)(?:\.[^.]+)*\.ndjson$")
-AT_ONCE = 100  # patients that a process evaluates before it tells
-_OFFSET_BITS = 44  # of a place: below them the offset in the file, above them the file
+AT_ONCE = 100  # patients that a process evaluates before it returns results
+# A place of a line is one number: the offset in the file in the lower bits, the number of the file
+# in the bits above them.
+_OFFSET_BITS = 44
 
 
 class ExportError(Exception):
-    """A directory that is no export; the message says why."""
+    """A directory that is not an export; the message says why."""
 
     def __init__(self, directory: Path | str) -> None:
         super().__init__(f"{directory} has no NDJSON file that names a type of resource")
 
 
 class UnreadableLine(Exception):
-    """A line that is no resource."""
+    """A line that is not a FHIR resource."""
 
 
 class Line(NamedTuple):
-    """A resource, its type and id, and whom it is about: a Patient is about itself."""
+    """A resource with its type, its id, and the id of its patient.
+
+    The patient of a Patient resource is the resource itself.
+    """
 
     resource: Resource
     kind: str
@@ -84,65 +89,76 @@ class Line(NamedTuple):
     patient: str | None
 
 
-PERSONS = ("Patient", "RelatedPerson")  # that someone is in an export is no record of hers
+# Resources that say who a person is. They alone do not make someone a patient to evaluate.
+PERSONS = ("Patient", "RelatedPerson")
 
 
 @dataclass
-class Family:
-    """What the records of an export say of who is whose infant, as ``Chart`` reads it."""
+class Relations:
+    """Which infants belong to which mother, by the records of an export; as in ``Chart``.
 
-    infants: dict[str, set[str]] = field(default_factory=dict)  # whom her records name as focus
-    stays: dict[str, str] = field(default_factory=dict)  # whose an Encounter is, by its id
-    within: list[tuple[str, str]] = field(default_factory=list)  # patient, Encounter around hers
-    women: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # by what names them
-    related: list[tuple[str, tuple[str, str]]] = field(default_factory=list)  # infant, mother
+    All ids are ids of Patient resources, unless something else is said.
+    """
+
+    # By mother: the infants that the mother's records have as ``focus``.
+    infants: dict[str, set[str]] = field(default_factory=dict)
+    # By the id of an Encounter: its patient.
+    encounters: dict[str, str] = field(default_factory=dict)
+    # A patient, and the id of the Encounter that one of the patient's Encounters is part of.
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    # By identifier or link: the patients who have it.
+    patients: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    # An infant, and an identifier or link of the mother from the infant's RelatedPerson.
+    related: list[tuple[str, tuple[str, str]]] = field(default_factory=list)
 
     def note(self, line: Line) -> None:
-        """Note what a record says of it."""
+        """Note the relations that a record states."""
         resource, kind, identifier, patient = line
         if patient is None:
             return
         if kind == "Patient":
             for name in keys_of_patient(resource):
-                self.women.setdefault(name, set()).add(patient)
+                self.patients.setdefault(name, set()).add(patient)
         elif kind == "RelatedPerson":
             self.related += [(patient, name) for name in keys_of_mother(resource)]
         elif kind == "Encounter":
             if identifier:
-                self.stays[identifier] = patient
-            around = read_reference(text_of(resource.get("partOf")) or "")
-            if around is not None and around.kind == "Encounter":
-                self.within.append((patient, around.id))
+                self.encounters[identifier] = patient
+            whole = read_reference(text_of(resource.get("partOf")) or "")
+            if whole is not None and whole.kind == "Encounter":
+                self.parts.append((patient, whole.id))
         focus = resource.get("focus")
         named = [patient_in(each) for each in focus] if isinstance(focus, list) else []
         infants = {infant for _, infant in filter(None, named)} - {patient}
         if infants:
             self.infants.setdefault(patient, set()).update(infants)
 
-    def add(self, other: Family) -> None:
-        """Note what was noted elsewhere too."""
+    def add(self, other: Relations) -> None:
+        """Add the relations of other records."""
         for mother, infants in other.infants.items():
             self.infants.setdefault(mother, set()).update(infants)
-        for name, women in other.women.items():
-            self.women.setdefault(name, set()).update(women)
-        self.stays |= other.stays
-        self.within += other.within
+        for name, patients in other.patients.items():
+            self.patients.setdefault(name, set()).update(patients)
+        self.encounters |= other.encounters
+        self.parts += other.parts
         self.related += other.related
 
-    def settle(self) -> dict[str, set[str]]:
-        """The infants of each mother, once all is noted."""
-        pairs = [(self.stays.get(around), infant) for infant, around in self.within]
+    def resolve(self) -> dict[str, set[str]]:
+        """The infants of each mother. To be called after all records were noted."""
+        pairs = [(self.encounters.get(whole), infant) for infant, whole in self.parts]
         pairs += [
-            (her, infant) for infant, name in self.related for her in self.women.get(name, ())
+            (mother, infant)
+            for infant, name in self.related
+            for mother in self.patients.get(name, ())
         ]
-        for her, infant in pairs:
-            if her is not None and her != infant:
-                self.infants.setdefault(her, set()).add(infant)
+        for mother, infant in pairs:
+            if mother is not None and mother != infant:
+                self.infants.setdefault(mother, set()).add(infant)
         return self.infants
 
 
 def read_line(line: bytes) -> Line:
-    """A line of an export. Raises ``UnreadableLine`` if it is no resource."""
+    """Read a line of an export. Raises ``UnreadableLine`` if it is not a resource."""
     try:
         resource = decode(line)
     except orjson.JSONDecodeError:
@@ -161,23 +177,24 @@ def read_line(line: bytes) -> Line:
 
 
 def kind_of_file(path: str) -> str | None:
-    """The type of the resources in a file of an export, by its name; ``None`` if it names none."""
+    """The type of the resources in a file of an export, by its name; ``None`` without a type."""
     match = NAMED.match(path.rpartition("/")[2])
     return match[1] if match is not None else None
 
 
 @dataclass
 class Export:
-    """Where everything is. ``patients`` are those of whom there is a record, but for infants."""
+    """The files of an export, and the index that ``scan`` makes of their lines."""
 
     files: list[tuple[Path, str]]  # each with the type of its resources
-    places: dict[str, array[int]] = field(default_factory=dict)  # of a patient's lines
-    persons: dict[str, array[int]] = field(default_factory=dict)  # the Patient and who is related
-    family: Family = field(default_factory=Family)
-    infants: dict[str, set[str]] = field(default_factory=dict)  # of each mother
-    medications: dict[str, int] = field(default_factory=dict)
+    # By patient: the places of the records, and of Patient and RelatedPerson (``PERSONS``).
+    records: dict[str, array[int]] = field(default_factory=dict)
+    persons: dict[str, array[int]] = field(default_factory=dict)
+    relations: Relations = field(default_factory=Relations)
+    infants: dict[str, set[str]] = field(default_factory=dict)  # by mother
+    medications: dict[str, int] = field(default_factory=dict)  # places by id
     unreadable: int = 0  # lines
-    of_nobody: int = 0  # those whose subject cannot be read, or is no Patient
+    without_patient: int = 0  # lines whose subject cannot be read, or is not a Patient
 
     @property
     def types(self) -> set[str]:
@@ -186,9 +203,9 @@ class Export:
 
     @property
     def patients(self) -> list[str]:
-        """Whom to evaluate, in the order of their ids."""
-        of_others = {infant for infants in self.infants.values() for infant in infants}
-        return sorted(self.places.keys() - of_others)
+        """The ids of the patients to evaluate, sorted: those with records, but no infants."""
+        all_infants = {infant for infants in self.infants.values() for infant in infants}
+        return sorted(self.records.keys() - all_infants)
 
     @property
     def size(self) -> int:
@@ -206,26 +223,26 @@ def open_export(directory: Path) -> Export:
 
 
 def scan(export: Export, wanted: Iterable[str], advance: Callable[[int], None]) -> None:
-    """Note where each patient's lines are; of the types that are ``wanted`` alone.
+    """Index the lines of each patient. Only files of the types in ``wanted`` are read.
 
-    ``advance`` is told how many bytes have been read since.
+    ``advance`` is called with the number of bytes that were read since the last call.
     """
     kinds = {*wanted, "Medication", *PERSONS}
     for number, (path, kind) in enumerate(export.files):
         if kind not in kinds:
             advance(path.stat().st_size)
             continue
-        offset = told = 0
+        offset = reported = 0
         with path.open("rb") as lines:
             for line in lines:
                 if line.strip():
                     _note(export, line, number << _OFFSET_BITS | offset)
                 offset += len(line)
-                if offset - told > 1 << 20:
-                    advance(offset - told)
-                    told = offset
-        advance(offset - told)
-    export.infants = export.family.settle()
+                if offset - reported > 1 << 20:
+                    advance(offset - reported)
+                    reported = offset
+        advance(offset - reported)
+    export.infants = export.relations.resolve()
 
 
 def _note(export: Export, line: bytes, place: int) -> None:
@@ -237,29 +254,29 @@ def _note(export: Export, line: bytes, place: int) -> None:
     if read.kind == "Medication":
         export.medications[read.identifier] = place
     elif read.patient is None:
-        export.of_nobody += read.kind in ABOUT_A_PATIENT
+        export.without_patient += read.kind in ABOUT_A_PATIENT
     else:
-        places = export.persons if read.kind in PERSONS else export.places
+        places = export.persons if read.kind in PERSONS else export.records
         places.setdefault(read.patient, array("Q")).append(place)
-        export.family.note(read)
+        export.relations.note(read)
 
 
 @dataclass
 class Summary:
-    """What came of some patients: how many, with how many cards of each, and what went wrong."""
+    """The results for some patients, as counts."""
 
     patients: int = 0
-    with_cards: int = 0
-    cards: Counter[str] = field(default_factory=Counter)
-    not_judged: int = 0
-    too_old: int = 0  # of whom nothing that changes by the day counts any more
-    old_records: int = 0  # of those, that are older than their windows
-    newest_old: str = ""  # the day of the newest of them
-    unreadable: int = 0  # lines that were met in evaluating
-    of_nobody: int = 0  # those of them whose subject cannot be read, or is no Patient
+    with_cards: int = 0  # patients
+    cards: Counter[str] = field(default_factory=Counter)  # by the id of the card
+    not_judged: int = 0  # patients
+    too_old: int = 0  # patients whose records of facts that change daily are all too old
+    old_records: int = 0  # records of these patients that are older than their windows
+    newest_old: str = ""  # the day of the newest of these records
+    unreadable: int = 0  # lines that could not be read during the evaluation
+    without_patient: int = 0  # lines whose subject cannot be read, or is not a Patient
 
     def add(self, other: Summary) -> None:
-        """Count what another has counted too."""
+        """Add the counts of other patients."""
         self.patients += other.patients
         self.with_cards += other.with_cards
         self.cards += other.cards
@@ -268,11 +285,14 @@ class Summary:
         self.old_records += other.old_records
         self.newest_old = max(self.newest_old, other.newest_old)
         self.unreadable += other.unreadable
-        self.of_nobody += other.of_nobody
+        self.without_patient += other.without_patient
 
 
 class PatientEvaluation:
-    """What evaluates one patient after another; it holds no state between."""
+    """Evaluates one patient after another. It keeps no state between two patients.
+
+    ``exported`` are the types of resources that the export has.
+    """
 
     def __init__(
         self,
@@ -285,12 +305,13 @@ class PatientEvaluation:
         self._content, self._exported, self._now = content, exported, now
         self._evaluation = Evaluation(content, jurisdiction, time_zone)
         cards = content.cards.values()
-        self._asking = {card.id for card in cards if card.body == "data-needed"}
+        self._data_needed = {card.id for card in cards if card.body == "data-needed"}
 
     def line(self, patient: str, resources: Iterable[Resource], summary: Summary) -> bytes:
-        """Her cards as a line of NDJSON, nothing if she has none; counted in ``summary``.
+        """The cards of a patient as a line of NDJSON; empty if there are none.
 
-        ``resources`` are hers, those of her infants and the Medications that they point at.
+        ``resources`` are those of the patient and of the patient's infants, with the Medications
+        that they refer to. The result is counted in ``summary``.
         """
         summary.patients += 1
         results = self._results(resources)
@@ -301,7 +322,7 @@ class PatientEvaluation:
             summary.not_judged += 1
             return _line({"patient": patient, "error": "no card could be judged"})
         shown = [decision.card.id for decision in judged.cards]
-        if self._asking.issuperset(shown) and all_too_old(judged.facts):
+        if self._data_needed.issuperset(shown) and all_too_old(judged.facts):
             summary.too_old += 1
             records, newest = records_too_old(judged.facts)
             summary.old_records += records
@@ -310,11 +331,11 @@ class PatientEvaluation:
             return b""
         summary.with_cards += 1
         summary.cards.update(shown)
-        cards = [_brief(decision, self._content) for decision in judged.cards]
+        cards = [_brief_card(decision, self._content) for decision in judged.cards]
         return _line({"patient": patient, "cards": cards})
 
     def _results(self, resources: Iterable[Resource]) -> dict[str, KeyResult]:
-        """As if they had been prefetched: each under the first key of its type."""
+        """Resources as results of prefetch: all of a type under the first key of that type."""
         by_type: dict[str, list[Resource]] = {}
         for resource in resources:
             by_type.setdefault(str(resource["resourceType"]), []).append(resource)
@@ -334,10 +355,10 @@ class PatientEvaluation:
         return results
 
 
-_Place = TypeVar("_Place", int, bytes)  # where a line is, or the line
+_Place = TypeVar("_Place", int, bytes)  # the place of a line, or the line itself
 
 
-def concerning(
+def resources_of_patient(
     patient: str,
     infants: Mapping[str, Set[str]],
     records: Mapping[str, Iterable[_Place]],
@@ -345,23 +366,27 @@ def concerning(
     medications: Mapping[str, _Place],
     read: Callable[[_Place], Resource],
 ) -> Iterator[Resource]:
-    """Her records, those of her infants, who they are, and the Medications they point at."""
-    for one in (patient, *sorted(infants.get(patient, ()))):
-        for place in persons.get(one, ()):
+    """All resources about a patient and the patient's infants, with the Medications they refer to.
+
+    ``infants`` are by mother, ``records`` and ``persons`` by patient, ``medications`` by id.
+    ``read`` gives the resource at a place.
+    """
+    for person in (patient, *sorted(infants.get(patient, ()))):
+        for place in persons.get(person, ()):
             yield read(place)
-        for place in records.get(one, ()):
+        for place in records.get(person, ()):
             resource = read(place)
             yield resource
-            pointed = resource.get("medicationReference")
-            text = pointed.get("reference") if isinstance(pointed, dict) else None
+            reference = resource.get("medicationReference")
+            text = reference.get("reference") if isinstance(reference, dict) else None
             if isinstance(text, str) and text.startswith("Medication/"):
-                there = medications.get(text.removeprefix("Medication/"))
-                if there is not None:
-                    yield read(there)
+                medication = medications.get(text.removeprefix("Medication/"))
+                if medication is not None:
+                    yield read(medication)
 
 
 class BriefCard(TypedDict):
-    """A card without what is for a click: nobody clicks here."""
+    """A card without suggestions and links, which only an EHR can use."""
 
     card: str
     indicator: str
@@ -374,7 +399,7 @@ class BriefCard(TypedDict):
 
 
 class PatientCards(TypedDict):
-    """A line of the output."""
+    """A line of the output for a patient with cards."""
 
     patient: str
     cards: list[BriefCard]
@@ -387,11 +412,11 @@ class PatientError(TypedDict):
     error: str
 
 
-def _line(told: PatientCards | PatientError) -> bytes:
-    return orjson.dumps(told) + b"\n"
+def _line(result: PatientCards | PatientError) -> bytes:
+    return orjson.dumps(result) + b"\n"
 
 
-def _brief(decision: CardDecision, content: Content) -> BriefCard:
+def _brief_card(decision: CardDecision, content: Content) -> BriefCard:
     return {
         "card": decision.card.id,
         "indicator": decision.indicator,
@@ -408,7 +433,7 @@ def _brief(decision: CardDecision, content: Content) -> BriefCard:
 
 
 class BulkEvaluation:
-    """What evaluates any part of an export, in whatever process: it holds no state between."""
+    """Evaluates any patients of an export, in any process. It keeps no state between calls."""
 
     def __init__(
         self,
@@ -422,24 +447,24 @@ class BulkEvaluation:
         self._evaluation = PatientEvaluation(content, export.types, now, jurisdiction, time_zone)
 
     def evaluate(self, patients: Iterable[str]) -> tuple[bytes, Summary]:
-        """The cards of some patients as NDJSON, a line for each who has any, and the summary."""
+        """The cards of some patients as NDJSON, one line per patient with cards; and a summary."""
         export, lines = self._export, list[bytes]()
         summary = Summary()
         files: dict[int, BinaryIO] = {}
         try:
             for patient in patients:
-                hers = concerning(
-                    *(patient, export.infants, export.places, export.persons),
+                resources = resources_of_patient(
+                    *(patient, export.infants, export.records, export.persons),
                     export.medications,
-                    lambda place: self._at(place, files),
+                    lambda place: self._read_at(place, files),
                 )
-                lines.append(self._evaluation.line(patient, hers, summary))
+                lines.append(self._evaluation.line(patient, resources, summary))
         finally:
             for file in files.values():
                 file.close()
         return b"".join(lines), summary
 
-    def _at(self, place: int, files: dict[int, BinaryIO]) -> Resource:
+    def _read_at(self, place: int, files: dict[int, BinaryIO]) -> Resource:
         number = place >> _OFFSET_BITS
         if number not in files:
             files[number] = self._export.files[number][0].open("rb")
@@ -447,30 +472,33 @@ class BulkEvaluation:
         return read_line(files[number].readline()).resource
 
 
-_working: BulkEvaluation | None = None  # of this process, and of those that are forked from it
+_evaluation_of_process: BulkEvaluation | None = None  # inherited by the forks of this process
 
 
 def evaluate_all(
     evaluation: BulkEvaluation, patients: Sequence[str], workers: int
 ) -> Iterator[tuple[bytes, Summary]]:
-    """The results for some patients after the other, in their order, by so many processes."""
-    global _working
-    _working = evaluation
+    """The results as ``BulkEvaluation.evaluate`` gives them, for parts of ``patients``, in order.
+
+    ``workers`` is the number of processes.
+    """
+    global _evaluation_of_process
+    _evaluation_of_process = evaluation
     parts = [patients[start : start + AT_ONCE] for start in range(0, len(patients), AT_ONCE)]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         yield from pool.map(_evaluate_part, parts)
 
 
 def _evaluate_part(patients: Sequence[str]) -> tuple[bytes, Summary]:
-    assert _working is not None
-    return _working.evaluate(patients)
+    assert _evaluation_of_process is not None
+    return _evaluation_of_process.evaluate(patients)
 
 
 # --- on many machines ---------------------------------------------------------------------------
 
 
-class Relations(NamedTuple):
-    """What must be known of other partitions to evaluate one."""
+class Shared(NamedTuple):
+    """The data of the whole export that each partition needs."""
 
     infants: dict[str, set[str]]  # by mother
     mothers: dict[str, set[str]]  # by infant
@@ -488,13 +516,13 @@ def evaluate_on_dask(
     partitions: int | None = None,
     block: str = "128 MiB",
 ) -> Delayed:
-    """A task of Dask that evaluates an export and gives its ``Summary``.
+    """A task of Dask that evaluates an export and returns its ``Summary``.
 
-    ``export`` and ``output`` are directories that each worker reaches: paths, or addresses that
-    fsspec knows (``s3://...``). The export is read in blocks, and there is a partition for each
-    unless ``partitions`` says how many. The cards of each become a file of its own in ``output``,
-    ``part-00000.ndjson`` and so on. A worker holds one partition at a time; between workers goes
-    what is dealt out, partitions times blocks.
+    ``export`` and ``output`` are directories that each worker can reach: paths, or URLs that fsspec
+    knows (``s3://...``). The export is read in blocks of the size ``block``. ``partitions`` is the
+    number of partitions, by default that of blocks. The cards of each partition are written to a
+    file of their own in ``output``: ``part-00000.ndjson`` and so on. A worker holds one partition
+    at a time. Workers exchange one piece of lines for each block and partition.
 
     Raises ``ExportError`` if no file names a type of resource.
     """
@@ -505,7 +533,7 @@ def evaluate_on_dask(
     files = f"{export.rstrip('/')}/*.ndjson"
     try:
         _, found, paths = read_bytes(files, b"\n", blocksize=block, sample=False, include_path=True)
-    except OSError:  # there is none
+    except OSError:  # there is no such file
         found, paths = [], []
     by_kind = [(kind_of_file(path), blocks) for path, blocks in zip(paths, found, strict=True)]
     exported = frozenset(kind for kind, _ in by_kind if kind is not None)
@@ -515,21 +543,25 @@ def evaluate_on_dask(
     wanted = read | {"Medication", *PERSONS}
     blocks = [block for kind, blocks in by_kind if kind in wanted for block in blocks]
     count = partitions or max(1, len(blocks))
-    # These blocks are read twice: else the first would be held until the last is read.
-    related = dask.delayed(_relate)([dask.delayed(_relations)(clone(block)) for block in blocks])
-    dealt = [dask.delayed(_deal, nout=count)(block, related, count) for block in blocks]
-    how = (content_dir, exported, now, jurisdiction, time_zone)
+    # Each block is read twice. Otherwise all blocks would be held in memory until the last is read.
+    shared = dask.delayed(_merge)([dask.delayed(_read_shared)(clone(block)) for block in blocks])
+    split = [dask.delayed(_split, nout=count)(block, shared, count) for block in blocks]
+    options = (content_dir, exported, now, jurisdiction, time_zone)
     summaries = [
         dask.delayed(_evaluate_partition)(
-            [hands[n] for hands in dealt], related, f"{output.rstrip('/')}/part-{n:05}.ndjson", how
+            [pieces[n] for pieces in split],
+            shared,
+            f"{output.rstrip('/')}/part-{n:05}.ndjson",
+            options,
         )
         for n in range(count)
     ]
     return dask.delayed(_add_up)(summaries)
 
 
-def _relations(block: bytes) -> tuple[Family, dict[str, bytes]]:
-    family, medications = Family(), dict[str, bytes]()
+def _read_shared(block: bytes) -> tuple[Relations, dict[str, bytes]]:
+    """The relations in a block, and its lines with Medications by id."""
+    relations, medications = Relations(), dict[str, bytes]()
     for line in block.split(b"\n"):
         try:
             read = read_line(line)
@@ -538,75 +570,77 @@ def _relations(block: bytes) -> tuple[Family, dict[str, bytes]]:
         if read.kind == "Medication":
             medications[read.identifier] = line
         else:
-            family.note(read)
-    return family, medications
+            relations.note(read)
+    return relations, medications
 
 
-def _relate(all_of_them: Iterable[tuple[Family, dict[str, bytes]]]) -> Relations:
-    together = Family()
-    related = Relations({}, {}, {})
-    for family, medications in all_of_them:
-        together.add(family)
-        related.medications.update(medications)
-    for mother, infants in together.settle().items():
-        related.infants[mother] = infants
+def _merge(blocks: Iterable[tuple[Relations, dict[str, bytes]]]) -> Shared:
+    """The shared data of the whole export, from that of its blocks."""
+    all_relations = Relations()
+    shared = Shared({}, {}, {})
+    for relations, medications in blocks:
+        all_relations.add(relations)
+        shared.medications.update(medications)
+    for mother, infants in all_relations.resolve().items():
+        shared.infants[mother] = infants
         for infant in infants:
-            related.mothers.setdefault(infant, set()).add(mother)
-    return related
+            shared.mothers.setdefault(infant, set()).add(mother)
+    return shared
 
 
-def _deal(block: bytes, related: Relations, count: int) -> list[bytes]:
-    """The lines of a block by partition: those of an infant to where its mother is."""
-    hands: list[list[bytes]] = [[] for _ in range(count)]
+def _split(block: bytes, shared: Shared, count: int) -> list[bytes]:
+    """The lines of a block by partition. Lines of an infant go to the mother's partition."""
+    pieces: list[list[bytes]] = [[] for _ in range(count)]
     for line in block.split(b"\n"):
         if not line.strip():
             continue
         try:
             read = read_line(line)
         except UnreadableLine:
-            hands[0].append(line)  # to be counted once
+            pieces[0].append(line)  # one partition counts it
             continue
         if read.patient is None and read.kind in ABOUT_A_PATIENT:
-            hands[0].append(line)  # this, too
+            pieces[0].append(line)  # one partition counts it
         if read.patient is None or read.kind == "Medication":
             continue
-        whose = related.mothers.get(read.patient, (read.patient,))
-        for n in {zlib.crc32(one.encode()) % count for one in whose}:
-            hands[n].append(line)
-    return [b"\n".join(hand) for hand in hands]
+        patients = shared.mothers.get(read.patient, (read.patient,))
+        for n in {zlib.crc32(patient.encode()) % count for patient in patients}:
+            pieces[n].append(line)
+    return [b"\n".join(piece) for piece in pieces]
 
 
-_How = tuple[Path | None, Set[str], datetime, str, tzinfo | None]  # for ``_evaluation``
+_Options = tuple[Path | None, Set[str], datetime, str, tzinfo | None]  # for ``_evaluation``
 
 
 def _evaluate_partition(
-    hands: Iterable[bytes], related: Relations, path: str, how: _How
+    pieces: Iterable[bytes], shared: Shared, path: str, options: _Options
 ) -> Summary:
-    lines: dict[str, list[bytes]] = {}
+    """Write the cards of a partition to ``path``. Returns its summary."""
+    records: dict[str, list[bytes]] = {}
     persons: dict[str, list[bytes]] = {}
     summary = Summary()
-    for line in chain.from_iterable(hand.split(b"\n") for hand in hands if hand):
+    for line in chain.from_iterable(piece.split(b"\n") for piece in pieces if piece):
         try:
             read = read_line(line)
         except UnreadableLine:
             summary.unreadable += 1
             continue
         if read.patient is None:
-            summary.of_nobody += 1
+            summary.without_patient += 1
             continue
-        its = persons if read.kind in PERSONS else lines
-        its.setdefault(read.patient, []).append(line)
+        lines_of = persons if read.kind in PERSONS else records
+        lines_of.setdefault(read.patient, []).append(line)
 
-    evaluation = _evaluation(*how)
+    evaluation = _evaluation(*options)
     with _open_for_owner(path) as file:
-        for patient in sorted(lines.keys() - related.mothers.keys()):
-            # Lines are held, and decoded again here: what they say takes several times as much.
-            hers = concerning(
-                *(patient, related.infants, lines, persons),
-                related.medications,
+        for patient in sorted(records.keys() - shared.mothers.keys()):
+            # Lines are kept and decoded again here: decoded, they need several times the memory.
+            resources = resources_of_patient(
+                *(patient, shared.infants, records, persons),
+                shared.medications,
                 lambda line: read_line(line).resource,
             )
-            file.write(evaluation.line(patient, hers, summary))
+            file.write(evaluation.line(patient, resources, summary))
     return summary
 
 
@@ -618,13 +652,13 @@ def _evaluation(
     jurisdiction: str,
     time_zone: tzinfo | None,
 ) -> PatientEvaluation:
-    """Made once in each process: content is loaded there, not sent."""
+    """The evaluation of this process, made once: it loads the content itself."""
     return PatientEvaluation(load_content(content_dir), exported, now, jurisdiction, time_zone)
 
 
 @contextmanager
 def _open_for_owner(path: str) -> Iterator[IO[bytes]]:
-    """A new file, to be written. On a local disk only its owner can read it."""
+    """A new file to write. On a local disk, only its owner can read it."""
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 

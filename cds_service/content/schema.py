@@ -792,7 +792,8 @@ class OverrideReason(Entry):
     """A reason that a clinician can give for overriding a card.
 
     ``suppressed_for`` is for how many seconds the card is then held back. The reason with
-    ``otherwise`` also stands for an override without a reason, or with one that the content does not have.
+    ``otherwise`` also stands for an override without a reason, or with one that the content does
+    not have.
     """
 
     id: Identifier

@@ -1,1 +1,1 @@
-"""The demo: synthetic mothers behind a small FHIR endpoint, and a small EHR to open charts."""
+"""The demo: a small FHIR endpoint with synthetic mothers, and a small EHR to open their charts."""

@@ -1,8 +1,9 @@
 """The demo: the service, an embedded FHIR endpoint, and a small EHR that opens charts.
 
-The EHR's pages do what an EHR does, over HTTP: they fire the hook at the service of this process,
-show its cards, and write an accepted suggestion through the FHIR endpoint. Synthetic mothers only;
-what is written lives in memory until it is reset or the process ends.
+The pages of the small EHR work over HTTP, like a real EHR: they call the hooks of the service in
+this process, show its cards, and write accepted suggestions through the FHIR endpoint. There are
+only synthetic mothers. Written resources are kept in memory until a reset, or until the process
+ends.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..engine.findings import Findings, say_conclusions
 from ..fhir.chart import Chart, read_result
 from ..fhir.times import say_time
 from ..settings import read_settings
-from ..storage.files import folder_aside
+from ..storage.files import temporary_folder
 from ..web.pages import must_be_called, must_be_of_this_origin, own_names, protect
 from .ehr import (
     SERVICES,
@@ -47,22 +48,22 @@ from .fhir_endpoint import fhir_endpoint
 from .fhir_store import FhirStore
 from .plot import Plot, plot_volumes
 
-JUDGED_FIRST = "before-milk"  # the assessment that is shown whatever gate is closed
+JUDGED_FIRST = "before-milk"  # the assessment that is shown even if a gate is closed
 DASHBOARD_PASSWORD = "synthetic-only"
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
 
 
 def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Flask:
-    """The demo as a WSGI application, known to its callers as ``base_url``."""
+    """The demo as a WSGI application at the address ``base_url``."""
     content = load_content()
-    aside = folder_aside("lactation-cds-demo-")  # what the demo stores is not kept
-    database = f"sqlite:///{aside}/demo.sqlite3"
+    folder = temporary_folder("lactation-cds-demo-")  # the demo keeps nothing after its end
+    database = f"sqlite:///{folder}/demo.sqlite3"
     settings = read_settings(
         base_url=base_url,
         auth="open",
         clients=None,
         database_url=database,
-        patient_key=SecretStr(""),  # the small EHR itself keeps away what was overridden
+        patient_key=SecretStr(""),  # the small EHR itself hides overridden cards
         dashboard_password=SecretStr(DASHBOARD_PASSWORD),
     )
     if not settings.allowed_origins:
@@ -99,7 +100,7 @@ def _pages(
         static_folder="static",
         static_url_path="/demo/static",
     )
-    # Not "no-referrer": with that, browsers do not say of a form from which origin it comes.
+    # Not "no-referrer": with it, browsers send a form without its origin.
     policy = ("style-src 'self'", "img-src 'self' data:", "form-action 'self'")
     protect(pages, *policy, referrer="same-origin")
     mothers = {mother.name: mother for mother in shown}
@@ -201,7 +202,7 @@ def _pages(
         try:
             written = []
             for action in orjson.loads(request.form["actions"]):
-                if action["type"] == "delete":  # of a draft: it never was in her record
+                if action["type"] == "delete":  # a draft order, which is not on the FHIR server
                     taken_back[name].add(action["resourceId"])
                 else:
                     written.append(write(fhir, action["resource"]))
@@ -236,7 +237,7 @@ def _pages(
 
 
 def _name_of(draft: dict[str, Any]) -> str:
-    """What a draft order of a vignette is for."""
+    """The medicine or formula of a draft order, as a text."""
     if draft["resourceType"] == "NutritionOrder":
         return str(draft["enteralFormula"]["baseFormulaType"]["text"])
     return str(draft["medicationCodeableConcept"]["text"])
@@ -277,7 +278,7 @@ def _known_facts(findings: Findings) -> list[tuple[str, str, str]]:
 
 
 def _written(findings: Findings) -> list[str]:
-    """The labels of what was asked for or done already."""
+    """The labels of the interventions that were asked for or done already."""
     return [
         intervention.label
         for intervention in findings.content.interventions.values()

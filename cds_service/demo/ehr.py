@@ -1,4 +1,4 @@
-"""What an EHR does around a hook: fill the prefetch templates, make the request, and call."""
+"""The EHR side of a hook: fills the prefetch templates, makes the request, calls the service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERVICES = {hook: service for service, hook in HOOKS.items()}
 
 @dataclass(frozen=True)
 class Answered:
-    """What the service said, and after how many milliseconds."""
+    """The answer of the service, and how many milliseconds it took."""
 
     status: int
     response: Resource
@@ -36,9 +36,9 @@ class Answered:
 
 
 def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -> Resource:
-    """Every prefetch key of the content, answered by the store as a client would send it.
+    """The results of all prefetch keys of the content from the store, as a client would send them.
 
-    What two searches find is sent once: it counts for every fact, under whatever key it comes.
+    A resource that two searches find is sent only once: it counts for every fact, whatever its key.
     """
     answers: Resource = {}
     sent: set[tuple[str, str]] = set()
@@ -61,7 +61,7 @@ def prefetch_from(content: Content, store: FhirStore, base: str, patient: str) -
 
 
 def wanted_orders(mother: Vignette, taken_back: Collection[str]) -> dict[str, Resource]:
-    """Her draft orders by reference, without those that were taken back."""
+    """The draft orders of a vignette by reference, without those that were taken back."""
     drafts = {f"{draft['resourceType']}/{draft['id']}": draft for draft in mother.draft_orders}
     return {reference: draft for reference, draft in drafts.items() if reference not in taken_back}
 
@@ -74,9 +74,10 @@ def hook_request(
     hook_instance: str | None = None,
     taken_back: Collection[str] = (),
 ) -> Resource:
-    """A request as the EHR would send it when a clinician opens the mother's encounter, or orders.
+    """The request that an EHR sends when a clinician opens the mother's encounter, or orders.
 
-    ``taken_back`` are the references of draft orders that are no longer wanted.
+    ``base`` is the address of the FHIR server. ``taken_back`` are the references of draft orders
+    that are no longer wanted.
     """
     request: Resource = {
         "hook": hook,
@@ -101,7 +102,7 @@ def hook_request(
 
 
 def call(service_url: str, request: Resource) -> Answered:
-    """Fire the hook at the service over HTTP."""
+    """Call a service over HTTP."""
     started = time.perf_counter()
     answer = requests.post(
         service_url,
@@ -114,9 +115,9 @@ def call(service_url: str, request: Resource) -> Answered:
 
 
 def tell(service_url: str, card: str, suggestion: str | None, reason: str | None) -> int:
-    """Send feedback on a card: the suggestion taken, or the reason (``system|code``) why not.
+    """Send feedback on a card: the accepted suggestion, or the override reason (``system|code``).
 
-    The status of the answer.
+    Returns the status of the answer.
     """
     now = datetime.now(UTC).isoformat()
     told: Resource = {"card": card, "outcomeTimestamp": now}
@@ -132,7 +133,7 @@ def tell(service_url: str, card: str, suggestion: str | None, reason: str | None
 
 
 def write(fhir_server: str, resource: Resource) -> str:
-    """Create a resource and give its reference. Raises ``ValueError`` if the server refuses it."""
+    """Create a resource. Returns its reference. Raises ``ValueError`` if the server refuses it."""
     kind = resource["resourceType"]
     answer = requests.post(f"{fhir_server}/{kind}", json=resource, timeout=10)
     if answer.status_code != 201:
@@ -141,7 +142,7 @@ def write(fhir_server: str, resource: Resource) -> str:
 
 
 def example_request(content: Content, mother: Vignette) -> Resource:
-    """The hook request of a mother as of her own "now", the same each time that it is made."""
+    """The hook request of a vignette at the time of the vignette; always the same."""
     store = FhirStore([mother], mother.now)
     sent = prefetch_from(content, store, EXAMPLE_SERVER, mother.patient_id)
     instance = str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:lactation-cds:{mother.name}"))
@@ -149,13 +150,13 @@ def example_request(content: Content, mother: Vignette) -> Resource:
 
 
 def present_request(content: Content, mother: Vignette, now: datetime) -> Resource:
-    """The request for a mother as of ``now``, all that is asked for in prefetch."""
+    """The hook request of a vignette with its times moved to ``now``, with all prefetch keys."""
     sent = prefetch_from(content, FhirStore([mother], now), EXAMPLE_SERVER, mother.patient_id)
     return hook_request(mother, mother.expected.hook, EXAMPLE_SERVER, sent)
 
 
 def example_files(content: Content, mother: Vignette) -> dict[str, bytes]:
-    """The Bundle and the request of a mother, by the names of their files."""
+    """The files of a vignette by name: its Bundle and its hook request."""
     documents = {"bundle.json": mother.bundle, "request.json": example_request(content, mother)}
     return {
         name: orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
@@ -164,7 +165,7 @@ def example_files(content: Content, mother: Vignette) -> dict[str, bytes]:
 
 
 def write_examples(content: Content, mothers: Iterable[Vignette], directory: Path) -> None:
-    """Write the Bundle and the request of each mother into a folder of her name."""
+    """Write the files of each vignette (``example_files``) into a folder with its name."""
     for mother in mothers:
         folder = directory / mother.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,9 +174,9 @@ def write_examples(content: Content, mothers: Iterable[Vignette], directory: Pat
 
 
 def main() -> None:
-    """Write those of the samples beside them, and those of all mothers into ``fhir_bundles/``.
+    """Write the files of the samples into ``fhir_fixtures/``, and of all into ``fhir_bundles/``.
 
-    Called by ``make fixtures``. Ends with a message if it is not in a checkout of the repository.
+    Called by ``make fixtures``. Exits with a message outside a checkout of the repository.
     """
     checkout = SHIPPED.parent
     if not (checkout / "pyproject.toml").exists():

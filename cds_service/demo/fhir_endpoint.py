@@ -42,7 +42,7 @@ def fhir_endpoint(store: FhirStore, base: str) -> Blueprint:
 
     @endpoint.get("/<kind>")
     def search(kind: str) -> Response:
-        # A "+" in a query is a plus sign here, as in the offsets of times, and not a space.
+        # A "+" in a query is a plus sign here, as in time offsets, and not a space.
         return find(kind, request.query_string.decode().replace("+", "%2B"))
 
     @endpoint.post("/<kind>/_search")

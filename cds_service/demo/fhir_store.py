@@ -1,8 +1,8 @@
-"""A small FHIR endpoint in memory: read, search and create, enough to play an EHR's server.
+"""A small FHIR store in memory: read, search and create, as far as the demo needs them.
 
-It understands what the prefetch templates ask (``patient``, codes, ``status``, ``_sort``,
-``_count`` with ``next`` links) and nothing more. It keeps what it is given until it is reset, and
-is for synthetic data only.
+It supports only the search parameters of the prefetch templates (``patient``, codes, ``status``,
+``_sort``, ``_count`` with ``next`` links). Created resources are kept until a reset. It is for
+synthetic data only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from ..authoring.vignettes import Resource, Vignette
 
-# Search parameters that look at codes, and where the codes stand.
+# Search parameters for codes, and the elements that they search.
 CODE_FIELDS = {"code": ("code",), "type": ("type",), "category": ("category",)}
 TIME_FIELDS = ("effectiveDateTime", "authoredOn", "performedDateTime", "recordedDate")
 PAGE = 200
@@ -23,11 +23,11 @@ FRESH = timedelta(minutes=10)
 
 
 class UnknownParameterError(ValueError):
-    """A search parameter that this endpoint does not understand."""
+    """A search parameter that is not supported."""
 
 
 class SearchFailedError(Exception):
-    """A search that fails, as a vignette says (``fails``): no fault of who asks."""
+    """A search that fails because the vignette says so (``fails``); not an error of the caller."""
 
 
 class FhirStore:
@@ -49,7 +49,7 @@ class FhirStore:
         self._load(now)
 
     def keep_fresh(self, now: datetime) -> None:
-        """Move the mothers' times on if they have fallen behind, so that they never age."""
+        """Move the times of the mothers to ``now`` if they are older than ``FRESH``."""
         if now - self._loaded_at > FRESH:
             self._load(now)
 
@@ -68,7 +68,7 @@ class FhirStore:
             return self._created.get((kind, identifier)) or self._loaded.get((kind, identifier))
 
     def create(self, resource: Resource) -> Resource:
-        """Keep a resource under a new id, which is returned in it."""
+        """Store a resource with a new id. Returns the resource with this id."""
         kept = {**resource, "id": str(uuid.uuid4())}
         with self._lock:
             self._created[kept["resourceType"], kept["id"]] = kept

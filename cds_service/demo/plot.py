@@ -1,7 +1,7 @@
-"""The plot of a mother's milk: 24-hour totals by day after birth, against what is expected.
+"""The plot of expressed milk: 24-hour totals by day after birth, with the expected range.
 
-Each bar is the total of the 24 hours before the present time, and before each full day earlier: the
-last bar is the number that the cards judge. Only geometry here; the template draws it.
+The last bar is the total of the 24 hours before the present time, which the cards judge. The other
+bars are the totals of the 24-hour periods before it. Only geometry here; the template draws it.
 """
 
 from __future__ import annotations

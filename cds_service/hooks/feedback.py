@@ -1,12 +1,12 @@
-"""What became of a card: the feedback that an EHR sends after a clinician has acted.
+"""Feedback: an EHR reports that a clinician has accepted or overridden a card.
 
-CDS Hooks 2.0.1, "Feedback". One call may tell of many cards, and of the same card again: the last
-word counts. Ignored cards are never told. A call is taken whole or, if anything in it is not
-feedback, not at all.
+CDS Hooks 2.0.1, "Feedback". One call may have feedback on many cards, and several calls may be
+about the same card: then the latest feedback counts. Ignored cards are never reported. If any item
+of a call is not valid, the whole call is refused.
 
-What is free text in the protocol may name a patient, and is not stored as it came: a reason that is
-not in the content counts as ``other``, and an id of a card or suggestion that is no UUID, as all of
-ours are, as ``unknown``.
+Members that are free text in the protocol may name a patient, and are not stored as they were sent.
+A reason that is not in the content is stored as ``other``. The id of a card or suggestion is stored
+as ``unknown`` if it is not a UUID, because all of our ids are UUIDs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from .protocol import MEMBERS, read_object, refusal_of
 
 MOST_ITEMS = 1000
 LONGEST_COMMENT = 1000  # characters that are kept; the rest is cut
-MOST_STORED = 256 * 1024  # characters of suggestions and comments, of one call
+MOST_STORED = 256 * 1024  # characters of suggestions and comments, in one call
 
-UNKNOWN = "unknown"  # the id of a card or suggestion that cannot be one of ours
+UNKNOWN = "unknown"  # stored in place of an id of a card or suggestion that is not ours
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
@@ -62,7 +62,7 @@ class _Lenient(BaseModel):
 
 
 class AcceptedSuggestion(_Lenient):
-    """A suggestion that was taken, by its uuid on the card."""
+    """A suggestion that was accepted, by its uuid on the card."""
 
     id: Name
 
@@ -85,14 +85,14 @@ class Override(_Lenient):
     comment: str | None = Field(default=None, alias="userComment")
 
     @model_validator(mode="after")
-    def _says_something(self) -> Override:
+    def _has_reason_or_comment(self) -> Override:
         if self.reason is None and self.comment is None:
             raise ValueError("needs a reason or a userComment")
         return self
 
 
 class Feedback(_Lenient):
-    """What became of one card."""
+    """The outcome of one card."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -114,7 +114,7 @@ class Feedback(_Lenient):
 
     @field_validator("accepted_suggestions")
     @classmethod
-    def _names_what_was_accepted(
+    def _has_accepted_suggestions(
         cls, taken: list[AcceptedSuggestion], info: ValidationInfo
     ) -> list[AcceptedSuggestion]:
         if info.data.get("outcome") == "accepted" and not taken:
@@ -124,10 +124,10 @@ class Feedback(_Lenient):
     def row(
         self, client: str, tenant: str, service: str, content: Content, keep_comment: bool
     ) -> FeedbackRow:
-        """What is stored of it. The same card and time of the same tenant is the same row.
+        """The row to store. It replaces an earlier row with the same card, time and tenant.
 
-        ``client`` and ``tenant`` are of the token that it came with. ``content`` has the reasons
-        that are kept by their code.
+        ``client`` and ``tenant`` are those of the token. Reasons that are in ``content`` are stored
+        with their code. ``keep_comment`` says whether the comment is stored.
         """
         same = f"{client}\0{tenant}\0{service}\0{self.card}\0{self.occurred.isoformat()}"
         why = self.override or Override.model_construct()
@@ -137,21 +137,21 @@ class Feedback(_Lenient):
             "client": client,
             "tenant": tenant,
             "service": service,
-            "card": _our_id(self.card),
+            "card": _known_id(self.card),
             "outcome": self.outcome,
             "occurred": int(self.occurred.timestamp() * 1000),
             "suggestions": " ".join(
-                dict.fromkeys(_our_id(taken.id) for taken in self.accepted_suggestions)
+                dict.fromkeys(_known_id(taken.id) for taken in self.accepted_suggestions)
             ),
             "reason_system": system,
             "reason_code": code,
             "commented": bool(why.comment),
-            "comment": _kept(why.comment) if keep_comment and why.comment else None,
+            "comment": _cut_comment(why.comment) if keep_comment and why.comment else None,
         }
 
 
 class FeedbackCall(TypedDict):
-    """What became of one card, or of several."""
+    """The outcomes of one card or several cards."""
 
     feedback: Annotated[list[Feedback], Field(min_length=1, max_length=MOST_ITEMS)]
 
@@ -160,7 +160,7 @@ Nothing = Annotated[dict[str, str], Field(max_length=0)]  # the answer
 
 
 def read_feedback(body: bytes) -> list[Feedback]:
-    """The items of a call. Raises ``Refusal``: 400 if it is no feedback, 413 if it is too much."""
+    """The items of a call. Raises ``Refusal``: 400 if they are not valid, 413 if too many."""
     document = read_object(body)
     items = document.get("feedback")
     if not isinstance(items, list) or not items:
@@ -184,16 +184,16 @@ def must_be_stored(rows: Sequence[FeedbackRow]) -> None:
 
 
 def _known_reason(reason: Reason, content: Content) -> tuple[str | None, str]:
-    """System and code of a reason in the content; a code without a system is looked up alone."""
+    """System and code of a reason in the content; without a system, only the code is compared."""
     known = content.override_reasons.get(reason.code)
     if known is None or reason.system not in (None, known.system):
         return None, OTHER_REASON
     return known.system, known.id
 
 
-def _our_id(sent: str) -> str:
+def _known_id(sent: str) -> str:
     return sent if _UUID.fullmatch(sent) else UNKNOWN
 
 
-def _kept(comment: str) -> str:
-    return comment.replace("\0", "")[:LONGEST_COMMENT]  # no database keeps a NUL
+def _cut_comment(comment: str) -> str:
+    return comment.replace("\0", "")[:LONGEST_COMMENT]  # no database can store a NUL

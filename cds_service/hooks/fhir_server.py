@@ -1,12 +1,13 @@
-"""Reading from the EHR's FHIR server what was not prefetched.
+"""Reads data that was not prefetched from the EHR's FHIR server.
 
-In parallel, over pooled connections, within one deadline for everything, with the token of the
-request and for that request only. ``next`` links are followed only below the address of the server;
-redirects are not followed. What could not be read in time is a ``KeyResult`` that says so.
+Keys are read in parallel, over pooled connections, with one deadline for all. The token of a
+request is used only for that request. ``next`` links are followed only below the address of the
+server; redirects are not followed. For a key that could not be read in time, the ``KeyResult`` says
+so.
 
-A search with a long address is sent as a form (FHIR R4, "search", POST), and so is one that the
-server refused for its length; if the server takes no form, by GET. A server that is busy is asked
-once more.
+A search with a long URL is sent as a form (FHIR R4, "search", POST), and so is one that the server
+refused because of its length. If the server accepts no form, GET is used. A request that a busy
+server refused is sent once more.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from ..limits.concurrency import ConcurrencyLimit, TooBusyError
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
-AT_ONCE = 6  # requests
-THREADS = 16  # of one request, which has as many keys
+AT_ONCE = 6  # requests that read at the same time
+THREADS = 16  # per request, one for each key
 LONGEST_ADDRESS = 1800  # characters; many servers and proxies refuse over 2,000
-TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status
-AGAIN_AFTER = 0.1  # seconds, where a busy server does not say when
+TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status codes
+AGAIN_AFTER = 0.1  # seconds, if a busy server does not send Retry-After
 FORM = "application/x-www-form-urlencoded"
 ACCEPT = "application/fhir+json, application/json;q=0.9"
 
@@ -46,11 +47,12 @@ Hold = Callable[[int], None]
 
 
 class FhirReader:
-    """Reads for all requests of this process, over ``outgoing``.
+    """Reads FHIR servers for all requests of this process, over ``outgoing``.
 
-    Threads wait while a slow server is read. So at most ``most`` requests read at once, and with
-    ``each`` no caller takes all places. Each request has ``THREADS`` of its own, and keeps its
-    place until the last of them is done: no request waits for the server of another caller.
+    Threads wait for slow servers. So at most ``most`` requests read at the same time, and with
+    ``each`` no single caller can take all places. Each request has ``THREADS`` threads of its own,
+    and keeps its place until the last of them has ended. So no request waits for another caller's
+    server.
     """
 
     def __init__(
@@ -69,11 +71,11 @@ class FhirReader:
         caller: str | None = None,
         bounds: Bounds = NONE,
     ) -> dict[str, KeyResult]:
-        """Read each of ``wanted`` (prefetch key to relative search, or absolute ``next`` link).
+        """Read each of ``wanted``: by prefetch key, a relative search or an absolute ``next`` link.
 
-        Gives a ``KeyResult`` for every key within ``seconds``. A key that was not read by then has
-        failed, and so has one that takes more memory than ``bounds`` allow. Raises ``TooBusyError``
-        if no place is free for ``caller``.
+        ``server`` is the base URL of the FHIR server. Returns a ``KeyResult`` for every key within
+        ``seconds``. A key has failed if it was not read by then, or needs more memory than
+        ``bounds`` allow. Raises ``TooBusyError`` if no place is free for ``caller``.
         """
         if not wanted:
             return {}
@@ -93,7 +95,7 @@ class FhirReader:
                 while left:
                     try:
                         key, search = left.popleft()
-                    except IndexError:  # another thread was quicker
+                    except IndexError:  # another thread has taken the last key
                         return
                     with tracing.reading(key, around) as span:
                         result = self._read_all(base, token, search, deadline, bounds)
@@ -105,7 +107,7 @@ class FhirReader:
 
         try:
             readers = [self._threads.submit(read_keys) for _ in range(threads)]
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # the system cannot start more threads
             left.clear()
             place.close()
             raise
@@ -126,7 +128,7 @@ class FhirReader:
         url, link = base, search
         whole = KeyResult(State.EMPTY)
         seen: set[str] = set()
-        # What is wanted may be the next page of a search, and such a link is followed by GET.
+        # A ``next`` link is followed by GET; only a search may be sent as a form.
         first = (
             None if search.lower().startswith(("http://", "https://")) else urljoin(base, search)
         )
@@ -157,7 +159,7 @@ class FhirReader:
     def _read_page(
         self, url: str, token: str | None, deadline: float, bounds: Bounds, *, is_search: bool
     ) -> KeyResult:
-        # A server may give the cached result of the same search.
+        # Without this header, a server may return a cached result of the same search.
         headers = {"Accept": ACCEPT, "Cache-Control": "no-cache"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -176,7 +178,7 @@ class FhirReader:
             return _failed("the record system did not answer with FHIR JSON")
 
     def _search(self, url: str, headers: dict[str, str], deadline: float, hold: Hold) -> Reply:
-        """Search by GET, or by POST if the address is long. Raises ``OutgoingError``."""
+        """Search by GET, or by POST if the URL is long. Raises ``OutgoingError``."""
         address, _, query = url.partition("?")
         length = len(quote(url, safe="/?&=:%"))
         if length <= LONGEST_ADDRESS:
@@ -200,12 +202,12 @@ class FhirReader:
         hold: Hold,
         form: str | None = None,
     ) -> Reply:
-        """Ask, and once more if the server is busy and the deadline allows it."""
+        """Send a request, and once more if the server is busy and the deadline allows it."""
         call = partial(self._outgoing.call, method, url, headers, deadline, MOST_BYTES, form, hold)
         reply = call()
         if reply.status in TOO_BUSY:
             written = (reply.retry_after or "").strip()
-            pause = AGAIN_AFTER  # also if it is a date
+            pause = AGAIN_AFTER  # also if Retry-After is a date
             if written.isascii() and written.isdigit():
                 pause = max(AGAIN_AFTER, float(written[:9]))
             if time.monotonic() + pause < deadline:

@@ -1,7 +1,7 @@
-"""The description of the service for programs: OpenAPI 3.1, published at ``/openapi.json``.
+"""The machine-readable description of the service: OpenAPI 3.1, at ``/openapi.json``.
 
-The schemas of requests and answers are made of the types with which the code reads and writes them,
-so that the two cannot differ.
+The schemas of requests and answers are generated from the types with which the code reads and
+writes them, so that description and code cannot differ.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def describe(base_url: str, version: str, must_be_known: bool) -> JsonSchemaValue:
-    """The document, for a service at ``base_url``; ``version`` is that of its content.
+def describe(base_url: str, version: str, needs_token: bool) -> JsonSchemaValue:
+    """The document for a service at ``base_url``; ``version`` is that of the content.
 
-    ``must_be_known`` says whether callers need a token. It takes some tens of milliseconds.
+    ``needs_token`` says whether callers need a token. Making the document takes some tens of
+    milliseconds.
     """
     schemas, defined = TypeAdapter.json_schemas(
         [(name, "validation", TypeAdapter(of)) for name, of in _TYPES.items()],
@@ -64,7 +65,7 @@ def describe(base_url: str, version: str, must_be_known: bool) -> JsonSchemaValu
             },
         },
     }
-    if must_be_known:
+    if needs_token:
         scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         document["components"]["securitySchemes"] = {"client": scheme}
         document["security"] = [{"client": []}]
@@ -72,13 +73,13 @@ def describe(base_url: str, version: str, must_be_known: bool) -> JsonSchemaValu
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """Members have their names, and need no title that repeats them."""
+    """Leaves out the titles of members, which would repeat their names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
-_Content = dict[str, JsonSchemaValue]  # of a body, by the name of its type
+_Content = dict[str, JsonSchemaValue]  # the content of bodies, by the name of the type
 
 
 def _discovery(content: _Content) -> JsonSchemaValue:

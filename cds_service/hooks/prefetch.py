@@ -1,10 +1,10 @@
-"""Prefetch: from what the EHR sent, and what it lets us read, to a chart.
+"""Prefetch: makes a chart from the data that the EHR sent, and that it lets us read.
 
-Key by key (CDS Hooks 2.0.1, "Prefetch Template"): what was sent counts, whatever its state; what is
-absent is read from the FHIR server; a page with a ``next`` link is read on from there. Then the
-Medications are read to which medicines and orders refer, if they were not sent. What is needed and
-cannot be had is 412; what is optional and cannot be had stays known as missing, so that the cards
-can say so.
+Each prefetch key is resolved on its own (CDS Hooks 2.0.1, "Prefetch Template"). Data that was sent
+is used, whatever its state. An absent key is read from the FHIR server. If a page has a ``next``
+link, the following pages are read too. Then the Medications are read to which medicines and orders
+refer, unless they were sent. If a needed key is not available, the answer is 412. An optional key
+that is not available is noted as missing, so that the cards can say so.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from .fhir_server import FhirReader
 from .protocol import Context, HookRequest
 
 MOST_RESOURCES = 50_000
-MOST_BY_WORDS = 5000  # of a type whose records are known by their words, which takes long
+MOST_BY_WORDS = 5000  # resources of each type in ``BY_WORDS``
+# Types of which the text is searched for names, which takes long.
 BY_WORDS = ("Condition", "MedicationRequest", "MedicationStatement", "AllergyIntolerance")
-MOST_MEDICATIONS = 100  # that are read by id
+MOST_MEDICATIONS = 100  # Medications to read by id
 
 
 def resolve_prefetch(
@@ -44,13 +45,13 @@ def resolve_prefetch(
     now: datetime | None = None,
     bounds: Bounds = NONE,
 ) -> Chart:
-    """The chart for one request, within ``seconds`` of reading, and within ``bounds``.
+    """The chart for one request. Reading takes at most ``seconds``, and stays within ``bounds``.
 
-    ``reader`` is ``None`` if nothing may be fetched. ``other_bases`` are other names of the FHIR
-    server. ``now`` is when the age of the patient is reckoned; without it nobody is excluded.
-    Raises ``Refusal``: 412 that names what is needed and could not be had, unless the patient is
-    one who cannot lactate, 413 if there is too much; and ``TooBusyError`` if no more can be read at
-    once, for this ``caller`` or for all.
+    ``reader`` is ``None`` if nothing may be fetched. ``other_bases`` are other base URLs of the
+    FHIR server. ``now`` is the time for the age of the patient; without it no patient is excluded.
+    Raises ``Refusal``: 412 if a needed key is not available, unless the patient cannot lactate, and
+    413 if there are too many resources. Raises ``TooBusyError`` if too many requests are reading,
+    of this ``caller`` or of all callers.
     """
     until = time.monotonic() + seconds
     results: dict[str, KeyResult] = {}
@@ -97,7 +98,7 @@ def resolve_prefetch(
 
     for name, result in read(wanted).items():
         if result.state is State.FAILED and content.prefetch[name].new:
-            continue  # the client does not know it yet, and may not allow it either
+            continue  # the client may neither know this new key yet nor allow to read it
         results[name] = _join(results[name], result)
     chart = make()
     _must_have_what_is_needed(content, chart, now)
@@ -125,10 +126,11 @@ def make_chart(
     asked_by_code: bool = True,
     go_on: Callable[[], None] = lambda: None,
 ) -> Chart:
-    """A ``Chart`` of which ``content`` says what matters in it.
+    """A ``Chart`` of the records that ``content`` reads.
 
-    ``asked_by_code`` is false if nobody was asked for the codes of a key, and all is in it.
-    ``go_on`` raises once there is no time to judge it.
+    ``results`` are by prefetch key. ``asked_by_code`` is false if a key has all records of its
+    type, and not only those with the codes of its search. ``go_on`` is called repeatedly while the
+    chart is judged, and raises when the time is over.
     """
     needed = [key.id for key in content.prefetch.values() if key.needed]
     matters = partial(is_read, content)
@@ -138,7 +140,7 @@ def make_chart(
 
 
 def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | None) -> None:
-    """Raises ``Refusal`` (412) if a needed key could not be had, of a patient whom it concerns."""
+    """Raises ``Refusal`` (412) if a needed key is not available, unless the patient is excluded."""
     for key in content.prefetch.values():
         result = chart.results.get(key.id)
         if key.needed and result is not None and result.state in (State.ABSENT, State.FAILED):
@@ -153,7 +155,7 @@ def _must_have_what_is_needed(content: Content, chart: Chart, now: datetime | No
 
 
 def _join(sent: KeyResult, fetched: KeyResult) -> KeyResult:
-    """What was fetched, behind the page that was sent if there was one."""
+    """The fetched result; if a first page was sent, the resources of both."""
     if sent.state is State.PARTIAL:
         fetched.resources[:0] = sent.resources
         fetched.by_url |= sent.by_url

@@ -1,8 +1,8 @@
-"""The words of CDS Hooks: what a request must be, and how a refusal is told.
+"""The CDS Hooks protocol: discovery, and validation of requests.
 
 CDS Hooks 2.0.1, "HTTP Request" and "HTTP Status Codes". Unknown members and extensions are ignored;
 members that are required or given must be of the right kind. A refusal is an OperationOutcome that
-repeats nothing of what was sent.
+does not repeat any part of the request.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ USAGE = (
 )
 
 
-# What each member must be, by its name as it is sent; a refusal says it.
+# What each member must be, by its JSON name: the end of the sentence in a refusal.
 MEMBERS = {
     "hook": "the name of a hook",
     "hookInstance": "a UUID",
@@ -122,8 +122,8 @@ MEMBERS = {
 }
 
 
-# Of an optional member: a text without a letter is as none sent. A client must leave out what has
-# no value (CDS Hooks 2.0.1, "Use of JSON"), and some do not; by ``Empty`` the description says so.
+# For optional members: an empty string counts as absent. Clients must leave out members without a
+# value (CDS Hooks 2.0.1, "Use of JSON"), but some do not. ``Empty`` is for the OpenAPI description.
 OrNone = BeforeValidator(lambda value: None if value == "" else value)
 Empty = Literal[""]
 BareId = Annotated[str, Field(max_length=255, pattern=r"^[^/\s]+$")]
@@ -134,7 +134,7 @@ class _Lenient(BaseModel):
 
 
 class Context(_Lenient):
-    """What every hook here has: who looks, at whom, and in which encounter."""
+    """The context members of every hook here: the user, the patient and the encounter."""
 
     user_id: str = Field(
         alias="userId", max_length=255, pattern=r"^(Practitioner|PractitionerRole)/[^/\s]+$"
@@ -189,7 +189,7 @@ class OrderSignContext(Context):
 
     @property
     def judged_orders(self) -> list[Resource]:
-        """Every order of the Bundle; what is no resource is passed over."""
+        """Every order of the Bundle; entries without a resource are ignored."""
         resources = [
             entry.get("resource") for entry in self.draft_entries if isinstance(entry, dict)
         ]
@@ -209,10 +209,10 @@ class OrderSelectContext(OrderSignContext):
 
     @property
     def judged_orders(self) -> list[Resource]:
-        """Those that were newly selected: the others were judged when they were.
+        """The newly selected orders; the others were judged when they were selected.
 
-        A selection may also be an absolute reference, one of a version, a bare id or the
-        ``fullUrl`` of an entry. If none of them is that of a draft, every draft is judged.
+        A selection may also be an absolute reference, a reference to a version, an id without a
+        type, or the ``fullUrl`` of an entry. If no selection matches a draft, all are judged.
         """
         names = {_selected(selection) for selection in self.selections}
         orders = super().judged_orders
@@ -233,7 +233,7 @@ class OrderSelectContext(OrderSignContext):
 
 
 def _selected(reference: str) -> str:
-    """``Type/id`` of a reference to any server and version; else the text itself."""
+    """``Type/id`` of a reference, without server and version; else the text itself."""
     steps = normal_urn(reference).partition("/_history/")[0].split("/")
     return "/".join(steps[-2:])
 
@@ -248,7 +248,7 @@ CONTEXTS: dict[str, type[Context]] = {
 
 
 class FhirAuthorization(_Lenient):
-    """The token with which we may read, for as long as this one request."""
+    """The token for reading the FHIR server; it is used for this request only."""
 
     access_token: str = Field(min_length=1, repr=False)
     token_type: str = Field(pattern=r"^[Bb][Ee][Aa][Rr][Ee][Rr]$")  # RFC 6749, section 5.1
@@ -271,7 +271,7 @@ def _address(text: str) -> str:
 
 Address = Annotated[
     str,
-    Field(  # a text without a letter is none, see ``OrNone``
+    Field(  # may be empty, see ``OrNone``
         pattern=r"^([Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
         r"([/?#][^\s]*)?)?$"
     ),
@@ -280,9 +280,9 @@ Address = Annotated[
 
 
 class HookRequest(_Lenient):
-    """A service call. ``prefetch`` stays as it came: it is read key by key later."""
+    """A service call. ``prefetch`` is not validated here: it is read key by key later."""
 
-    model_config = ConfigDict(  # null is as none sent
+    model_config = ConfigDict(  # null counts as absent
         json_schema_extra={
             "if": {
                 "required": ["fhirAuthorization"],
@@ -314,11 +314,11 @@ class HookRequest(_Lenient):
 
 
 def read_object(body: bytes, decode: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
-    """The JSON object that a body is. Raises ``Refusal`` (400) if it is none.
+    """Read a body as a JSON object. Raises ``Refusal`` (400) if it is not one.
 
-    What is nested too deep for the parser is no JSON: 1,024 levels, or some thousands where a newer
-    Python allows them and only the typed decoder reads it. A byte-order
-    mark before it is passed over (RFC 8259, section 8.1).
+    A body that is nested too deeply for the parser is refused too: above 1,024 levels, or some
+    thousands with a newer Python where only the typed decoder reads them. A byte-order mark at the
+    start is ignored (RFC 8259, section 8.1).
     """
     try:
         document = decode(body.removeprefix(codecs.BOM_UTF8))
@@ -342,14 +342,14 @@ _decode_call = decoder_of(_Call)
 
 
 def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
-    """Read the body of a call of a service of ``hook``.
+    """Read the body of a call to a service for ``hook``.
 
-    Raises ``Refusal`` (400) if it is not JSON, misses what is required, has a member of the wrong
-    kind, is for another hook, or carries an authorization for another patient.
+    Raises ``Refusal`` (400) if the body is not JSON, lacks a required member, has a member of the
+    wrong kind, is for another hook, or has an authorization for another patient.
     """
     document = read_object(body, _decode_call)
     if document.get("prefetch") is None:
-        document["prefetch"] = {}  # null is as none sent
+        document["prefetch"] = {}  # null counts as absent
     if not isinstance(document["prefetch"], dict):
         raise Refusal(400, "prefetch must be an object.", "structure", ["prefetch"])
     try:
@@ -370,9 +370,9 @@ def read_request(body: bytes, hook: str) -> tuple[HookRequest, Context]:
 
 
 def refusal_of(error: ValidationError, *within: str | int) -> Refusal:
-    """The refusal (400) that names the first member that is not right, and what it must be.
+    """The refusal (400) that names the first member that is not valid, and what it must be.
 
-    It is ``within`` others: names and numbers, from the outside.
+    ``within`` is the path to the validated object: names and indexes, the outermost first.
     """
     first = error.errors(include_input=False, include_url=False)[0]
     where, name = "", ""
@@ -380,11 +380,12 @@ def refusal_of(error: ValidationError, *within: str | int) -> Refusal:
         if isinstance(step, int):
             where += f"[{step}]"
             continue
-        step = step if step in MEMBERS else to_camel(step)  # a default goes by our own name
-        if step in MEMBERS:  # else it is a kind that it could be, of several
+        # A member with a default is reported by its Python name.
+        step = step if step in MEMBERS else to_camel(step)
+        if step in MEMBERS:  # other steps are names of types in a union
             where, name = f"{where}.{step}" if where else step, step
     if not where:
-        where = name = "fhirServer"  # it is missing beside fhirAuthorization
+        where = name = "fhirServer"  # it is missing although fhirAuthorization is given
     missing = first["type"] == "missing"
     what = "is missing. It must be" if missing else "must be"
     return Refusal(
@@ -393,7 +394,7 @@ def refusal_of(error: ValidationError, *within: str | int) -> Refusal:
 
 
 class Service(TypedDict):
-    """A service: the hook at which it is called, and the FHIR data that it wants to be sent."""
+    """A service: the hook that calls it, and the FHIR data that it asks for as prefetch."""
 
     hook: Text
     title: Text

@@ -1,6 +1,6 @@
-"""The body of a request: as many bytes, and for as long, as an operator allows.
+"""Reads the body of a request, with the limits of size and time that the operator has set.
 
-Nothing here looks into it.
+The body is not parsed here.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntity
 from ..errors import Refusal
 from ..limits.deadlines import until
 
-PIECE = 1024 * 1024  # of what is thrown away
+PIECE = 1024 * 1024  # bytes to discard at once
 
 
 def read_body(seconds: float) -> bytes:
     """The body of this request.
 
     Raises ``RequestEntityTooLarge`` (413) if it is longer than ``MAX_CONTENT_LENGTH``, and
-    ``Refusal`` if it is not here after ``seconds`` (408), is cut, or is in chunks that are none
+    ``Refusal`` if it has not come within ``seconds`` (408), or is cut off or has invalid chunks
     (400).
     """
     length, limit = request.content_length, request.max_content_length
     with _reading_for(seconds):
-        if length is not None:  # in one piece: gunicorn copies what is left once for each
+        if length is not None:  # in one piece: gunicorn copies the rest for each piece
             body = request.stream.read(length)
             if len(body) < length:
                 raise ClientDisconnected
         else:
             body = request.get_data(cache=False)
-            if limit is not None and len(body) >= limit:  # it is cut there without an error
+            if limit is not None and len(body) >= limit:  # werkzeug cuts it there without an error
                 raise RequestEntityTooLarge
     return body
 
 
 def discard_body(seconds: float) -> None:
-    """Read what is left of a body that is refused: else its connection cannot be used again."""
-    # One that is too long, too slow or cut is left: its connection ends.
+    """Discard the rest of a refused body: otherwise its connection could not be used again."""
+    # If the body is too long, too slow or cut off, the connection ends.
     with suppress(HTTPException, Refusal), _reading_for(seconds):
         while request.stream.read(PIECE):
             pass
@@ -55,13 +55,13 @@ def came_too_late() -> bool:
 
 
 def too_slow() -> Refusal:
-    """Of a body that does not come in time."""
+    """The refusal of a body that does not come in time."""
     return Refusal(408, "The body was too slow.", "timeout")
 
 
 @contextmanager
 def _reading_for(seconds: float) -> Iterator[None]:
-    """Raises ``Refusal`` in place of what tells that a body has no end."""
+    """Raises ``Refusal`` if the block lasts longer than ``seconds``, or if the body has no end."""
     with until(time.monotonic() + seconds) as reading:
         sock = request.environ.get("gunicorn.socket")
         if sock is not None:
@@ -73,5 +73,5 @@ def _reading_for(seconds: float) -> Iterator[None]:
             if not reading.late:
                 reason = "The body is not whole: its end or a chunk is missing."
                 raise Refusal(400, reason, "structure") from None
-    if reading.late:  # what was cut here looks like an end, too
+    if reading.late:  # a connection that was cut here looks like the end of the body
         raise too_slow()

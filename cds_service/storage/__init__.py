@@ -1,1 +1,1 @@
-"""What is kept: the database, the log of cards that were shown, reports and files."""
+"""Storage: the database, the log of shown cards, reports and files."""

@@ -1,8 +1,8 @@
 """The card log: which cards were shown, and which of them are suppressed.
 
-No answer waits for it. What was shown is kept in memory, and a thread of each worker writes it to
-the database, in batches; the same thread reads the feedback that came since. If the database is
-lost, what was shown waits, up to a limit, and is written when the database is back.
+No answer waits for the card log. Shown cards are kept in memory, and a thread of each worker writes
+them to the database in batches; the same thread reads new feedback. While the database is not
+available, the cards wait in memory, up to a limit, and are written when it is back.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from ..engine.suppression import (
 )
 from .database import Database, DatabaseError, ShownRow
 
-EVERY = 1.0  # seconds: it writes and reads
-AGAIN_AFTER = 2.0  # seconds, once it has failed
-LATEST = 120.0  # seconds back that are read again: a card may be written after its feedback
+EVERY = 1.0  # seconds between two times that the thread writes and reads
+AGAIN_AFTER = 2.0  # seconds to the next time after a failure
+LATEST = 120.0  # seconds of feedback to read again: a card may be written after its feedback
 BATCH = 250  # cards
 MOST_WAITING = 40  # batches
-PAUSE = 0.03  # seconds between two batches, in which requests are answered
+PAUSE = 0.03  # seconds between two batches: meanwhile, requests are answered
 
 log = logging.getLogger("cds_service.card_log")
 
-OfCard = tuple[str, str, str]  # the card, what it is about, and for whom an override counts
+OfCard = tuple[str, str, str]  # a card, the order that it is about, and for whom an override counts
 
 
 class _Batch:
-    """Rows as JSON in one piece, which takes little memory."""
+    """Rows as one piece of JSON, which takes less memory than rows."""
 
     def __init__(self) -> None:
         self._rows = bytearray()
@@ -65,12 +65,12 @@ class _Batch:
 
 
 class CardLog:
-    """What was shown and overridden, of all workers on one database.
+    """The cards shown and overridden, by all workers that use one database.
 
-    Digests of patients are made with the first of ``secrets``; overrides under digests that were
-    made with another count too. Without a secret no digest is made: what was shown is counted, and
-    no card is suppressed. ``suppress`` is whether any is, ``overrides_count_for`` for whom
-    (``Settings``).
+    Digests of patients are made with the first of ``secrets``. Overrides that were stored with
+    another of the secrets count too. Without a secret, cards are counted but never suppressed.
+    ``suppress`` switches suppression on or off, and ``overrides_count_for`` says for which users
+    an override counts (``Settings``).
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CardLog:
         self._digests = self._all_digests[0] if self._all_digests else None
         self._suppress = suppress and bool(secrets)
         self._overrides_count_for = overrides_count_for
-        # For how many seconds a card is suppressed: by the reason, or whatever the reason is.
+        # For how many seconds a card is suppressed: by override reason, or by card.
         reasons = content.override_reasons.values()
         self._by_reason = {(r.system, r.id): r.suppressed_for for r in reasons}
         self._otherwise = next((r.suppressed_for for r in reasons if r.otherwise), 0.0)
@@ -107,13 +107,16 @@ class CardLog:
 
     @property
     def is_well(self) -> bool:
-        """Whether it could write and read everything when it last tried."""
+        """Whether the last try to write and read succeeded."""
         return self._well
 
     def audience(
         self, client: str | None, tenant: str, server: str | None, patient_id: str, user_id: str
     ) -> Audience:
-        """Who looks at whose chart: the client, its tenant, and digests if there is a secret."""
+        """The audience of a call: client, tenant, and digests of patient and user.
+
+        Without a secret there are no digests. ``server`` is the address of the FHIR server.
+        """
         ids = (client or "", tenant, server or "", patient_id, user_id)
         now, *before = [
             audience_of(digests, self._overrides_count_for, *ids) for digests in self._all_digests
@@ -124,7 +127,7 @@ class CardLog:
         """The overrides that count for an audience, at ``now`` in seconds since 1970."""
         self.start()
         found = NOTHING_SUPPRESSED
-        if not self._overridden:  # as always without a secret
+        if not self._overridden:  # without a secret, it is always empty
             return found
         by_secret = (audience, *audience.before)
         for digests, each in zip(reversed(self._all_digests), reversed(by_secret), strict=True):
@@ -140,9 +143,9 @@ class CardLog:
         content: str,
         now: datetime,
     ) -> None:
-        """Keep cards that were shown. They are written soon; if too many wait, they are lost.
+        """Keep shown cards, to be written soon. If too many wait already, they are lost.
 
-        How many were lost is logged.
+        The number of lost cards is logged. ``content`` is the version of the content.
         """
         self.start()
         moment = int(now.timestamp() * 1000)
@@ -160,14 +163,14 @@ class CardLog:
             self._waiting[-1].add(rows)
 
     def start(self) -> None:
-        """Read the feedback until now, and start the thread that writes and reads from now on.
+        """Read the feedback until now, and start the thread that writes and reads later.
 
-        To be called in each worker before its first call; at the latest, that call does it.
+        To be called in each worker before its first call; otherwise that call does it.
         """
         if self._process == os.getpid():
             return
         with self._lock:
-            if self._process != os.getpid():  # a thread does not live on in a fork
+            if self._process != os.getpid():  # a fork has no threads of its parent
                 self._well = not self._suppress or self._read()
                 self._process = os.getpid()
                 itself = weakref.ref(self)
@@ -177,13 +180,13 @@ class CardLog:
                 atexit.register(_write_rest, itself)
 
     def write_and_read(self) -> float:
-        """Write and read once; in how many seconds it is to be done again."""
-        written = self.write()  # if it cannot, it reads all the same
+        """Write and read once. Returns the seconds until the next time."""
+        written = self.write()  # if writing fails, feedback is still read
         self._well = (not self._suppress or self._read()) and written
         return EVERY if self._well else AGAIN_AFTER
 
     def write(self) -> bool:
-        """Write what waits; whether all of it could be written. What could not waits on."""
+        """Write the waiting cards; whether all were written. The others stay in the queue."""
         with self._lock:
             while self._waiting:
                 with self._adding:
@@ -225,13 +228,16 @@ class CardLog:
         }
 
     def _known_reason(self, system: str | None, code: str | None) -> str:
-        """The code of a reason, if the content has it: what is stored may be free text."""
+        """The code of a reason that is in the content, else ``OTHER_REASON``; empty without one.
+
+        Stored reasons may be free text.
+        """
         if code is None:
             return ""
         return code if (system, code) in self._by_reason else OTHER_REASON
 
     def _read(self) -> bool:
-        """Read the feedback since the last time, and forget what is over; whether it could."""
+        """Read new feedback, and drop suppressions that have ended; whether reading succeeded."""
         now = self._clock().timestamp()
         since = max(self._read_until - LATEST, now - self._longest)
         try:
@@ -246,7 +252,7 @@ class CardLog:
             key, patient_digest = (row.card, row.about, row.counts_for), row.patient
             occurred = min(row.occurred, row.received) / 1000
             if occurred < self._latest.get((patient_digest, key), 0.0):
-                continue  # there is later feedback on it
+                continue  # there is later feedback on this card
             self._latest[patient_digest, key] = occurred
             cards = overridden.setdefault(patient_digest, {})
             cards.pop(key, None)
@@ -265,7 +271,7 @@ class CardLog:
 
 
 def _write_and_read_on(card_log: weakref.ref[CardLog]) -> None:
-    """Write and read again and again, as long as anything has the card log."""
+    """Write and read repeatedly, until the card log is garbage-collected."""
     wait = EVERY
     while True:
         time.sleep(wait)

@@ -1,7 +1,7 @@
-"""The database: what must be known to all workers and machines alike.
+"""The database: data that all workers and machines share.
 
-Which tokens were seen, and what became of cards. SQLite is enough for one machine; several share a
-PostgreSQL. No patient is named in it.
+It stores which tokens were used, which cards were shown, and the feedback on them. SQLite is enough
+for one machine; several machines share a PostgreSQL. No patient is named in it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from ..limits.circuit import Circuit, CircuitOpenError
 from ..limits.deadlines import until
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-BUSY_MS = 2000  # of SQLite
-# Of PostgreSQL: for a connection, for a lock, for a statement, for a report and the like.
+BUSY_MS = 2000  # SQLite: how long to wait for a lock
+# PostgreSQL: limits for a connection, for a lock, for a statement, and for a report.
 CONNECT_SECONDS, LOCK_MS, STATEMENT_MS, LONG_MS = 2, 1000, 1500, 30_000
-CUT_AFTER = 2.0  # seconds without any answer: a statement that its server does not end
-PING_SECONDS = 0.5  # for a connection that was idle to answer
-READY_FOR = 1.0  # seconds: it is asked no more often whether it is ready
-CACHE_KB = 256  # of SQLite, a connection
-CONNECTIONS = 4  # a process
-PURGE_EVERY = 256  # tokens
-HELD = 3780.0  # seconds that a used token is held at least: none lives longer, see ``caller``
-LOOK_EVERY = 60.0  # seconds
+CUT_AFTER = 2.0  # seconds; a connection is cut if its server has not ended a statement by then
+PING_SECONDS = 0.5  # for the answer of a connection that was idle
+READY_FOR = 1.0  # seconds for which a positive readiness check is kept
+CACHE_KB = 256  # SQLite: the cache of each connection
+CONNECTIONS = 4  # per process
+PURGE_EVERY = 256  # used tokens
+HELD = 3780.0  # seconds that a used token is stored at least: no token is valid longer (``caller``)
+INTERVAL = 60.0  # seconds, of ``LastingTime``
 ONLY_OWNER = 0o600
-IDLE = 1.0  # seconds without use, after which a connection may have been cut
+IDLE = 1.0  # seconds without use after which a connection is checked, as it may have been cut
 
 log = logging.getLogger("cds_service.database")
 
@@ -98,9 +98,9 @@ _shown = sa.Table(
 
 
 class FeedbackRow(TypedDict):
-    """What is stored of the feedback on one card; times are in milliseconds since 1970."""
+    """The stored feedback on one card; times are in milliseconds since 1970."""
 
-    key: str  # the same for what replaces it
+    key: str  # a later row with the same key replaces this one
     client: str
     tenant: str
     service: str
@@ -115,7 +115,7 @@ class FeedbackRow(TypedDict):
 
 
 class ShownRow(TypedDict):
-    """What is stored of one card that was shown; times are in milliseconds since 1970.
+    """The stored data of one shown card; times are in milliseconds since 1970.
 
     ``about``, ``patient``, ``counts_for`` and ``reasons`` are digests, or empty without a secret.
     """
@@ -136,15 +136,15 @@ class ShownRow(TypedDict):
     shown: int
 
 
-_FIRST_IN_LINE = {
+_TAKE_UPGRADE_LOCK = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "SELECT pg_advisory_xact_lock(20260001)",
 }
-_upgrading = threading.Lock()  # Alembic knows one upgrade a process
-# What was shown is kept by batches. PostgreSQL copies them, and only if one card is kept already
-# takes them one by one: copying takes less than half of the time. SQLite takes several rows a
-# statement: between two of them other threads have their turn, and one for each row would hold all
-# up. What it has seen of statements it keeps in memory, so there are two only.
+_upgrading = threading.Lock()  # Alembic can run only one upgrade at a time in a process
+# Shown cards are stored in batches. PostgreSQL uses COPY, which takes less than half of the time of
+# INSERT, unless a card of the batch is stored already. SQLite inserts several rows per statement:
+# other threads can run between two statements, and one statement per row would take too long.
+# SQLite caches statements in memory, so there are only two of them.
 _COLUMNS = ", ".join(column.name for column in _shown.columns)
 _values_of = itemgetter(*(column.name for column in _shown.columns))
 _COPY_SHOWN = f"COPY shown ({_COLUMNS}) FROM STDIN"
@@ -159,7 +159,7 @@ _INSERT_ONE, _INSERT_SEVERAL = (
     f"INSERT INTO shown ({_COLUMNS}) VALUES {', '.join([_PLACES] * rows)} ON CONFLICT DO NOTHING"
     for rows in (1, SEVERAL)
 )
-_SEE_TOKEN = sa.insert(_seen_tokens)  # made once: it is asked for at every call
+_INSERT_TOKEN = sa.insert(_seen_tokens)  # made once, because every call uses it
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -168,23 +168,25 @@ class DatabaseError(CannotStart):
 
 
 class LastingTime:
-    """The moment after which the wall clock has been for all of the last ``HELD`` seconds.
+    """The lowest time that the wall clock showed within the last ``HELD`` seconds.
 
-    Those seconds are by a monotonic ``clock``. A wall clock may jump: what had expired for a moment
-    has not expired for good.
+    These seconds are counted by a monotonic ``clock``. The wall clock may be set forward and back:
+    a token that had expired for a moment may be valid again. Only a token that expired before the
+    lowest time can be deleted.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._lowest: deque[tuple[float, float]] = deque()  # of each ``LOOK_EVERY``, by its start
+        # Of each interval of ``INTERVAL`` seconds: its start, and the lowest time within it.
+        self._lowest: deque[tuple[float, float]] = deque()
 
     def see(self, now: float) -> None:
-        """Note what the wall clock says."""
+        """Note the time of the wall clock (seconds since 1970)."""
         ticks = self._clock()
         with self._lock:
             lowest = self._lowest
-            if lowest and ticks - lowest[-1][0] < LOOK_EVERY:
+            if lowest and ticks - lowest[-1][0] < INTERVAL:
                 start, low = lowest.pop()
                 lowest.append((start, min(low, now)))
             else:
@@ -194,7 +196,7 @@ class LastingTime:
 
     @property
     def moment(self) -> float:
-        """The moment; without end in the past, until the clock was seen for so long."""
+        """The lowest time (seconds since 1970); minus infinity until ``HELD`` seconds were seen."""
         with self._lock:
             if not self._lowest or self._clock() - self._lowest[0][0] < HELD:
                 return float("-inf")
@@ -202,9 +204,9 @@ class LastingTime:
 
 
 class Database:
-    """One database. Connections are made in the process that uses them: none outlives a fork.
+    """One database. Each process makes its own connections: a fork does not use its parent's.
 
-    ``clock`` counts seconds, and is never set back.
+    ``clock`` is monotonic, in seconds.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -213,7 +215,7 @@ class Database:
         self._engine: sa.Engine | None = None
         self._process = 0
         self._seen = 0
-        self._tokens, self._told = Circuit(), Circuit()
+        self._token_circuit, self._feedback_circuit = Circuit(), Circuit()
         self._asking, self._ready_until = threading.Lock(), float("-inf")
 
     @property
@@ -224,12 +226,12 @@ class Database:
         return self._engine
 
     def upgrade(self) -> None:
-        """Bring its tables to what this version needs. Raises ``DatabaseError``."""
+        """Bring the tables to the state that this version needs. Raises ``DatabaseError``."""
         try:
             with _upgrading, self.engine.begin() as connection:
-                # Several may start at once: one goes first, and the others find it done.
-                _may_take(connection, None)
-                connection.execute(sa.text(_FIRST_IN_LINE[connection.dialect.name]))
+                # Several processes may start at once: one upgrades, and the others wait for it.
+                _set_time_limit(connection, None)
+                connection.execute(sa.text(_TAKE_UPGRADE_LOCK[connection.dialect.name]))
                 config = _config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
@@ -240,9 +242,9 @@ class Database:
             raise DatabaseError(reason) from None
 
     def is_ready(self) -> bool:
-        """Whether it has the tables that this version needs, and takes what each call writes.
+        """Whether the database has the tables of this version, and a token can be written.
 
-        If it does, it is not asked again for ``READY_FOR`` seconds.
+        A positive result is kept for ``READY_FOR`` seconds.
         """
         with self._asking:
             if time.monotonic() >= self._ready_until and self._is_ready():
@@ -252,11 +254,15 @@ class Database:
     def _is_ready(self) -> bool:
         token = {"token": uuid.uuid4().hex, "expires": 0}
         try:
-            with self._tokens.trying(), self.engine.begin() as connection, _cut_late(connection):
+            with (
+                self._token_circuit.trying(),
+                self.engine.begin() as connection,
+                _cut_connection_after(connection),
+            ):
                 current = MigrationContext.configure(connection).get_current_revision()
                 if current != ScriptDirectory.from_config(_config()).get_current_head():
                     return False
-                connection.execute(_SEE_TOKEN, token)
+                connection.execute(_INSERT_TOKEN, token)
                 connection.execute(
                     sa.delete(_seen_tokens).where(_seen_tokens.c.token == token["token"])
                 )
@@ -265,27 +271,27 @@ class Database:
         return True
 
     def sees_first(self, issuer: str, jti: str, expires: float, now: float) -> bool:
-        """Note a token; whether it was seen for the first time, by any worker or machine.
+        """Note that a token was used; whether no worker or machine has seen it before.
 
-        ``expires`` and ``now`` are in seconds since 1970. It is held until it has expired, and
-        for ``HELD`` seconds by the monotonic clock at least, whatever is set meanwhile. Raises
-        ``DatabaseError`` if that cannot be known.
+        ``expires`` and ``now`` are in seconds since 1970. The token is stored until it has expired,
+        and at least for ``HELD`` seconds by the monotonic clock, even if the wall clock is set.
+        Raises ``DatabaseError`` if the database cannot tell.
         """
         self._lasting.see(now)
         token = hashlib.sha256(f"{issuer}\0{jti}".encode()).hexdigest()
         try:
-            # A statement alone is its own transaction, and asks the database once, not three times.
+            # With autocommit, there is one round trip to the database instead of three.
             with (
-                self._tokens.trying(),
+                self._token_circuit.trying(),
                 self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as alone,
-                _cut_late(alone),
+                _cut_connection_after(alone),
             ):
                 self._seen += 1
                 if self._seen % PURGE_EVERY == 1:
                     past = self._lasting.moment
                     alone.execute(sa.delete(_seen_tokens).where(_seen_tokens.c.expires < past))
                 try:
-                    alone.execute(_SEE_TOKEN, {"token": token, "expires": int(expires) + 1})
+                    alone.execute(_INSERT_TOKEN, {"token": token, "expires": int(expires) + 1})
                 except IntegrityError:
                     return False
         except (SQLAlchemyError, CircuitOpenError) as error:
@@ -293,19 +299,19 @@ class Database:
         return True
 
     def keep_feedback(self, rows: Sequence[FeedbackRow], received: float) -> None:
-        """Keep rows of feedback, all or none; one of the same key replaces what was told before.
+        """Store rows of feedback, all or none; a row replaces an earlier one with the same key.
 
-        ``received`` is in seconds since 1970. When this returns, they are committed. Raises
+        ``received`` is in seconds since 1970. The rows are committed when this returns. Raises
         ``DatabaseError`` if they are not.
         """
         latest = {row["key"]: {**row, "received": int(received * 1000)} for row in rows}
-        # Always in one order, so that two calls cannot wait for each other.
+        # Always in the same order, so that two calls cannot deadlock.
         values = [latest[key] for key in sorted(latest)]
         try:
             with (
-                self._told.trying(),
+                self._feedback_circuit.trying(),
                 self.engine.begin() as connection,
-                _cut_late(connection),
+                _cut_connection_after(connection),
             ):
                 insert: Any = _INSERTS[connection.dialect.name](_feedback)
                 new = {name: insert.excluded[name] for name in values[0] if name != "key"}
@@ -316,9 +322,9 @@ class Database:
             raise _failed(error) from None
 
     def keep_shown(self, document: bytes) -> None:
-        """Keep cards that were shown, a JSON array of ``ShownRow``; what is kept is not changed.
+        """Store shown cards, a JSON array of ``ShownRow``. A card that is stored stays unchanged.
 
-        When this returns, they are committed. Raises ``DatabaseError`` if they are not.
+        The cards are committed when this returns. Raises ``DatabaseError`` if they are not.
         """
         try:
             _KEEPERS[self.engine.dialect.name](self.engine, document)
@@ -326,10 +332,10 @@ class Database:
             raise _failed(error) from None
 
     def feedback_since(self, moment: float) -> Sequence[Any]:
-        """Feedback received since ``moment`` (seconds since 1970), with the card that it is on.
+        """Feedback received since ``moment`` (seconds since 1970), with its card; oldest first.
 
-        Only of cards with a digest of the patient, and only by the client and tenant to which the
-        card was shown. The earliest first. Raises ``DatabaseError``.
+        Only on cards with a digest of the patient, and only from the client and tenant to which
+        the card was shown. Raises ``DatabaseError``.
         """
         wanted = (
             sa.select(
@@ -353,12 +359,13 @@ class Database:
         return self._all(wanted)
 
     def what_came_of_cards(self, since: float) -> Sequence[Any]:
-        """What was shown since a moment (seconds since 1970), and the last word on it, counted.
+        """Counts of the cards shown since a moment (seconds since 1970), by their last feedback.
 
         Rows of ``card``, ``content``, ``client``, ``week`` (since 1970), ``outcome`` and
-        ``reason_code`` (none if nothing was told), and ``cards``. Raises ``DatabaseError``.
+        ``reason_code`` (both ``None`` without feedback), and the count as ``cards``. Raises
+        ``DatabaseError``.
         """
-        last = _last_words()
+        last = _latest_feedback()
         week = (_shown.c.shown // (7 * 24 * 3600 * 1000)).label("week")
         of = (_shown.c.card, _shown.c.content, _shown.c.client, week)
         told = (last.c.outcome, last.c.reason_code)
@@ -371,9 +378,10 @@ class Database:
         return self._all(wanted)
 
     def reasons_of_cards(self, cards: Iterable[str], since: float) -> Sequence[Any]:
-        """What stood behind some cards, by id, that were shown since a moment, in digests.
+        """The reasons of shown cards, as digests: of ``cards`` (ids) shown since a moment.
 
-        Rows of ``uuid`` and ``reasons``. Raises ``DatabaseError``.
+        ``since`` is in seconds since 1970. Rows of ``uuid`` and ``reasons``. Raises
+        ``DatabaseError``.
         """
         wanted = sa.select(_shown.c.uuid, _shown.c.reasons).where(
             _shown.c.shown >= int(since * 1000), _shown.c.card.in_(list(cards))
@@ -381,12 +389,13 @@ class Database:
         return self._all(wanted)
 
     def what_came_of_interventions(self, since: float) -> Sequence[Any]:
-        """The interventions that were shown since a moment, with those taken, by card.
+        """Counts of the cards with interventions shown since a moment, by accepted suggestions.
 
-        Rows of ``interventions``, ``offered``, ``suggestions`` (none if none was accepted) and
-        ``cards``, how many are alike. Raises ``DatabaseError``.
+        ``since`` is in seconds since 1970. Rows of ``interventions``, ``offered``, ``suggestions``
+        (``None`` if none was accepted), and ``cards``, the number of cards for which these three
+        are the same. Raises ``DatabaseError``.
         """
-        last = _last_words()
+        last = _latest_feedback()
         same = sa.and_(_same_card(last), last.c.outcome == "accepted")
         taken = sa.case((last.c.suggestions.is_(None), ""), else_=_shown.c.offered)
         of = (_shown.c.interventions, taken.label("offered"), last.c.suggestions)
@@ -400,21 +409,24 @@ class Database:
 
     def _all(self, wanted: sa.Select[Any]) -> Sequence[Any]:
         try:
-            with self.engine.connect() as connection, _cut_late(connection, LONG_MS / 1000 + 1):
-                _may_take(connection, LONG_MS)
+            with (
+                self.engine.connect() as connection,
+                _cut_connection_after(connection, LONG_MS / 1000 + 1),
+            ):
+                _set_time_limit(connection, LONG_MS)
                 return connection.execute(wanted).all()
         except SQLAlchemyError as error:
             raise _failed(error) from None
 
     def forget_before(self, moment: float) -> dict[str, int]:
-        """Delete what was shown or told before ``moment``; how many of each.
+        """Delete cards shown and feedback received before ``moment`` (seconds since 1970).
 
-        Raises ``DatabaseError``.
+        Returns the number of deleted rows by table. Raises ``DatabaseError``.
         """
         earlier = int(moment * 1000)
         try:
             with self.engine.begin() as connection:
-                _may_take(connection, None)
+                _set_time_limit(connection, None)
                 return {
                     table.name: connection.execute(sa.delete(table).where(when < earlier)).rowcount
                     for table, when in ((_shown, _shown.c.shown), (_feedback, _feedback.c.received))
@@ -426,13 +438,13 @@ class Database:
 def _keep_in_postgresql(engine: sa.Engine, document: bytes) -> None:
     rows = orjson.loads(document)
     try:
-        with engine.begin() as connection, _cut_late(connection):
+        with engine.begin() as connection, _cut_connection_after(connection):
             cursor: Any = connection.connection.cursor()
             with cursor.copy(_COPY_SHOWN) as copy:
                 for row in rows:
                     copy.write_row(_values_of(row))
     except engine.dialect.loaded_dbapi.IntegrityError:
-        with engine.begin() as connection, _cut_late(connection):
+        with engine.begin() as connection, _cut_connection_after(connection):
             connection.execute(_SHOWN_AS_JSON, {"rows": document.decode()})
 
 
@@ -450,7 +462,7 @@ _KEEPERS = {"sqlite": _keep_in_sqlite, "postgresql": _keep_in_postgresql}
 
 
 def _same_card(feedback: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Whether feedback is of a card that was shown, by the client and tenant it was shown to."""
+    """Whether feedback is on a shown card, from the client and tenant to which it was shown."""
     return sa.and_(
         feedback.c.card == _shown.c.uuid,
         feedback.c.client == _shown.c.client,
@@ -458,8 +470,8 @@ def _same_card(feedback: sa.FromClause) -> sa.ColumnElement[bool]:
     )
 
 
-def _last_words() -> sa.Subquery:
-    """The last that each client and tenant told of each card."""
+def _latest_feedback() -> sa.Subquery:
+    """The latest feedback of each client and tenant on each card."""
     latest = (
         sa.func.row_number()
         .over(
@@ -483,16 +495,19 @@ def _config() -> Config:
     return config
 
 
-def _may_take(connection: sa.Connection, ms: int | None) -> None:
-    """Let the statements of a transaction take longer than others; for as long as they want."""
+def _set_time_limit(connection: sa.Connection, ms: int | None) -> None:
+    """Set the time limit for the statements of a transaction; ``None`` is no limit."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text(f"SET LOCAL statement_timeout = {ms or 0}"))
         if ms is None:
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
 
 
-def _cut_late(connection: sa.Connection, seconds: float = CUT_AFTER) -> Any:
-    """Within it, a server that does not answer at all is left: it cannot end what it was asked."""
+def _cut_connection_after(connection: sa.Connection, seconds: float = CUT_AFTER) -> Any:
+    """Within the block, cut the connection after ``seconds``.
+
+    A server that does not answer at all cannot end a statement at its own limit.
+    """
     if connection.dialect.name != "postgresql":
         return nullcontext()
     return _cut_after(seconds, connection.connection.dbapi_connection)
@@ -514,7 +529,7 @@ def _cut(driver: Any) -> None:
 def _engine_of(url: str) -> sa.Engine:
     try:
         is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
-        # A few connections serve all threads: a call takes the database less than a millisecond.
+        # A few connections are enough for all threads: a call uses one for under a millisecond.
         engine = sa.create_engine(
             url,
             pool_size=CONNECTIONS,
@@ -526,20 +541,20 @@ def _engine_of(url: str) -> sa.Engine:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
         raise DatabaseError(reason) from None
     if engine.dialect.name == "sqlite":
-        _keep_to_owner(engine.url)
+        _restrict_to_owner(engine.url)
         _prepare_sqlite(engine)
     else:
-        _bound_statements(engine)
-        _look_at_idle_connections(engine)
+        _limit_statements(engine)
+        _check_idle_connections(engine)
     return engine
 
 
-def _keep_to_owner(url: sa.URL) -> None:
-    """Let only the owner read and write a file of SQLite; those beside it are made alike."""
+def _restrict_to_owner(url: sa.URL) -> None:
+    """Let only the owner read and write a SQLite file and the files that SQLite makes beside it."""
     name = url.database or ""
     if name in ("", ":memory:") or name.startswith("file:"):
         return
-    with suppress(OSError):  # SQLite will say so
+    with suppress(OSError):  # SQLite will report the error
         os.close(os.open(name, os.O_RDWR | os.O_CREAT, ONLY_OWNER))
     for each in (name, f"{name}-wal", f"{name}-shm"):
         try:
@@ -547,7 +562,7 @@ def _keep_to_owner(url: sa.URL) -> None:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.warning("others may read the database: %s", error.strerror)
+            log.warning("other users may be able to read the database: %s", error.strerror)
 
 
 def _prepare_sqlite(engine: sa.Engine) -> None:
@@ -561,18 +576,18 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         cursor.close()
 
 
-def _bound_statements(engine: sa.Engine) -> None:
+def _limit_statements(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def bound(connection: Any, _: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = {LOCK_MS}; SET statement_timeout = {STATEMENT_MS}")
-        connection.commit()  # else they hold until a rollback
+        connection.commit()  # otherwise a rollback would undo the settings
 
 
-def _look_at_idle_connections(engine: sa.Engine) -> None:
-    """One that was idle is asked whether it is still there, and replaced if not.
+def _check_idle_connections(engine: sa.Engine) -> None:
+    """Check a connection before use if it was idle, and replace it if it was cut.
 
-    One in use is not: to ask it each time takes as long as to note a token.
+    A connection that was used a moment ago is not checked: a check takes as long as noting a token.
     """
 
     @sa.event.listens_for(engine, "checkin")
@@ -588,4 +603,4 @@ def _look_at_idle_connections(engine: sa.Engine) -> None:
             with _cut_after(PING_SECONDS, connection):
                 engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error:
-            raise DisconnectionError from None  # it makes a new one
+            raise DisconnectionError from None  # the pool makes a new connection

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO
 
 
-def folder_aside(prefix: str) -> str:
-    """A new folder for this process and its forks; it is removed when this process ends."""
+def temporary_folder(prefix: str) -> str:
+    """A new temporary folder for this process and its forks, removed when this process ends."""
     path, maker = tempfile.mkdtemp(prefix=prefix), os.getpid()
 
     def remove() -> None:
-        if os.getpid() == maker:  # a fork leaves it to us
+        if os.getpid() == maker:  # a fork must not remove it
             shutil.rmtree(path, ignore_errors=True)
 
     atexit.register(remove)
@@ -25,11 +25,11 @@ def folder_aside(prefix: str) -> str:
 
 
 class NoPlainFileError(OSError):
-    """Something that is no file stands where one is to be written; the message says what."""
+    """A file cannot be written because of what is at its path; the message has the reason."""
 
 
 def must_be_plain(path: Path) -> None:
-    """Raises ``NoPlainFileError`` unless there is a file, or nothing."""
+    """Raises ``NoPlainFileError`` unless a regular file is, or can be made, at ``path``."""
     if path.is_symlink():
         raise NoPlainFileError(f"{path} is a symbolic link; name the file that is meant")
     if path.exists() and not path.is_file():

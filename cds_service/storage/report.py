@@ -1,8 +1,8 @@
-"""What the cards achieve: shown, accepted, overridden and why, for those who answer for quality.
+"""Reports on the outcomes of cards: how many were shown, accepted and overridden, and why.
 
-The figures of the card log, by card, intervention, week, version of the content and client. Counts
-below ``FEWEST`` are not told, so that nobody can be recognised in them; where one could be reckoned
-from the others, another is not told either.
+The figures come from the card log, by card, intervention, week, version of the content and client.
+Counts below ``FEWEST`` are hidden, so that no person can be recognised in them. If a hidden count
+could be calculated from the others, another one is hidden too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEASURE = "urn:lactation-cds:measure:what-the-cards-achieve"
 
 @dataclass
 class Line:
-    """What came of one card, or of all of a week, a version or a client."""
+    """The outcomes of one card, or of all cards of a week, a version or a client."""
 
     name: str
     label: str
@@ -39,7 +39,7 @@ class Line:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def share(self, count: int) -> float | None:
-        """A count as a part of what was shown; ``None`` if either is not to be told."""
+        """A count as a fraction of the cards shown; ``None`` if one of the two is hidden."""
         if tell(self.shown) is None or tell(count) is None or not self.shown:
             return None
         return count / self.shown
@@ -51,7 +51,7 @@ class Report:
 
     since: datetime
     until: datetime
-    lines: dict[str, list[Line]]  # by what: card, intervention, week, content, client
+    lines: dict[str, list[Line]]  # by kind: card, intervention, week, content, client
 
     @property
     def total(self) -> Line:
@@ -66,12 +66,12 @@ class Report:
 
 
 def tell(count: int) -> int | None:
-    """A count, if it may be told."""
+    """The count, or ``None`` if it is hidden."""
     return count if count == 0 or count >= FEWEST else None
 
 
 def tell_all(counts: Mapping[str, int]) -> dict[str, int | None]:
-    """Counts that add up to one that is told: if one of them is not told, then two are not."""
+    """Counts of which the sum is known. If only one would be hidden, a second one is hidden too."""
     told = {name: tell(count) for name, count in counts.items()}
     if sum(count is None for count in told.values()) == 1:
         rest = [name for name, count in told.items() if count]
@@ -81,7 +81,7 @@ def tell_all(counts: Mapping[str, int]) -> dict[str, int | None]:
 
 
 def say(count: int) -> str:
-    """A count, or that it is a small one."""
+    """The count as a text; a hidden one as "<5"."""
     told = tell(count)
     return f"<{FEWEST}" if told is None else f"{told:,}"
 
@@ -151,7 +151,7 @@ def _cells(report: Report) -> Iterator[tuple[str, str, str, int | None]]:
 
 
 def as_csv(report: Report) -> str:
-    """One line for each figure: what it is of, its name, what is counted, and the count."""
+    """A report as CSV. Each figure has a line: kind, name, what is counted, and the count."""
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(("of", "name", "what", "count"))
@@ -161,7 +161,7 @@ def as_csv(report: Report) -> str:
 
 
 def plain(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula."""
+    """A text in a form that a spreadsheet does not interpret as a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
@@ -180,21 +180,21 @@ class Concept(TypedDict):
 
 
 class Population(TypedDict):
-    """How many cards had an outcome; without a count, it is not told."""
+    """The number of cards with an outcome; without ``count`` it is hidden."""
 
     code: Concept
     count: NotRequired[int]
 
 
 class Group(TypedDict):
-    """What came of one card."""
+    """The outcomes of one card."""
 
     code: Concept
     population: list[Population]
 
 
 class Period(TypedDict):
-    """From when until when, as FHIR writes it."""
+    """A FHIR Period."""
 
     start: str
     end: str
@@ -213,7 +213,7 @@ class MeasureReport(TypedDict):
 
 
 def as_measure_report(report: Report) -> MeasureReport:
-    """The figures by card as a FHIR R4 MeasureReport; a count that is not told is left out."""
+    """The figures by card as a FHIR R4 MeasureReport; hidden counts are left out."""
     until = report.until.astimezone(UTC).isoformat(timespec="seconds")
     made: MeasureReport = {
         "resourceType": "MeasureReport",

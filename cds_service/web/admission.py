@@ -1,6 +1,6 @@
 """Admission: which calls are answered, how many at once, and how much each may send.
 
-A call that is refused takes no place and uses up no token.
+A refused call does not count for the concurrency limits, and its token stays unused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from .telemetry import note
 
 
 class Admitted(NamedTuple):
-    """A call that is answered: who made it, within which bounds, and until when its body comes."""
+    """A call that is answered: its caller, its bounds, and the size and time of its body.
+
+    The body may have ``most_bytes``, and must come within ``body_seconds``.
+    """
 
     caller: Caller
     bounds: Bounds
@@ -30,7 +33,7 @@ class Admitted(NamedTuple):
     body_seconds: float
 
     def read_body(self) -> bytes:
-        """The body, which is held within the bounds. Raises as they do, and as ``read_body``."""
+        """The body, which counts for the bounds. Raises as ``Bounds.hold`` and ``read_body`` do."""
         announced = min(request.content_length or 0, self.most_bytes)
         self.bounds.hold(announced)
         body = read_body(self.body_seconds)
@@ -39,7 +42,7 @@ class Admitted(NamedTuple):
 
 
 class Admission:
-    """Lets calls of the services in, those of all workers' threads within the same limits."""
+    """Admits calls of the services. All threads of a worker share its limits."""
 
     def __init__(self, settings: Settings, callers: Callers) -> None:
         self._callers = callers
@@ -50,18 +53,18 @@ class Admission:
 
     @contextmanager
     def admit(self, service_id: str, *paths: str) -> Iterator[Admitted]:
-        """While the block runs, a call that posts JSON to a service is answered.
+        """Admit a call that posts JSON to a service; its place is taken while the block runs.
 
-        Its token must be for one of ``paths``. Raises ``Refusal`` or ``TooBusyError``.
+        The token of the call must be for one of ``paths``. Raises ``Refusal`` or ``TooBusyError``.
         """
         if service_id not in HOOKS:
             raise Refusal(404, "There is no such service.", "not-found")
         note(service=service_id)
-        if came_too_late():  # it takes no place, and its token is not used up
+        if came_too_late():  # such a call takes no place, and its token stays unused
             _must_be_json()
             raise too_slow()
         token = self._callers.read(request.headers.get("Authorization"), *paths)
-        with self._for_all.slot_for(None):  # who is no caller was refused before, and takes none
+        with self._for_all.slot_for(None):  # calls without a valid token were refused before
             caller = self._callers.admit(token)
             note(client=caller.issuer)
             must_accept_json()
@@ -72,15 +75,15 @@ class Admission:
 
 
 def must_accept_json() -> None:
-    """Raises ``Refusal`` (406) if the caller takes no JSON."""
+    """Raises ``Refusal`` (406) if the caller does not accept JSON."""
     accepted = request.headers.get("Accept", "").strip()
     if accepted in ("", "*/*", "application/json"):
         return
     qualities: dict[str, float] = {}
     for written, quality in request.accept_mimetypes:
-        kind = written.partition(";")[0].strip().lower()  # whatever its charset
+        kind = written.partition(";")[0].strip().lower()  # the charset does not matter
         qualities[kind] = max(quality, qualities.get(kind, 0.0))
-    for kind in ("application/json", "application/*", "*/*"):  # the closest range decides
+    for kind in ("application/json", "application/*", "*/*"):  # the most specific range decides
         if kind in qualities:
             if qualities[kind] > 0:
                 return
@@ -95,9 +98,9 @@ def _must_be_json() -> None:
 
 
 def _must_not_be_encoded() -> None:
-    """Raises ``Refusal`` (415) if the body is compressed, or coded in another way.
+    """Raises ``Refusal`` (415) if the body is compressed or has another Content-Encoding.
 
-    The answer says what may be sent (RFC 9110, 15.5.16).
+    The answer names the encoding that is accepted (RFC 9110, 15.5.16).
     """
     codings = request.headers.get("Content-Encoding", "").lower().split(",")
     if any(coding.strip() not in ("", "identity") for coding in codings):

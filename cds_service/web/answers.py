@@ -1,4 +1,4 @@
-"""What goes back to a caller: JSON, and an OperationOutcome where something is refused or fails."""
+"""Answers to callers: JSON, and an OperationOutcome where a call is refused or fails."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..storage.database import DatabaseError
 from .telemetry import note
 
 CORS_HEADERS = "Authorization, Content-Type, Accept, traceparent, tracestate, X-Request-ID"
-UNKNOWN_AFTER = 0.01  # seconds, more than it takes to look at a token
+UNKNOWN_AFTER = 0.01  # seconds; longer than it takes to verify a token
 
 log = logging.getLogger("cds_service.app")
 
 
 def json_response(body: bytes, status: int = 200) -> Response:
-    """An answer that no cache keeps: it may be about a patient."""
+    """An answer that caches must not store: it may be about a patient."""
     response = Response(body, status, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -32,9 +32,10 @@ def json_response(body: bytes, status: int = 200) -> Response:
 
 
 def answer_errors(app: Flask, body_seconds: float) -> None:
-    """Each refusal and failure is an OperationOutcome with the right status; none says too much.
+    """Answer each refusal and failure with an OperationOutcome and the right status.
 
-    ``body_seconds`` is for how long the rest of a refused body is read.
+    No answer repeats what was sent. ``body_seconds`` limits how long the rest of the body of a
+    refused call is read.
     """
 
     @app.after_request
@@ -47,7 +48,7 @@ def answer_errors(app: Flask, body_seconds: float) -> None:
     def refused(refusal: Refusal) -> Response:
         if refusal.status == 401:
             note(refused=refusal.code)
-            # As long for each reason, so that the time does not tell it either.
+            # The same time for every reason, so that the time does not reveal the reason.
             time.sleep(max(0.0, g.call.started + UNKNOWN_AFTER - time.perf_counter()))
             return Response(b"", 401, refusal.headers)
         note(refused=refusal.code)
@@ -95,7 +96,7 @@ def answer_errors(app: Flask, body_seconds: float) -> None:
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        # The type and the place only: a message may carry what was sent.
+        # Only the type and the place are logged: the message may contain what was sent.
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
@@ -113,7 +114,7 @@ def _outcome(outcome: OperationOutcome, status: int) -> Response:
 
 
 def allow_origins(app: Flask, origins: frozenset[str] | set[str]) -> None:
-    """CORS for browser clients, on answers and errors alike; preflight passes without a token."""
+    """Send CORS headers to browser clients, also with errors; a preflight needs no token."""
     if not origins:
         return
 
@@ -126,5 +127,5 @@ def allow_origins(app: Flask, origins: frozenset[str] | set[str]) -> None:
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
             response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
             response.headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"
-            response.headers["Access-Control-Max-Age"] = "600"  # seconds that a preflight holds
+            response.headers["Access-Control-Max-Age"] = "600"  # seconds that a preflight is valid
         return response

@@ -31,7 +31,7 @@ def make_application(
     card_log: CardLog,
     callers: Callers,
 ) -> Flask:
-    """An application that has all but the services."""
+    """The application without the routes of the services, which ``create_app`` adds."""
     app = Flask("cds_service", static_folder=None)
     body_seconds = settings.body_ms / 1000
     app.extensions[AT_WORKER_START] = card_log.start
@@ -45,13 +45,13 @@ def make_application(
         lambda: {
             "database": database.is_ready(),
             "card_log": card_log.is_well,
-            "ledger": card_log.is_well,  # the older name, for one release
+            "ledger": card_log.is_well,  # the former name, for one more release
         },
         needed=() if settings.auth == "open" else ("database",),
         version=content.version,
     )
     answer_errors(app, body_seconds)
-    if settings.auth == "open" and not settings.open_beyond_loopback:  # then any page might call
+    if settings.auth == "open" and not settings.open_beyond_loopback:  # any web page could call
         names = own_names(settings.base_url)
         app.before_request(lambda: must_be_called(names))
     allow_origins(app, settings.origins | callers.origins)
@@ -61,8 +61,8 @@ def make_application(
 
     @cache
     def description() -> bytes:
-        must_be_known = settings.auth == "required"
-        return orjson.dumps(describe(settings.base_url, content.version, must_be_known))
+        needs_token = settings.auth == "required"
+        return orjson.dumps(describe(settings.base_url, content.version, needs_token))
 
     @app.get("/openapi.json")
     def show_description() -> Response:

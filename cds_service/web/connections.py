@@ -1,9 +1,10 @@
-"""Connections of callers who are slow: to send, to read their answers, or to hang up.
+"""Connections of callers who are slow to send, to read their answers, or to close the connection.
 
-A thread that waits for such a caller cannot answer others, and if the main loop of a worker waits,
-nobody is answered. So neither waits here. The poller of the main loop takes in a request, head and
-body, before a thread is given to it; what a caller does not take of an answer at once, it sends on;
-and it waits for a caller to hang up. Each has a deadline, and all that is taken in has a bound.
+A thread that waits for such a caller cannot answer others, and while the main loop of a worker
+waits, nobody is answered. So neither of them waits. The poller of the main loop receives a whole
+request, head and body, before a thread gets it. It sends the parts of an answer that the caller did
+not read at once, and it waits for the caller to close the connection. Each of these has a deadline,
+and the memory for received requests has a limit.
 """
 
 from __future__ import annotations
@@ -19,54 +20,57 @@ from typing import Any
 
 from .incoming import HeadTooLongError, Incoming
 
-HEAD_SECONDS = 5.0  # for the head of a request, from its first byte or that of the connection
-MOST_TAKEN_IN = 64 * 1024 * 1024  # bytes of requests that a worker has and has not answered
-SEND_SECONDS = 5.0  # to take all answers to what was sent one behind the other
-HANG_UP_SECONDS = 2.0  # to hang up after the last answer
-MOST_HANGING_UP = 128  # connections of a worker; one more is closed at once
-MOST_DISCARDED = 1024 * 1024  # bytes that a caller sends after the last answer
-LOOK_EVERY = 0.25  # seconds
+HEAD_SECONDS = 5.0  # for the head of a request, from its first byte or from the connection on
+MOST_RECEIVED = 64 * 1024 * 1024  # bytes of requests that a worker has received and not answered
+SEND_SECONDS = 5.0  # for the caller to read the answers to all pipelined requests
+HANG_UP_SECONDS = 2.0  # for the caller to close the connection after the last answer
+MOST_HANGING_UP = 128  # such connections of a worker; one more is closed at once
+MOST_DISCARDED = 1024 * 1024  # bytes that a caller may send after the last answer
+CHECK_EVERY = 0.25  # seconds between two checks of deadlines
 PIECE = 256 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# To close with a reset: what was not taken is thrown away (SO_LINGER of socket(7)).
-AT_ONCE = struct.pack("ii", 1, 0)
+# Closes a connection with a reset: data that was not sent yet is dropped (SO_LINGER of socket(7)).
+RESET = struct.pack("ii", 1, 0)
 
 
 class ClientSocket(socket.socket):
     """A connection on which a thread never waits.
 
-    It reads what was taken in before, and then the end: ``cut_short`` is whether it came to that,
-    and ``late`` whether that is because the caller was too slow. What is not taken of an answer at
-    once is ``unsent``; ``deadline`` (``time.monotonic``) is when all must be taken. It is one for
-    all answers to requests that were sent one behind the other.
+    A thread reads only the bytes that were ``received`` before, and then the end of the input.
+    ``cut_short`` says that it has read that end, and ``late`` that the caller was too slow.
+    ``unsent`` are the bytes of answers that could not be sent at once. They must be sent by
+    ``deadline`` (``time.monotonic``), which is the same for all answers to pipelined requests.
     """
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(fileno=accepted.detach())
-        self.taken_in = bytearray()
-        self.counted = 0  # bytes of the request that count for ``MOST_TAKEN_IN``
-        self.is_whole = True  # what was taken in: gunicorn need not come to the end
+        self.received = bytearray()
+        self.counted = 0  # bytes of the request that count for ``MOST_RECEIVED``
+        self.is_whole = True  # the request is complete
         self.cut_short = self.late = False
         self.unsent = bytearray()
         self.deadline: float | None = None
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """What was taken in; nothing if that is all."""
-        piece = bytes(self.taken_in[:size])
-        del self.taken_in[:size]
+        """Bytes that were received before; none at the end."""
+        piece = bytes(self.received[:size])
+        del self.received[:size]
         self.cut_short |= not piece
         return piece
 
     def receive(self, buffer: bytearray) -> int | None:
-        """Of what was sent, as much as is here; 0 if it has ended. Raises ``OSError``."""
+        """Receive into ``buffer`` without waiting. Raises ``OSError``.
+
+        Returns the number of bytes: 0 at the end of the input, ``None`` if there are none yet.
+        """
         try:
             return self.recv_into(buffer, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send what is taken at once, and keep the rest. Raises ``OSError``."""
+        """Send as much as possible without waiting, and keep the rest. Raises ``OSError``."""
         if not self.unsent:
             sent = self._send(data)
             if sent == len(data):
@@ -77,18 +81,18 @@ class ClientSocket(socket.socket):
         self.unsent += data
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Nothing: gunicorn says ``100 Continue`` with it, and what it would wait for is here."""
+        """Send nothing: gunicorn sends only ``100 Continue`` so, and the body is here already."""
         return len(data)
 
     def send_rest(self) -> bool:
-        """Send of the rest what is taken at once; whether that is all. Raises ``OSError``."""
+        """Send more of the rest without waiting; whether all is sent. Raises ``OSError``."""
         del self.unsent[: self._send(self.unsent)]
         return not self.unsent
 
     def has_more_to_read(self) -> bool:
-        """Whether the caller has sent more, or has ended."""
+        """Whether the caller has sent more, or has closed the connection."""
         try:
-            self.taken_in or super().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self.received or super().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -103,10 +107,10 @@ class ClientSocket(socket.socket):
 
 
 class WaitingConnections:
-    """Those of one worker that wait on its poller. For the main loop alone: no thread waits.
+    """The connections of one worker that wait on its poller. Only the main loop may use it.
 
-    ``close`` closes a connection and counts it no more, and ``refuse`` answers with a status what
-    was not taken in. The body of a request may have ``most`` bytes and take so many seconds.
+    ``close`` closes a connection and no longer counts it. ``refuse`` answers a request that is not
+    complete with a status. The body of a request may have ``most`` bytes and take ``seconds``.
     """
 
     def __init__(
@@ -119,49 +123,51 @@ class WaitingConnections:
     ) -> None:
         self._poller, self._close, self._refuse = poller, close, refuse
         self._most, self._seconds = most, seconds
-        self._most_taken_in = max(MOST_TAKEN_IN, 2 * most)
-        self._taken_in = 0  # bytes
-        self._until: dict[Any, tuple[float, Callable[[], None]]] = {}  # and what then
+        self._most_received = max(MOST_RECEIVED, 2 * most)
+        self._received = 0  # bytes
+        # Of each connection: its deadline, and what is called after it.
+        self._deadlines: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._incoming: set[Any] = set()
-        self._discarded: dict[Any, int] = {}  # bytes, of those that are to hang up
+        self._discarded: dict[Any, int] = {}  # bytes, of connections that the caller should close
         self._buffer = bytearray(PIECE)
-        self._looked = 0.0
+        self._checked = 0.0  # when deadlines were last checked
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._deadlines)
 
-    def take_in(self, connection: Any, then: Callable[[], None]) -> None:
-        """Take in a request, and go on with ``then`` once it is here, or no more of it will be."""
+    def receive_request(self, connection: Any, then: Callable[[], None]) -> None:
+        """Receive a request; call ``then`` when it is complete, or when no more of it can come."""
         self.count(connection)
         connection.sock.is_whole = True
-        incoming = Incoming(connection.sock.taken_in, self._most)
+        incoming = Incoming(connection.sock.received, self._most)
         if after := self._receive(connection, incoming, then):
             after()
             return
-        hear = partial(self._hear, connection, incoming, then)
-        self._wait(connection, selectors.EVENT_READ, hear)
+        receive_more = partial(self._receive_more, connection, incoming, then)
+        self._wait(connection, selectors.EVENT_READ, receive_more)
         self._incoming.add(connection)
-        self._until[connection] = self._end_of(connection, incoming, then)
-        self._keep_the_bound()
+        self._deadlines[connection] = self._deadline_of(connection, incoming, then)
+        self._limit_memory()
 
     def count(self, connection: Any) -> None:
-        """Of what was taken in count what is left: before a request, and after it."""
+        """Update how many received bytes of a connection count: before a request, and after it."""
         sock = connection.sock
-        self._taken_in += len(sock.taken_in) - sock.counted
-        sock.counted = len(sock.taken_in)
+        self._received += len(sock.received) - sock.counted
+        sock.counted = len(sock.received)
 
     def send_rest(self, connection: Any, then: Callable[[], None]) -> None:
-        """Send what is unsent, and go on with ``then``; a caller who does not take it is cut."""
+        """Send the unsent bytes, then call ``then``; at the deadline, cut the connection."""
         deadline = connection.sock.deadline
-        self._wait(connection, selectors.EVENT_WRITE, partial(self._send_on, connection, then))
-        self._until[connection] = deadline, partial(self._cut, connection)
+        self._wait(connection, selectors.EVENT_WRITE, partial(self._send_more, connection, then))
+        self._deadlines[connection] = deadline, partial(self._cut, connection)
 
     def hang_up(self, connection: Any) -> None:
-        """Close a connection once the caller has: so the last answer is not lost (RFC 9112, 9.6).
+        """Close a connection after the caller has closed it, or after ``HANG_UP_SECONDS``.
 
-        If it were closed while bytes of the caller are unread, the answer could be thrown away.
+        If it were closed while bytes of the caller are unread, the last answer could be lost
+        (RFC 9112, section 9.6).
         """
-        connection.sock.taken_in.clear()
+        connection.sock.received.clear()
         self.count(connection)
         try:
             connection.sock.shutdown(socket.SHUT_WR)
@@ -172,22 +178,22 @@ class WaitingConnections:
             self._discarded.pop(connection, None)
             self._close(connection)
             return
-        self._wait(connection, selectors.EVENT_READ, partial(self._hear_out, connection))
+        self._wait(connection, selectors.EVENT_READ, partial(self._discard_more, connection))
         until = time.monotonic() + HANG_UP_SECONDS
-        self._until[connection] = until, partial(self._cut, connection)
+        self._deadlines[connection] = until, partial(self._cut, connection)
 
     def cut_late(self) -> None:
-        """Cut those whose deadline is over."""
+        """Cut the connections whose deadline is over."""
         now = time.monotonic()
-        if not self._until or now - self._looked < LOOK_EVERY:
+        if not self._deadlines or now - self._checked < CHECK_EVERY:
             return
-        self._looked = now
-        for end in [end for until, end in self._until.values() if now > until]:
+        self._checked = now
+        for end in [end for until, end in self._deadlines.values() if now > until]:
             end()
 
-    def cut_the_first(self) -> None:
-        """Cut the one whose deadline is the next, so that there is room for another connection."""
-        first = min(self._until, key=lambda each: self._until[each][0], default=None)
+    def cut_earliest(self) -> None:
+        """Cut the connection with the earliest deadline, to make room for another one."""
+        first = min(self._deadlines, key=lambda each: self._deadlines[each][0], default=None)
         if first is not None:
             self._cut(first)
 
@@ -198,18 +204,18 @@ class WaitingConnections:
     def _receive(
         self, connection: Any, incoming: Incoming, then: Callable[[], None]
     ) -> Callable[[], None] | None:
-        """Take in what is here of a request. What to do with it; nothing while more must come."""
+        """Receive more of a request. Returns what to do next; ``None`` while more must come."""
         sock = connection.sock
         try:
-            if not sock.taken_in or incoming.lacks():
+            if not sock.received or incoming.lacks():
                 received = sock.receive(self._buffer)
                 if received == 0:
                     sock.is_whole = False
-                    return then if sock.taken_in else partial(self._close, connection)
+                    return then if sock.received else partial(self._close, connection)
                 if received:
-                    sock.taken_in += memoryview(self._buffer)[:received]
+                    sock.received += memoryview(self._buffer)[:received]
                     sock.counted += received
-                    self._taken_in += received
+                    self._received += received
                 if incoming.lacks():
                     if incoming.expects:
                         incoming.expects = False
@@ -222,43 +228,48 @@ class WaitingConnections:
         sock.is_whole = not incoming.is_too_long
         return then
 
-    def _hear(self, connection: Any, incoming: Incoming, then: Callable[[], None], _: Any) -> None:
+    def _receive_more(
+        self, connection: Any, incoming: Incoming, then: Callable[[], None], _: Any
+    ) -> None:
         if connection not in self._incoming:
-            return  # it was refused for another that was heard in the same turn
+            return  # it was refused in this turn, because of the memory for another request
         had_head = incoming.has_head
         if after := self._receive(connection, incoming, then):
             self._forget(connection)
             after()
             return
         if incoming.has_head and not had_head:
-            self._until[connection] = self._end_of(connection, incoming, then)
-        self._keep_the_bound()
+            self._deadlines[connection] = self._deadline_of(connection, incoming, then)
+        self._limit_memory()
 
-    def _end_of(
+    def _deadline_of(
         self, connection: Any, incoming: Incoming, then: Callable[[], None]
     ) -> tuple[float, Callable[[], None]]:
-        """Until when more of a request may come, and what is done then."""
+        """The deadline for more of a request, and what is called after it."""
         if incoming.has_head:
             return time.monotonic() + self._seconds, partial(self._end_body, connection, then)
         return time.monotonic() + HEAD_SECONDS, partial(self._end_head, connection)
 
     def _end_head(self, connection: Any) -> None:
         self._forget(connection)
-        if connection.sock.taken_in:
+        if connection.sock.received:
             self._refuse_and_hang_up(connection, 408)
         else:
             self._close(connection)
 
     def _end_body(self, connection: Any, then: Callable[[], None]) -> None:
-        """The application says so, after what else there is to say of the request."""
+        """Give the incomplete request to the application, which refuses it.
+
+        The application checks first whether there are other reasons to refuse it.
+        """
         self._forget(connection)
         connection.sock.late, connection.sock.is_whole = True, False
         then()
 
-    def _keep_the_bound(self) -> None:
-        """Refuse the largest of what comes in, while all that was taken in is too much."""
-        while self._taken_in > self._most_taken_in and self._incoming:
-            largest = max(self._incoming, key=lambda each: len(each.sock.taken_in))
+    def _limit_memory(self) -> None:
+        """While the received requests take too much memory, refuse the largest incomplete one."""
+        while self._received > self._most_received and self._incoming:
+            largest = max(self._incoming, key=lambda each: len(each.sock.received))
             self._forget(largest)
             self._refuse_and_hang_up(largest, 503)
 
@@ -266,7 +277,7 @@ class WaitingConnections:
         self._refuse(connection, status)
         self.hang_up(connection)
 
-    def _send_on(self, connection: Any, then: Callable[[], None], _: Any) -> None:
+    def _send_more(self, connection: Any, then: Callable[[], None], _: Any) -> None:
         try:
             if not connection.sock.send_rest():
                 return
@@ -276,7 +287,7 @@ class WaitingConnections:
         self._forget(connection)
         then()
 
-    def _hear_out(self, connection: Any, _: Any) -> None:
+    def _discard_more(self, connection: Any, _: Any) -> None:
         try:
             ended = self._discard(connection)
         except OSError:
@@ -286,7 +297,7 @@ class WaitingConnections:
             self._close(connection)
 
     def _discard(self, connection: Any) -> bool:
-        """Read what the caller still sends; whether it has ended, or is too much."""
+        """Read and drop bytes of the caller; whether it has ended, or has sent too many."""
         received = connection.sock.receive(self._buffer)
         discarded = self._discarded.get(connection, 0) + (received or 0)
         self._discarded[connection] = discarded
@@ -297,15 +308,15 @@ class WaitingConnections:
         self._end(connection)
 
     def _end(self, connection: Any) -> None:
-        connection.sock.taken_in.clear()
+        connection.sock.received.clear()
         self.count(connection)
-        if connection.sock.unsent:  # else the system still delivers the last answer
+        if connection.sock.unsent:  # otherwise the system still delivers the last answer
             with suppress(OSError):
-                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+                connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._close(connection)
 
     def _forget(self, connection: Any) -> None:
-        del self._until[connection]
+        del self._deadlines[connection]
         self._incoming.discard(connection)
         self._discarded.pop(connection, None)
         with suppress(OSError, KeyError, ValueError):

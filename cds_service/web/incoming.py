@@ -1,18 +1,18 @@
-"""Where a request ends, among bytes that become more.
+"""Finds the end of a request in the bytes that were received so far.
 
-Only that: it is gunicorn that reads the request, once it is here. What is no right HTTP needs
-nothing more, so that gunicorn can refuse it; and if the two should not agree on an end, gunicorn
-finds no more to read, and the connection ends.
+Nothing else is parsed here: gunicorn parses the request once it is complete. A request that is not
+valid HTTP counts as complete, so that gunicorn can refuse it. If gunicorn expects more bytes than
+were found here, it reads the end of the input, and the connection is closed.
 """
 
 from __future__ import annotations
 
 import re
 
-MOST_HEAD = 64 * 1024  # bytes; the fields of a trailer may have as many
-MOST_LINE = 8192  # bytes, of a line that begins a chunk
-MOST_CHUNKS = 20_000  # of a body: to look at each costs time in which others wait
-READ_AHEAD = 1024  # bytes that gunicorn asks for beyond those that are wanted
+MOST_HEAD = 64 * 1024  # bytes; also of the trailer
+MOST_LINE = 8192  # bytes of a line that begins a chunk
+MOST_CHUNKS = 20_000  # of a body: while the chunks are counted, other connections wait
+READ_AHEAD = 1024  # bytes that gunicorn reads beyond the end of a body
 
 _BARE_END = re.compile(rb"(?<!\r)\n")
 _FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*)", re.I)
@@ -20,32 +20,32 @@ _CHUNK = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*[;\r]")
 
 
 class HeadTooLongError(Exception):
-    """The head of a request has no end where it must have one."""
+    """The head of a request is longer than ``MOST_HEAD``."""
 
 
 class Incoming:
-    """A request of which ``sent`` is here, with a body of ``most`` bytes, or it is too long."""
+    """A request of which the bytes ``sent`` were received. Its body may have ``most`` bytes."""
 
     def __init__(self, sent: bytearray, most: int) -> None:
         self._sent, self._most = sent, most
-        self._looked = 0  # so far for the end of the head
+        self._searched = 0  # the bytes in which the end of the head was searched for
         self._length: int | None = None  # of head and body; none if the body is in chunks
-        self._chunk = 0  # where the next begins
-        self._chunks = 0  # how many are before that
-        self._in_chunks = 0  # bytes of the body in them
+        self._chunk = 0  # the offset of the next chunk
+        self._chunks = 0  # the number of chunks before that offset
+        self._in_chunks = 0  # the bytes of the body in these chunks
         self.has_head = False
-        self.is_too_long = False  # and so no more of it is wanted
-        self.expects = False  # the caller waits to be told to continue
+        self.is_too_long = False  # the body is longer than ``most``: no more of it is read
+        self.expects = False  # the caller waits for "100 Continue"
 
     def lacks(self) -> bool:
-        """Whether more must come. Raises ``HeadTooLongError``."""
+        """Whether the request is not complete yet. Raises ``HeadTooLongError``."""
         if not self.has_head:
-            end = self._sent.find(b"\r\n\r\n", max(0, self._looked - 3))
+            end = self._sent.find(b"\r\n\r\n", max(0, self._searched - 3))
             if (end if end >= 0 else len(self._sent)) > MOST_HEAD:
                 raise HeadTooLongError
             if end < 0:
-                looked, self._looked = self._looked, len(self._sent)
-                return not _BARE_END.search(self._sent, looked)
+                searched, self._searched = self._searched, len(self._sent)
+                return not _BARE_END.search(self._sent, searched)
             self._read_head(end)
         if self._length is not None:
             return len(self._sent) < self._length

@@ -1,4 +1,4 @@
-"""What protects pages that a browser shows: headers, who may post to them, wrong passwords."""
+"""Protection of the HTML pages: headers, cross-site requests, a limit to wrong passwords."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..errors import Refusal
 from ..fhir.references import read_address
 
 WINDOW = 300.0  # seconds in which wrong passwords are counted
-MOST_WRONG = 10  # of one address
+MOST_WRONG = 10  # from one address
 MOST_WRONG_IN_ALL = 100
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def protect(pages: Blueprint, *policy: str, referrer: str = "no-referrer") -> None:
-    """Let these pages load only what ``policy`` says, stand in no frame, and tell nobody of them.
+    """Add security headers to the answers of a blueprint, and refuse cross-site requests to it.
 
-    ``policy`` are directives of a Content-Security-Policy. What changes something is taken from
-    these pages only.
+    Its pages load only what ``policy`` (directives of a Content-Security-Policy) allows, and cannot
+    be shown in a frame. ``referrer`` is the Referrer-Policy.
     """
     own = ("default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'")
     headers = {
@@ -43,9 +43,10 @@ def protect(pages: Blueprint, *policy: str, referrer: str = "no-referrer") -> No
 
 
 def must_be_of_this_origin(others: Set[str] = frozenset()) -> None:
-    """Raises ``Refusal`` (403) if a page of elsewhere lets a browser change something here.
+    """Raises ``Refusal`` (403) if a browser sends a request that another site's page has caused.
 
-    ``others`` are origins that may. Who is no browser sends neither header that is looked at.
+    Only for methods that change something. Origins in ``others`` are allowed. Clients that are no
+    browsers send neither ``Origin`` nor ``Sec-Fetch-Site``, and are not refused.
     """
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
@@ -61,15 +62,15 @@ def must_be_of_this_origin(others: Set[str] = frozenset()) -> None:
 
 
 def own_names(base_url: str) -> frozenset[str]:
-    """The names of this machine: those of any machine for itself, and that of ``base_url``."""
+    """The host names of this service: those of the loopback interface, and that of ``base_url``."""
     own = read_address(base_url)
     return LOOPBACK if own is None else LOOPBACK | {own.host}
 
 
 def must_be_called(hosts: Set[str]) -> None:
-    """Raises ``Refusal`` (403) if a browser was told that this machine has another name.
+    """Raises ``Refusal`` (403) if the request is for a host name that is not in ``hosts``.
 
-    So no page of another name can read what is here (DNS rebinding).
+    This prevents DNS rebinding: a page whose name resolves to this machine cannot read from it.
     """
     address = read_address(f"http://{request.host}")
     if address is None or address.host not in hosts:
@@ -77,10 +78,11 @@ def must_be_called(hosts: Set[str]) -> None:
 
 
 class WrongPasswords:
-    """How often a wrong password was given, by whom and in all. ``clock`` counts seconds.
+    """Counts wrong passwords, per address and in all. ``clock`` counts seconds.
 
-    Who has given too many within ``WINDOW`` has to wait until it is over, with the right one too.
-    No more addresses are kept than wrong passwords are taken in all. It is known to this process.
+    After too many wrong passwords within ``WINDOW``, no password is accepted until it is over, not
+    even the right one. At most ``MOST_WRONG_IN_ALL`` addresses are stored. Each process counts for
+    itself.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -90,7 +92,10 @@ class WrongPasswords:
         self._began = float("-inf")
 
     def wait(self, address: str, is_right: bool) -> float:
-        """Note that a password was given from an address; how long to wait, 0 if it counts."""
+        """Count a password from an address. Returns the seconds to wait; 0 if there is no need.
+
+        ``is_right`` says whether it is the right password.
+        """
         network = _network_of(address)
         with self._lock:
             now = self._clock()
@@ -106,7 +111,7 @@ class WrongPasswords:
 
 
 def _network_of(address: str) -> str:
-    """What one caller can take addresses from: of IPv6, the whole subnet."""
+    """The network of an address: one caller may use all addresses of an IPv6 subnet (/64)."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

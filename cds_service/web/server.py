@@ -1,8 +1,8 @@
-"""The server: gunicorn, as this service runs under it.
+"""The server: gunicorn, adapted for this service.
 
-What cannot be read as HTTP never reaches the application. It is answered here with an
-OperationOutcome, and told in the log by its kind alone: what was sent may name a patient, or hold a
-token.
+A request that cannot be read as HTTP never reaches the application. It is answered here with an
+OperationOutcome. Only the kind of its error is logged, because the request may contain data of a
+patient, or a token.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from gunicorn.workers.gthread import ThreadWorker
 from ..content.files import ContentError
 from ..errors import CannotStart, operation_outcome
 from ..settings import BODY_MS, MOST_BODY_BYTES
-from .connections import LOOK_EVERY, ClientSocket, WaitingConnections
+from .connections import CHECK_EVERY, ClientSocket, WaitingConnections
 from .telemetry import AT_WORKER_START, BODY_SECONDS, NOT_LOADED
 
-IDLE_SECONDS = 75  # longer than a front keeps an idle connection
-WAIT, WAITS = 0.001, 50  # seconds, and how often, for a worker with fewer connections to take one
-GIVE_BACK_EVERY = 1  # seconds; it takes a tenth of a millisecond where there is little
-MOST_PLACES = 5  # of faults in the content that a line of the log names
+IDLE_SECONDS = 75  # longer than a reverse proxy keeps an idle connection
+WAIT, WAITS = 0.001, 50  # seconds and tries to leave a connection to a worker that has fewer
+RETURN_MEMORY_EVERY = 1  # seconds; it takes a tenth of a millisecond if little memory is free
+MOST_PLACES = 5  # of faults in the content that a log line names
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-GRACE_SECONDS = 5  # to end what is under way; no call takes longer than the deadline
+GRACE_SECONDS = 5  # to finish running calls; no call takes longer than its deadline
 
 log = logging.getLogger("cds_service.server")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where to listen, with how many processes, and threads in each."""
+    """The address to listen at, the number of processes, and of threads in each process."""
 
     host: str
     port: int
@@ -59,94 +59,97 @@ class Options:
     threads: int
     json_logs: bool = False
     pid_file: Path | None = None
-    ready: Callable[[], None] = lambda: None  # called once it listens
+    ready: Callable[[], None] = lambda: None  # called when the server listens
 
 
 def run_under_gunicorn(make: Callable[[], Flask], options: Options) -> None:
-    """Serve what ``make`` gives until a signal ends it. Raises what ``make`` raises.
+    """Serve the application that ``make`` returns, until a signal. Raises what ``make`` raises.
 
-    At a SIGHUP it is made anew, from the content and the clients as they are then. Each worker ends
-    what it has begun, and one with the new takes its place. If it cannot be made, all stays as it
-    is; the log says why, and ``/health/ready`` that it was so.
+    At a SIGHUP, ``make`` is called again and reads content and clients anew. Each old worker
+    finishes its calls and is replaced by a worker with the new application. If ``make`` fails, the
+    old application stays in use; the log has the reason, and ``/health/ready`` reports the failure.
     """
-    _keep_one_pool_of_memory()
-    _allow_open_files()
+    _use_one_malloc_arena()
+    _raise_open_file_limit()
     app = make()
     _Server(app, make, options).run()
 
 
-def set_aside() -> None:
-    """The content never changes: the collector need not look at it, nor a fork copy its pages.
+def freeze_objects() -> None:
+    """Exclude all present objects, such as the content, from garbage collection.
 
-    What a request leaves behind is freed without it, so that it may come seldom.
+    They never change. So the collector need not visit them, and a fork need not copy their memory
+    pages. Objects of requests are freed by reference counts, so the collector can run rarely.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
-def _keep_one_pool_of_memory() -> None:
-    """All threads take memory from one: glibc gives back what is free at the end of no other.
+def _use_one_malloc_arena() -> None:
+    """Let all threads of this process and its forks use one arena of malloc (M_ARENA_MAX).
 
-    For this process and its forks (mallopt of malloc.h). Elsewhere nothing is changed.
+    glibc returns the free memory at the end of the main arena to the system, and not that of other
+    arenas. With another C library nothing is changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(-8, 1)  # M_ARENA_MAX
 
 
-def _allow_open_files() -> None:
-    """As many as the system lets this process have: a worker that cannot open one more ends."""
+def _raise_open_file_limit() -> None:
+    """Raise the limit of open files as far as allowed: a worker at the limit would end."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _give_memory_back() -> None:
-    """What is free goes back to the system (malloc_trim of malloc.h).
+def _return_free_memory() -> None:
+    """Return free memory to the system (malloc_trim of malloc.h).
 
-    Left alone, glibc raises the least that it gives back with the largest piece that it ever freed,
-    and a small piece that lives on holds all that is below it: a worker would stay as large as its
-    largest requests. Elsewhere nothing is done.
+    By itself, glibc returns memory less often the larger the blocks are that were freed before, and
+    one small block in use keeps all memory below it. A worker would stay as large as its largest
+    requests made it. With another C library nothing is done.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _work_in_longer_turns() -> None:
-    """This process gives way to those that wait, and is not put off for each that wakes.
+def _use_batch_scheduling() -> None:
+    """Schedule this process as SCHED_BATCH (sched(7)): it is interrupted less often.
 
-    Its threads take turns among themselves many times a call; Linux then moves them from core to
-    core less. SCHED_BATCH of sched(7); elsewhere, or where it is forbidden, nothing is changed.
+    Its threads switch many times within a call, and so Linux moves them less often from core to
+    core. On other systems, or if it is not permitted, nothing is changed.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-class _Connections:
-    """How many connections each worker has, known to all of them."""
+class _ConnectionCounts:
+    """The number of connections of each worker, in memory that all workers share."""
 
     def __init__(self) -> None:
-        self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")  # one more; 0 is nobody
+        # Each number is stored plus one; 0 stands for no worker.
+        self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
 
     def note(self, worker: int, connections: int | None) -> None:
-        """Those of a worker, by its number; ``None`` if it takes no more."""
+        """Note the count of a worker, by its number; ``None`` if it accepts no more."""
         self._counts[worker % len(self._counts)] = 0 if connections is None else connections + 1
 
     def fewest(self) -> int:
-        """Those of the worker that has the fewest."""
+        """The count of the worker with the fewest connections."""
         return min(filter(None, self._counts), default=1) - 1
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn, given an application that is loaded already: faults show before it forks."""
+    """gunicorn with an application that is already loaded: errors appear before it forks."""
 
     def __init__(self, app: Flask, make: Callable[[], Flask], options: Options) -> None:
         self._app, self._make, self._options = app, make, options
-        self.connections = _Connections()
+        self.connections = _ConnectionCounts()
         super().__init__()
-        set_aside()
+        freeze_objects()
 
     def load_config(self) -> None:
         options = self._options
@@ -157,7 +160,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "worker_class": _Worker,
             "logger_class": _JsonLogger if options.json_logs else Logger,
             "keepalive": IDLE_SECONDS,
-            "sendfile": False,  # it would wait for the caller
+            "sendfile": False,  # sendfile() would wait for the caller
             "graceful_timeout": GRACE_SECONDS,
             "control_socket_disable": True,
             "when_ready": lambda _: options.ready(),
@@ -175,15 +178,15 @@ class _Server(BaseApplication):  # type: ignore[misc]
         try:
             self.callable = self._app = self._make()
         except Exception as error:
-            log.error("nothing was loaded anew: %s", _say_for_the_log(error))
+            log.error("the reload failed: %s", _reason_for_log(error))
             self._app.config[NOT_LOADED] = True
         else:
-            log.info("loaded anew: new workers take the place of the old ones")
-        set_aside()
+            log.info("reloaded: new workers replace the old ones")
+        freeze_objects()
 
 
-def _say_for_the_log(error: Exception) -> str:
-    """Why nothing could be loaded. Of content only the place: its words are for a terminal."""
+def _reason_for_log(error: Exception) -> str:
+    """Why the reload failed. Faults of content are logged by their place, without their text."""
     if isinstance(error, ContentError):
         places = ", ".join(f"{fault.file}:{fault.line}" for fault in error.faults[:MOST_PLACES])
         count = len(error.faults)
@@ -192,7 +195,7 @@ def _say_for_the_log(error: Exception) -> str:
 
 
 class _JsonLogger(Logger):  # type: ignore[misc]
-    """gunicorn's own lines, written as all others are."""
+    """Writes the lines of gunicorn in the format of all other logs."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -200,44 +203,47 @@ class _JsonLogger(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
 
 
-# What cannot be read as HTTP, and how it is answered; anything else of the kind is 400.
+# The answers to requests that cannot be read as HTTP; all other such errors are 400.
 _STATUSES = {
     errors.LimitRequestLine: (414, "URI Too Long", "too-long"),
     errors.LimitRequestHeaders: (431, "Request Header Fields Too Large", "too-long"),
     errors.ExpectationFailed: (417, "Expectation Failed", "not-supported"),
     errors.UnsupportedTransferCoding: (501, "Not Implemented", "not-supported"),
 }
-# What is not taken in (``connections``).
+# The codes of requests that ``connections`` refuses.
 _REFUSALS = {408: "timeout", 431: "too-long", 503: "transient"}
-_OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
+_RESPONSE_ERRORS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """A worker that takes its share of connections, and repeats nothing of what it could not read.
+    """A worker that takes its share of connections, and does not wait for slow callers.
 
-    A connection that is kept stays with the worker that took it. If one took most of them, their
-    calls would wait for it while another worker is idle; so who has more leaves the next to others.
+    A persistent connection stays with the worker that accepted it. If one worker accepted most of
+    them, their calls would wait while other workers are idle. So a worker that has more connections
+    than another leaves the next one to the others.
 
-    No thread waits for a caller who is slow, to send or to read, nor the main loop for one who does
-    not hang up (``connections``).
+    No thread waits for a caller who sends or reads slowly, and the main loop does not wait for a
+    caller who does not close the connection (``connections``). Errors are answered and logged
+    without parts of the request.
     """
 
-    _left = 0  # times in a row that a connection was left to others
-    _gave_back = 0.0  # when it last gave memory back
-    _refused = 0.0  # when it last refused a connection for want of a file
-    _spare = -1  # a file that can be given up for one connection more
+    _skipped = 0  # how often in a row a connection was left to other workers
+    _gave_back = 0.0  # when memory was last returned to the system
+    _refused = 0.0  # when a connection was last refused because no file could be opened
+    _spare_file = -1  # a file that is closed to accept one more connection
 
     waiting: WaitingConnections
 
     def init_process(self) -> None:
-        _work_in_longer_turns()
+        _use_batch_scheduling()
         super().init_process()
 
     def run(self) -> None:
         if at_start := self.wsgi.extensions.get(AT_WORKER_START):
             at_start()
-        self._spare = os.open(os.devnull, os.O_RDONLY)
-        config = self.wsgi.config  # of an application that says neither, such as a benchmark's
+        self._spare_file = os.open(os.devnull, os.O_RDONLY)
+        # Other applications, such as that of a benchmark, may have neither value.
+        config = self.wsgi.config
         most = config["MAX_CONTENT_LENGTH"] or MOST_BODY_BYTES
         seconds = config.get(BODY_SECONDS, BODY_MS / 1000)
         self.waiting = WaitingConnections(self.poller, self._end, self._refuse, most, seconds)
@@ -246,29 +252,29 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def notify(self) -> None:
         super().notify()
         self.app.connections.note(self.age, self.nr_conns if self.alive else None)
-        if time.monotonic() - self._gave_back > GIVE_BACK_EVERY:
+        if time.monotonic() - self._gave_back > RETURN_MEMORY_EVERY:
             self._gave_back = time.monotonic()
-            _give_memory_back()
+            _return_free_memory()
         self.waiting.cut_late()
         if self.nr_conns >= self.worker_connections:
-            self.waiting.cut_the_first()
+            self.waiting.cut_earliest()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        super().wait_for_and_dispatch_events(min(timeout, LOOK_EVERY) if self.waiting else timeout)
+        super().wait_for_and_dispatch_events(min(timeout, CHECK_EVERY) if self.waiting else timeout)
 
     def enqueue_req(self, conn: Any) -> None:
         if not isinstance(conn.sock, ClientSocket):
             conn.sock, conn.data_ready = ClientSocket(conn.sock), True
         elif conn.parser is not None and (read_ahead := conn.parser.unreader.take_buffered()):
-            conn.sock.taken_in[:0] = read_ahead
-        self.waiting.take_in(conn, partial(super().enqueue_req, conn))
+            conn.sock.received[:0] = read_ahead
+        self.waiting.receive_request(conn, partial(super().enqueue_req, conn))
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         self.waiting.count(conn)
         if conn.sock.unsent:
             self.waiting.send_rest(conn, partial(self.finish_request, conn, fs))
             return
-        read_ahead = conn.sock.taken_in or (conn.parser and conn.parser.unreader.buf.getvalue())
+        read_ahead = conn.sock.received or (conn.parser and conn.parser.unreader.buf.getvalue())
         if conn.sock.deadline is not None and not read_ahead and not conn.sock.has_more_to_read():
             conn.sock.deadline = None
         if conn.sock.cut_short or fs.cancelled() or fs.exception() is not None or not fs.result():
@@ -283,11 +289,11 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
     def accept(self, listener: Any) -> None:
-        if self.nr_conns > self.app.connections.fewest() and self._left < WAITS:
-            self._left += 1
-            time.sleep(WAIT)  # and look again, after what else there is to do
+        if self.nr_conns > self.app.connections.fewest() and self._skipped < WAITS:
+            self._skipped += 1
+            time.sleep(WAIT)  # the main loop tries again after its other events
             return
-        self._left = 0
+        self._skipped = 0
         try:
             super().accept(listener)
         except OSError as error:
@@ -297,14 +303,14 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         self.app.connections.note(self.age, self.nr_conns)
 
     def _refuse_one(self, listener: Any) -> None:
-        """Take a connection in place of the file that was kept for this, and say that it is busy.
+        """Accept a connection in place of the spare file, and answer that the service is busy.
 
-        It goes on without waiting for an end: what is open is answered, and what ends makes room.
+        The worker goes on: open connections are answered, and each one that is closed frees a file.
         """
         if time.monotonic() - self._refused > 1:
             log.error("no more files can be opened: connections are refused")
         self._refused = time.monotonic()
-        spare, self._spare = self._spare, -1
+        spare, self._spare_file = self._spare_file, -1
         with suppress(OSError):
             os.close(spare)
         with suppress(OSError):
@@ -314,7 +320,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
                 client.shutdown(socket.SHUT_WR)
         time.sleep(WAIT)
         with suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY)
+            self._spare_file = os.open(os.devnull, os.O_RDONLY)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         if not conn.sock.is_whole:
@@ -322,10 +328,9 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        theirs = isinstance(exc, errors.ParseException) and not isinstance(exc, _OURS)
-        if theirs:
+        if isinstance(exc, errors.ParseException) and not isinstance(exc, _RESPONSE_ERRORS):
             found = (known for kind, known in _STATUSES.items() if isinstance(exc, kind))
-            log.warning("what was sent is no HTTP: %s", type(exc).__name__)
+            log.warning("a request is not valid HTTP: %s", type(exc).__name__)
             self._answer(client, *next(found, (400, "Bad Request", "structure")))
         else:
             log.error("a request failed with %s", type(exc).__name__)
@@ -333,11 +338,11 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse(self, conn: Any, status: int) -> None:
         reason = HTTPStatus(status).phrase
-        log.warning("what was sent is not taken in: %s", reason)
+        log.warning("a request was refused before it was complete: %s", reason)
         self._answer(conn.sock, status, reason, _REFUSALS[status])
 
     def _answer(self, client: Any, status: int, reason: str, code: str) -> None:
-        """An OperationOutcome, past the application, and the end of the connection."""
+        """Send an OperationOutcome without the application. The connection is closed after it."""
         if status == 500:
             text = "The service failed. This is not an answer of no concern."
             outcome = operation_outcome(text, code, severity="fatal")
@@ -355,4 +360,4 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         try:
             write_nonblock(client, head.encode() + body)
         except OSError:
-            log.warning("nobody was there for the answer")
+            log.warning("a refusal could not be sent to the caller")

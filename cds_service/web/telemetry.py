@@ -1,10 +1,10 @@
-"""What an operator sees: a line of log for each call, metrics, and whether the service is well.
+"""Telemetry for operators: a log line for each call, metrics, and health checks.
 
-Nothing of a patient and no token is in any of it: a line says which service was called, by which
-issuer, with what status, after how long, and which cards were shown, by id. Only the ``FIELDS`` are
-written. What a library logs may hold an address or a header of a call: its text is left out, and
-that it logged something is told. The request id is that of the caller's ``X-Request-ID`` if it
-looks like one that a machine made, or made here, and goes back with the answer.
+It contains no data of patients and no tokens. The log line of a call has the service, the issuer,
+the status, the duration and the ids of the cards that were shown; only ``FIELDS`` are written.
+A library may log an address or a header of a call, so its texts are redacted: the log says only
+that the library logged something. The request id is the caller's ``X-Request-ID`` if that looks
+machine-made, otherwise a new one; it is sent back with the answer.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from flask import Flask, Response, g, request
 
 from ..access.tracing import known_method
 from ..fhir.chart import KeyCounts
-from ..storage.files import folder_aside
+from ..storage.files import temporary_folder
 
 REQUEST_ID = "X-Request-ID"
-NOT_LOADED = "CDS_NOT_LOADED"  # of an application that could not be made anew
-AT_WORKER_START = "cds_at_worker_start"  # what each worker does before its first call
-BODY_SECONDS = "CDS_BODY_SECONDS"  # of the configuration: for how long a body may come
-# Hexadecimal digits, as in a UUID or a trace: no name, no date of birth and no token.
-_MADE_BY_A_MACHINE = re.compile(r"(?=.{16,64}$)[0-9A-Fa-f]{8,}(-?[0-9A-Fa-f]+)*")
+NOT_LOADED = "CDS_NOT_LOADED"  # in ``app.config``: the last reload failed
+AT_WORKER_START = "cds_at_worker_start"  # an extension: called in each worker before its first call
+BODY_SECONDS = "CDS_BODY_SECONDS"  # in ``app.config``: the time limit of a request body
+# Hexadecimal digits, as in a UUID or a trace id: no name, no date of birth and no token.
+_MACHINE_MADE_ID = re.compile(r"(?=.{16,64}$)[0-9A-Fa-f]{8,}(-?[0-9A-Fa-f]+)*")
 
-OWN = "cds_service"  # the first word of our loggers; alone, it is Flask's name for its own
+OWN = "cds_service"  # the prefix of our loggers; without a suffix, it is the logger of Flask
 CALLS = "cds_service.calls"
 
 
 class About(KeyCounts, total=False):
-    """What is told of one call, in its line of the log, as metrics and on its span."""
+    """The details of one call in its log line, in metrics and on its span."""
 
     service: str  # its id, or the path as Flask writes it
     client: str | None  # the issuer
@@ -51,19 +51,19 @@ class About(KeyCounts, total=False):
     left_out: dict[str, int]  # records, by reason
     feedback: int  # items
     refused: str  # the code of the OperationOutcome
-    member: str  # of the request, which is not right
+    member: str  # the member of the request that is not valid
 
 
-Way = Literal["sent", "fetched", "missing", "unknown"]  # in which a prefetch key came
+Way = Literal["sent", "fetched", "missing", "unknown"]  # how the data of a prefetch key came
 WAYS: tuple[Way, ...] = get_args(Way)
-# All that a line of the log may have.
+# All fields that a log line may have.
 FIELDS = frozenset(
     {
         *("timestamp", "level", "logger", "event", "request_id", "method", "status", "ms"),
         *About.__annotations__,
     }
 )
-# How the lines of gunicorn begin that are about processes and addresses of its own.
+# The beginnings of gunicorn's log lines that are only about its own processes and addresses.
 GUNICORN_LINES = (
     *("Starting gunicorn ", "Listening at: ", "Using worker: ", "Booting worker with pid: "),
     *("Worker exiting (pid: ", "Worker (pid:", "WORKER TIMEOUT (pid:", "Handling signal: "),
@@ -71,7 +71,7 @@ GUNICORN_LINES = (
     *("Invalid address: ", "Unhandled exception in main loop", "graceful stop of workers"),
     *("connection to (", "Can't connect to ", "Quick shutdown requested"),
 )
-# The libraries through which requests and answers go, by the first word of their loggers.
+# The libraries that handle requests and answers, by the prefix of their loggers.
 LIBRARIES = (
     *("urllib3", "requests", "charset_normalizer", "sqlalchemy", "alembic", "psycopg", "joserfc"),
     *("opentelemetry", "werkzeug", "flask", "pydantic", "asyncio", "concurrent", "py"),
@@ -82,17 +82,17 @@ library_log = logging.getLogger("cds_service.library")
 
 
 def write_logs_as_json() -> None:
-    """Each line of every log is JSON, with time, level and the request id. For a whole process."""
+    """Write all logs of this process as JSON lines with time, level and request id."""
     common: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # The line of a call is written straight to the stream; all else goes the way of ``logging``.
+    # The line of a call is written directly to the stream; all others go through ``logging``.
     structlog.configure(
         processors=[
             *common,
-            _name_the_log,
+            _add_logger_name,
             _keep_known_fields,
             structlog.processors.JSONRenderer(serializer=_dump),
         ],
@@ -111,7 +111,7 @@ def write_logs_as_json() -> None:
             ],
         )
     )
-    handler.addFilter(_KnownText())
+    handler.addFilter(_RedactingFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -120,23 +120,23 @@ def write_logs_as_json() -> None:
     sys.unraisablehook = lambda args: _log_failure(args.exc_type, args.exc_value)
 
 
-def keep_libraries_quiet() -> None:
-    """No library writes a text of its own into a log, whatever server and handlers there are."""
+def redact_library_logs() -> None:
+    """Redact the log texts of libraries, whichever server and log handlers are used."""
     for name in LIBRARIES:
         logger = logging.getLogger(name)
-        if not any(isinstance(handler, _ToldWithoutText) for handler in logger.handlers):
-            logger.handlers[:] = [_ToldWithoutText()]
+        if not any(isinstance(handler, _RedactingHandler) for handler in logger.handlers):
+            logger.handlers[:] = [_RedactingHandler()]
             logger.propagate = False
     for name in (OWN, "gunicorn.error"):
         logger = logging.getLogger(name)
-        if not any(isinstance(known, _KnownText) for known in logger.filters):
-            logger.addFilter(_KnownText())
+        if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
+            logger.addFilter(_RedactingFilter())
 
 
-class _KnownText(logging.Filter):
-    """Takes the text out of each record that is not known to be without any of a request's.
+class _RedactingFilter(logging.Filter):
+    """Removes the text of each log record that may contain parts of a request.
 
-    Of an exception its type stays: its words, and those of its trace, may be a patient's.
+    Of an exception only the type stays: its message and traceback may contain data of a patient.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -145,24 +145,24 @@ class _KnownText(logging.Filter):
         )
         if not known and record.levelno < logging.WARNING:
             return False
-        text = record.getMessage() if known else _left_out(record)
+        text = record.getMessage() if known else _redacted(record)
         kind = record.exc_info[0] if record.exc_info else None
         record.msg, record.args = f"{text}: {kind.__name__}" if kind else text, ()
         record.exc_info = record.exc_text = record.stack_info = None
         return True
 
 
-class _ToldWithoutText(logging.Handler):
-    """Tells in our own log that a library logged something."""
+class _RedactingHandler(logging.Handler):
+    """Writes to our own log that a library logged something, without the text."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        library_log.log(record.levelno, _left_out(record))
+        library_log.log(record.levelno, _redacted(record))
 
 
-def _left_out(record: logging.LogRecord) -> str:
+def _redacted(record: logging.LogRecord) -> str:
     library = record.name.partition(".")[0]
     return f"{library} logged a line; its text is left out, for it may name a patient"
 
@@ -178,7 +178,7 @@ def _keep_known_fields(_: Any, __: str, event: Any) -> Any:
     return {name: value for name, value in event.items() if name in FIELDS}
 
 
-def _name_the_log(_: Any, __: str, event: Any) -> Any:
+def _add_logger_name(_: Any, __: str, event: Any) -> Any:
     event["logger"] = CALLS
     return event
 
@@ -193,7 +193,7 @@ def _dump_text(event: Any, **_: Any) -> str:
 
 @dataclass(slots=True)
 class Call:
-    """What an operator is told of one call (``g.call``). Times are of ``time.perf_counter``."""
+    """Telemetry of one call (``g.call``). Times are by ``time.perf_counter``."""
 
     request_id: str
     started: float
@@ -203,7 +203,7 @@ class Call:
 
 
 def watch(app: Flask, with_metrics: bool) -> None:
-    """Write a line for each call of ``app`` and, if wanted, count it at ``/metrics``."""
+    """Log each call of ``app``; with ``with_metrics``, count it too and serve ``/metrics``."""
     metrics = _Metrics() if with_metrics else None
     if metrics is not None:
         app.add_url_rule("/metrics", view_func=metrics.show)
@@ -211,7 +211,7 @@ def watch(app: Flask, with_metrics: bool) -> None:
     @app.before_request
     def begin() -> None:
         sent = request.headers.get(REQUEST_ID, "")
-        request_id = sent if _MADE_BY_A_MACHINE.fullmatch(sent) else _new_id()
+        request_id = sent if _MACHINE_MADE_ID.fullmatch(sent) else _new_id()
         now = time.perf_counter()
         g.call = Call(request_id, now, now)
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -234,19 +234,19 @@ def watch(app: Flask, with_metrics: bool) -> None:
 
 
 def _new_id() -> str:
-    """An id that nobody has; it may be guessed."""
+    """A new random id. It can be guessed: it is no secret."""
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def mark(stage: str) -> None:
-    """A stage of the way of a request ends here; the next begins."""
+    """Note that a stage of processing the request ends here, and the next one begins."""
     call: Call = g.call
     now = time.perf_counter()
     call.stages[stage], call.marked = now - call.marked, now
 
 
 def note(**about: Unpack[About]) -> None:
-    """Add to the line of this call. Never anything of a patient, and no token."""
+    """Add details to the log line of this call. They must not be data of a patient, or a token."""
     g.call.about.update(about)
 
 
@@ -254,9 +254,9 @@ class _Metrics:
     """Prometheus metrics, of all workers together."""
 
     def __init__(self) -> None:
-        # Must be set before the library is imported: workers write their counts there.
+        # Must be set before the library is imported: workers write their counts to this folder.
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder_aside("cds-metrics-")
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = temporary_folder("cds-metrics-")
         import prometheus_client
         from prometheus_client import multiprocess
 
@@ -273,7 +273,7 @@ class _Metrics:
         self._keys = prometheus_client.Counter(
             "cds_prefetch_keys", "Prefetch keys by how they came", ["way"], registry=own
         )
-        self._left_out = prometheus_client.Counter(
+        self._redacted = prometheus_client.Counter(
             "cds_records_left_out", "Records that were sent and not used", ["reason"], registry=own
         )
         self._refused = prometheus_client.Counter(
@@ -295,7 +295,7 @@ class _Metrics:
             if keys := about.get(way):
                 self._keys.labels(way).inc(keys)
         for reason, records in about.get("left_out", {}).items():
-            self._left_out.labels(reason).inc(records)
+            self._redacted.labels(reason).inc(records)
         if status == 401:
             self._refused.inc()
         if about.get("faults"):
@@ -312,10 +312,10 @@ class _Metrics:
 def add_health(
     app: Flask, is_ready: Callable[[], dict[str, bool]], needed: Collection[str], version: str
 ) -> None:
-    """``/health/live``: this process answers. ``/health/ready``: it can do its work.
+    """Add ``/health/live`` (this process answers) and ``/health/ready`` (it can do its work).
 
-    ``is_ready`` says it part by part. One of the ``needed`` that is not makes the answer 503; of
-    another it is only told.
+    ``is_ready`` gives the state of each part of the service. If a part in ``needed`` is not ready,
+    the status is 503; the state of other parts is only reported. ``version`` is the content's.
     """
 
     @app.get("/health/live")

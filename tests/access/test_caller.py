@@ -218,7 +218,9 @@ def test_the_reason_is_in_the_log_and_the_token_is_not(
 ) -> None:
     headers = signed(aud="https://else.example")
     guarded.post(VIEW, json=hook_request(content), headers=headers)
-    said = "a caller was refused that says it is https://ehr.example.org: it is for another address"
+    said = (
+        "a caller that claims to be https://ehr.example.org was refused: it is for another address"
+    )
     assert said in caplog.text
     assert headers["Authorization"].split(".")[1] not in caplog.text
 

@@ -80,7 +80,7 @@ def test_no_more_threads_ask_than_there_may_be(resolver: Resolver) -> None:
     while not took(FINE, 1)[0] and time.monotonic() < waited:
         time.sleep(0.01)
     assert took(FINE, 1)[0] == ["127.0.0.1"]
-    assert host_names._asked == {}
+    assert host_names._running == {}
 
 
 def test_what_may_have_been_lost_is_asked_for_once_more(
@@ -106,7 +106,7 @@ def test_a_fork_asks_for_itself(resolver: Resolver) -> None:
     took(SILENT, 0.01)
     child = os.fork()
     if child == 0:
-        os._exit(0 if host_names._asked == {} and took(FINE, 5)[0] else 1)
+        os._exit(0 if host_names._running == {} and took(FINE, 5)[0] else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 

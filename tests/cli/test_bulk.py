@@ -193,7 +193,7 @@ def test_old_records_and_lines_of_nobody_are_counted(
     if engine == "dask":
         summary = on_dask(tmp_path / "export", tmp_path / "parts", "synchronous", partitions=3)
         assert (summary.too_old, summary.old_records) == (2, 6)
-        assert (summary.newest_old, summary.of_nobody) == ("2025-12-26", len(nobodys))
+        assert (summary.newest_old, summary.without_patient) == ("2025-12-26", len(nobodys))
         return
     output = evaluate(tmp_path / "export", tmp_path / "cards.ndjson").output
     told = " ".join(output.split())

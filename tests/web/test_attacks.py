@@ -23,7 +23,7 @@ from benchmarks.processes import children, resident
 from cds_service.content.compiled import Content
 from cds_service.web.connections import (
     HEAD_SECONDS,
-    MOST_TAKEN_IN,
+    MOST_RECEIVED,
     ClientSocket,
     WaitingConnections,
 )
@@ -196,7 +196,7 @@ def test_what_is_sent_after_a_body_that_is_too_long_is_no_request(served: Starte
 
 def test_bodies_of_all_connections_have_a_bound(content: Content) -> None:
     """The largest is refused then, and told to come again; a usual one is answered."""
-    many, large = 3 * MOST_TAKEN_IN // (15 * MIB), 15 * MIB
+    many, large = 3 * MOST_RECEIVED // (15 * MIB), 15 * MIB
     arguments = ("serve", "--workers", "1", "--threads", "4")
     own = {"CDS_AUTH": "open", "CDS_BODY_MS": "60000"}
     with started(*arguments, port=free_port(), **own) as service, ExitStack() as held:
@@ -211,7 +211,7 @@ def test_bodies_of_all_connections_have_a_bound(content: Content) -> None:
         at_once(many, send)
         answer = call_of(service, content)()
         assert answer.status_code == 200
-        assert resident(workers[0]) < 100 + 2 * MOST_TAKEN_IN / MIB
+        assert resident(workers[0]) < 100 + 2 * MOST_RECEIVED / MIB
         refused, answers = 0, []
         for connection in connections:
             connection.settimeout(0.2)
@@ -222,7 +222,7 @@ def test_bodies_of_all_connections_have_a_bound(content: Content) -> None:
             except ConnectionError:
                 pass  # it went on to send, and lost the answer
             refused += 1
-        assert many - MOST_TAKEN_IN // large <= refused < many
+        assert many - MOST_RECEIVED // large <= refused < many
         for received in answers:
             assert received.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nRetry-After: 1\r\n" in received
@@ -250,7 +250,7 @@ class Connection:
 
 def test_one_that_hangs_up_as_it_is_refused_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end and what makes it too much may be heard in one turn: else the worker would end."""
-    monkeypatch.setattr("cds_service.web.connections.MOST_TAKEN_IN", 2000)
+    monkeypatch.setattr("cds_service.web.connections.MOST_RECEIVED", 2000)
     poller, closed, refused = selectors.DefaultSelector(), [], []
 
     def close(connection: Connection) -> None:

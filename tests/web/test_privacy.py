@@ -281,11 +281,11 @@ def put_into_content(planted: Planted, content: Content) -> None:
     for number, (file, text) in enumerate(bad, 1):
         file.write_text(text)
         os.kill(planted.pid, signal.SIGHUP)
-        soon(lambda told=number: planted.log.count("nothing was loaded anew") >= told)
+        soon(lambda told=number: planted.log.count("the reload failed") >= told)
         own.unlink(missing_ok=True)
         clients.write_text(good)
     os.kill(planted.pid, signal.SIGHUP)
-    soon(lambda: "loaded anew: new workers" in planted.log)
+    soon(lambda: "reloaded: new workers" in planted.log)
     # What comes next is for the new ones: two go each time.
     soon(lambda: planted.log.count("Worker exiting") >= 2 * planted.log.count("Hang up: Master"))
 

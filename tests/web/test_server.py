@@ -17,7 +17,7 @@ import requests
 from benchmarks.processes import children, resident
 from cds_service.content.compiled import Content
 from cds_service.web.connections import HEAD_SECONDS
-from cds_service.web.server import GIVE_BACK_EVERY
+from cds_service.web.server import RETURN_MEMORY_EVERY
 from tests.support.calls import VIEW
 from tests.support.processes import connected, free_port, sockets_of, started
 from tests.support.vignettes import present
@@ -92,7 +92,7 @@ def test_what_a_large_request_took_is_given_back(content: Content) -> None:
         before = resident(worker)
         assert at_once(4, large) == [{400}] * 4
         assert at_once(4, usual) == [{200}] * 4
-        soon(lambda: resident(worker) - before < 8, within=GIVE_BACK_EVERY + 3)
+        soon(lambda: resident(worker) - before < 8, within=RETURN_MEMORY_EVERY + 3)
 
 
 def test_a_head_a_byte_at_a_time_holds_no_thread_and_is_answered_in_the_end(

@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps on the connection that ``database.Database.upgrade`` gives it."""
+"""Alembic runs this file: it migrates over the connection of ``database.Database.upgrade``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The dashboard: what the cards achieve, as a page for those who answer for quality.
+"""The dashboard: outcomes of the cards, as a page for those responsible for quality.
 
-Off unless ``CDS_DASHBOARD_PASSWORD`` is set; whoever knows it may look, and who gives a wrong one
-too often has to wait. No script runs on the page, and what it shows can be had as CSV and as a FHIR
-MeasureReport.
+Off unless ``CDS_DASHBOARD_PASSWORD`` is set, which opens it. After too many wrong passwords, a
+caller must wait. No script runs on the page, and its figures are also available as CSV and as a
+FHIR MeasureReport.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def dashboard(
         if given is not None:
             written = given.encode("utf-8", "replace")
             fits = [hmac.compare_digest(written, each.encode()) for each in passwords]
-            is_right = any(fits)  # all were looked at
+            is_right = any(fits)  # all are compared, so that the time reveals nothing
             if wait := math.ceil(wrong.wait(request.remote_addr or "", is_right)):
-                log.warning("a password was not looked at: too many were wrong")
+                log.warning("a password was refused: there were too many wrong ones before")
                 text = "Too many wrong passwords. Come again later."
                 return Response(text, 429, {"Retry-After": str(wait)}, mimetype="text/plain")
             if is_right:
@@ -63,7 +63,7 @@ def dashboard(
         return Response("Sign in to see the dashboard.", 401, challenge, mimetype="text/plain")
 
     @pages.after_request
-    def keep_no_copy(response: Response) -> Response:
+    def forbid_caching(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -1,6 +1,6 @@
 """The plots of the dashboard. Only geometry here; the template draws it.
 
-What is not to be told as a number is not drawn as a length either.
+A count that is too small to be shown as a number is not drawn as a length either.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_WEEKS = 53
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a bar: what it counts, where it stands."""
+    """One part of a bar or column: the outcome that it counts, its position and its length."""
 
     kind: str
     start: float
@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Bar:
-    """What came of one card."""
+    """The outcomes of one card."""
 
     label: str
     y: float
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each card, as long as it was shown."""
+    """A bar for each card; its length is how often the card was shown."""
 
     bars: list[Bar]
     height: float
@@ -49,9 +49,9 @@ class Bars:
 
 @dataclass(frozen=True)
 class Columns:
-    """A column for each week, and the lines behind them."""
+    """A column for each week, and the grid lines behind the columns."""
 
-    parts: list[tuple[float, list[Part]]]  # x, and parts that are measured from the top
+    parts: list[tuple[float, list[Part]]]  # x, and parts with their distance from the top
     ticks: list[tuple[float, int]]
     names: list[tuple[float, str]]
     column: float
@@ -62,7 +62,7 @@ class Columns:
 
 
 def _split(line: Line) -> list[tuple[str, int]]:
-    """What is told of a line, in parts that add up to what was shown."""
+    """The counts of a line that may be shown, in parts that add up to the cards shown."""
     accepted, overridden = tell(line.accepted) or 0, tell(line.overridden) or 0
     return [
         ("accepted", accepted),

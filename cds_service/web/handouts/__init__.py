@@ -1,9 +1,9 @@
 """Handouts: what the cards teach, as pages to be printed for the mother.
 
-They hold words of the content and nothing of anyone, so no token is asked for and every browser may
-keep them; like any page that is not of a hook, one is neither logged nor counted unless it is
-refused. Nothing is read but the path: a query is ignored, no cookie is set, and no script runs. The
-style is within the page, so that a copy that was saved looks the same.
+They contain texts of the content and no data of patients. So they need no token, and browsers may
+cache them. Like all pages that are not hooks, they are logged and counted only if they are refused.
+Only the path is read: a query is ignored, no cookie is set, and no script runs. The style sheet is
+within the page, so that a saved copy looks the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STEP = re.compile(r"(?:^|(?<=[.!?])\s+)\d+\.\s+")  # "1. " at the start of a se
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one intervention says to the mother: a text, or steps where the text numbers them."""
+    """The text of one intervention for the mother; with ``steps`` if the text is numbered."""
 
     id: str
     title: str
@@ -44,7 +44,7 @@ class Section:
 
 
 def has_handout(intervention: Intervention) -> bool:
-    """Whether it is taught, so that its ``how`` is said to the mother."""
+    """Whether an intervention is taught to the mother, with its ``how`` as the text."""
     suggestion = intervention.suggestion
     return suggestion is not None and suggestion.template == "teaching" and bool(intervention.how)
 
@@ -70,8 +70,8 @@ def handouts(content: Content) -> Blueprint:
     protect(pages, f"style-src 'sha256-{_STYLE_HASH}'", "img-src data:", "form-action 'none'")
 
     @pages.after_request
-    def let_it_be_kept(response: Response) -> Response:
-        if response.status_code == 200:  # a refusal has its own
+    def allow_caching(response: Response) -> Response:
+        if response.status_code == 200:  # a refusal has other headers
             response.headers.update(HEADERS)
         return response
 

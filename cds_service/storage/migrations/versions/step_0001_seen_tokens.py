@@ -1,4 +1,4 @@
-"""Tokens that were seen: each may be used once."""
+"""Used tokens: each may be used only once."""
 
 from __future__ import annotations
 

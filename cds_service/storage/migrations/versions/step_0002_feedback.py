@@ -1,4 +1,4 @@
-"""Feedback: what became of cards. No patient is named in it."""
+"""Feedback on cards. No patient is named in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ down_revision = "0001"
 def upgrade() -> None:
     op.create_table(
         "feedback",
-        sa.Column("key", sa.String(64), primary_key=True),  # a digest: once for client, card, time
+        sa.Column("key", sa.String(64), primary_key=True),  # a digest of client, card and time
         sa.Column("client", sa.Text, nullable=False),
         sa.Column("service", sa.Text, nullable=False),
         sa.Column("card", sa.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Cards that were shown. Of the patient there is a keyed digest, and of the reasons too."""
+"""Shown cards. Patients and reasons are stored as keyed digests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def upgrade() -> None:
         sa.Column("service", sa.Text, nullable=False),
         sa.Column("card", sa.Text, nullable=False),  # its id in the content
         sa.Column("about", sa.String(32), nullable=False),  # a digest of the order, if about one
-        sa.Column("patient", sa.String(32), nullable=False),  # a digest, or nothing
+        sa.Column("patient", sa.String(32), nullable=False),  # a digest, or empty
         sa.Column("indicator", sa.String(8), nullable=False),
         sa.Column("interventions", sa.Text, nullable=False),
-        sa.Column("offered", sa.Text, nullable=False),  # suggestion=intervention, each
-        sa.Column("reasons", sa.Text, nullable=False),  # digests of what stood behind it
+        sa.Column("offered", sa.Text, nullable=False),  # each as suggestion=intervention
+        sa.Column("reasons", sa.Text, nullable=False),  # digests of the reasons for the card
         sa.Column("content", sa.Text, nullable=False),  # its version
         sa.Column("shown", sa.BigInteger, nullable=False),  # milliseconds since 1970
     )

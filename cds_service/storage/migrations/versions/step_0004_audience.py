@@ -1,8 +1,8 @@
-"""For whom an override counts: the tenant, and the one user where it is one.
+"""The tenant of cards and feedback, and the user for whom an override counts, if it is one user.
 
-What was shown before is known by digests without tenant and FHIR server: a patient of one hospital
-could be taken for one of another. These digests are emptied. The rows stay and count in reports;
-what was overridden before is shown again.
+The digests of earlier rows were made without tenant and FHIR server, so that patients of two
+hospitals could have the same digest. These digests are emptied. The rows stay and count in reports;
+cards that were overridden before are shown again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    # With a default, so that workers of the version before can go on writing until they end.
+    # With a default, so that workers of the previous version can still write until they end.
     op.add_column("shown", sa.Column("tenant", sa.Text, nullable=False, server_default=""))
     op.add_column("feedback", sa.Column("tenant", sa.Text, nullable=False, server_default=""))
-    # Nothing if it counts for all clinicians; else a keyed digest of the user.
+    # Empty if an override counts for all clinicians; otherwise a keyed digest of the user.
     op.add_column(
         "shown", sa.Column("counts_for", sa.String(32), nullable=False, server_default="")
     )
