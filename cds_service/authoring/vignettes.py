@@ -18,7 +18,7 @@ The shipped ones, in ``fhir_fixtures/``, are synthetic; the demo shows them too.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -29,6 +29,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..content.dialect import NotYamlError, read_yaml
+from ..content.fact_types import FactSpec
 from ..content.wording import change_texts
 from ..engine.card_json import EXTENSION, Card
 from ..fhir.times import duration
@@ -108,13 +109,22 @@ class Vignette:
         except ValidationError as error:
             raise VignetteError(f"{self.path / 'expected.yaml'}: {error}") from None
 
-    def unknown_facts(self, known: Container[str]) -> list[str]:
-        """The facts in ``mother.yaml`` that are not in ``known``, each once."""
+    def slips(self, facts: Mapping[str, FactSpec]) -> list[str]:
+        """What ``mother.yaml`` names and the content does not have: facts, and answers of them."""
         if self.is_written_as_bundle:
             return []
-        records = self._written.get("records", [])
-        named = dict.fromkeys(record["fact"] for record in records if "fact" in record)
-        return [name for name in named if name not in known]
+        slips: dict[str, None] = {}  # in order, each once
+        for record in self._written.get("records", []):
+            spec = facts.get(record["fact"])
+            if spec is None:
+                slips[f"there is no fact '{record['fact']}'"] = None
+                continue
+            answers = dict.fromkeys(YES_OR_NO if spec.type == "yes-no" else ()) | spec.answers
+            values = record["is"] if isinstance(record.get("is"), list) else [record.get("is")]
+            for value in values:
+                if _is_answer(value) and value not in answers:
+                    slips[f"'{value}' is no answer of {spec.id}: {', '.join(answers)}"] = None
+        return list(slips)
 
     @cached_property
     def _written(self) -> Resource:
@@ -266,6 +276,7 @@ TEST_DATA = {
         }
     ]
 }
+YES_OR_NO = ("yes", "no")
 _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 
@@ -360,7 +371,7 @@ def _observation(
         made["focus"] = [{"reference": infant}]
     if fact == "delivery-time":
         made["valueDateTime"] = _ago(time)
-    elif value in ("yes", "no"):
+    elif value in YES_OR_NO:
         made["valueBoolean"] = value == "yes"
     elif (quantity := _QUANTITY.match(str(value))) is not None:
         made["valueQuantity"] = {"value": float(quantity[1])}
@@ -371,6 +382,11 @@ def _observation(
         answer = {"system": "urn:lactation-cds:answer", "code": value}
         made["valueCodeableConcept"] = {"coding": [answer]}
     return made
+
+
+def _is_answer(value: object) -> bool:
+    """Whether a value of ``mother.yaml`` is an answer: a word, and not a number or a quantity."""
+    return isinstance(value, str) and not _QUANTITY.match(value)
 
 
 def _ago(text: str) -> str:

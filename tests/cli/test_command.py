@@ -334,18 +334,22 @@ def test_content_test_passes_the_shipped_vignettes() -> None:
     assert f"{count} of {count} vignettes" in output
 
 
-def test_content_test_names_a_fact_that_is_none(tmp_path: Path) -> None:
+def test_content_test_names_slips_of_a_mother(tmp_path: Path) -> None:
     mother = tmp_path / "misspelt"
     mother.mkdir()
     (mother / "mother.yaml").write_text(
         "mother: {given: Mother M, born: 1996-12-11}\n"
         "records:\n  - {fact: delivery-tyme, ago: 5 d}\n"
+        "  - {fact: feeding-plan, is: [nurse, nurses], ago: [5 d, 4 d]}\n"
+        "  - {fact: vaping-status, is: perhaps, ago: 2 h}\n"
     )
     (mother / "expected.yaml").write_text(
         "place: 1\ntopic: x\ntitle: x\nteaches: x\nrows: []\ncards: []\n"
     )
     output = run("content", "test", str(tmp_path), code=1)
     assert "mother.yaml: there is no fact 'delivery-tyme'" in output
+    assert "mother.yaml: 'nurses' is no answer of feeding-plan: nurse, pump" in output
+    assert "mother.yaml: 'perhaps' is no answer of vaping-status: yes, no, former" in output
 
 
 def test_content_test_says_what_differs(tmp_path: Path) -> None:
