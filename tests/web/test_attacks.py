@@ -268,7 +268,7 @@ def test_one_that_hangs_up_as_it_is_refused_is_closed_once(monkeypatch: pytest.M
             callers.append(held.enter_context(caller))
             connections.append(Connection(held.enter_context(ClientSocket(accepted))))
             caller.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + b" " * sent)
-            waiting.take_in(connections[-1], pytest.fail)
+            waiting.receive_request(connections[-1], pytest.fail)
         callers[2].sendall(b" " * 500)
         callers[1].close()
         for key, _ in poller.select(1):
