@@ -1,4 +1,4 @@
-"""What keeps the service from starting, and what is answered in place of cards."""
+"""Errors: why the service cannot start, and what a client gets in place of cards."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing_extensions import TypedDict
 
 
 class CannotStart(AppImportError, RuntimeError):  # type: ignore[misc]
-    """A fault of what the service is started with; the message says which, and no secret.
+    """A fault of the settings or files that the service starts with; the message has no secret.
 
-    A gunicorn that makes the application itself prints the message of the one kind of error from a
-    worker, and that of the other before there are any; of all others it prints a traceback.
+    It has two base classes, so that gunicorn prints its message and no traceback: of the one when
+    a worker makes the application, of the other before there are workers.
     """
 
 
 def say_problem(problem: Mapping[str, Any]) -> str:
-    """What pydantic found wrong with a member of a file, for whoever wrote it."""
+    """A problem that pydantic found in a file, in words for the author of the file."""
     if problem["type"] == "extra_forbidden":
         return "there is no member of this name here"
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
 class Refusal(Exception):
-    """A request that is not answered with cards: the HTTP status, and why in plain words."""
+    """A request that is not answered with cards: the HTTP status, and the reason in words."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Issue(TypedDict):
 
 
 class OperationOutcome(TypedDict):
-    """Why a request was refused, or failed (FHIR R4)."""
+    """Why a request was refused, or failed (FHIR R4, "OperationOutcome")."""
 
     resourceType: Literal["OperationOutcome"]
     issue: Annotated[list[Issue], Field(min_length=1)]

@@ -1,8 +1,9 @@
 """Bounds of one request: how much memory it may hold beside others, and its deadline.
 
-How much memory JSON takes when it is read can be estimated before: by its length, and by its
-commas, brackets and braces, of which each value has one. A body that would take too much (one of
-empty lists alone takes thirty times its length, and no chart looks so) is refused unread.
+The memory that JSON takes once it is parsed can be estimated beforehand: from its length, and from
+the number of its commas, brackets and braces, as each value has one. A body that would take too
+much is refused and not parsed: a body of nothing but empty lists takes thirty times its length, and
+no chart looks like that.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from .concurrency import TooBusyError
 
 MOST_HELD = 256 * 1024 * 1024  # bytes that the requests of a worker hold, by ``weight_of``
 SECONDS = 3.0  # for the evaluation of a chart once all of it is read
-# Bytes of memory: for a brace, for a comma or a bracket, and for each byte of the body, more if a
-# letter beyond ASCII makes its text wider.
+# Bytes of memory: for a brace, for a comma or a bracket, and for each byte of a body. Python keeps
+# a text with letters beyond ASCII in wider characters.
 OF_AN_OBJECT = 240
 OF_A_VALUE = 128
 OF_A_BYTE = 4
@@ -34,7 +35,7 @@ class TooLateError(Exception):
 
 
 def weight_of(document: bytes | bytearray) -> int:
-    """How many bytes of memory JSON and what is read of it take at most."""
+    """The most bytes of memory that a JSON document and the objects parsed from it take."""
     values = document.count(b",") + document.count(b"[")
     is_ascii = document.isascii() and b"\\u" not in document  # an escape may be such a letter
     each = OF_A_BYTE if is_ascii else OF_A_BYTE_BEYOND_ASCII
@@ -42,7 +43,7 @@ def weight_of(document: bytes | bytearray) -> int:
 
 
 class Memory:
-    """The memory of the requests of this process, ``most`` bytes in all. None waits for it."""
+    """The memory for the requests of this process: ``most`` bytes. No request waits for memory."""
 
     def __init__(self, most: int = MOST_HELD) -> None:
         self.most = most
@@ -51,7 +52,7 @@ class Memory:
 
     @contextmanager
     def bounds(self) -> Iterator[Bounds]:
-        """The bounds of one request; what it holds is given back at the end of the block."""
+        """The bounds of one request; the memory it holds is released at the end of the block."""
         bounds = Bounds(self)
         try:
             yield bounds
@@ -68,7 +69,7 @@ class Memory:
             self._held += more
 
     def give_back(self, held: int) -> None:
-        """Give bytes back."""
+        """Release bytes that were taken."""
         with self._lock:
             self._held -= held
 
@@ -76,7 +77,7 @@ class Memory:
 class Bounds:
     """The bounds of one request; without ``memory`` there is no limit.
 
-    ``deadline`` (``time.monotonic``) is until when it must be evaluated.
+    It must be evaluated before ``deadline``, a time of ``time.monotonic``.
     """
 
     def __init__(self, memory: Memory | None = None) -> None:
@@ -85,10 +86,10 @@ class Bounds:
         self._lock = threading.Lock()
 
     def hold(self, weight: int) -> None:
-        """Hold so many bytes more, until the request is over.
+        """Hold ``more`` bytes until the end of the request.
 
-        Raises ``TooMuchError`` if that is more than there is, and ``TooBusyError`` if it is more
-        than other requests leave, or the request is over.
+        Raises ``TooMuchError`` if the process never has that much memory, and ``TooBusyError`` if
+        other requests hold too much now, or if the request has ended.
         """
         if self._memory is None:
             return

@@ -1,8 +1,8 @@
-"""A circuit breaker: after a slow failure, not every thread waits for the next one.
+"""A circuit breaker: after a slow failure, threads do not all wait for the next slow failure.
 
-It is closed while calls succeed, or fail fast. A slow failure opens it: then calls fail at once,
-but for one every ``AGAIN_AFTER`` seconds that may try; when that one succeeds, the circuit is
-closed.
+The circuit is closed while calls succeed or fail fast. A slow failure opens it: from then on calls
+fail at once, except for one every ``AGAIN_AFTER`` seconds, which tries. If that call succeeds, the
+circuit closes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ AGAIN_AFTER = 1.0  # seconds
 
 
 class CircuitOpenError(Exception):
-    """The call was not made: the last ones failed slowly."""
+    """The call was not made, because an earlier one failed slowly."""
 
 
 class Circuit:
-    """One circuit, for all threads. ``clock`` counts seconds."""
+    """One circuit, shared by all threads. ``clock`` gives seconds, and never goes back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,7 +30,7 @@ class Circuit:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Try something in the block; it fails if it raises. Raises ``CircuitOpenError``."""
+        """Make a call in the block; an exception is a failure. Raises ``CircuitOpenError``."""
         started = self._clock()
         if self._again_at is not None:
             with self._lock:

@@ -1,6 +1,6 @@
 """Concurrency limits, overall and per client.
 
-No call waits: one that is over a limit is refused at once, and can be sent again.
+No call waits: a call above a limit is refused at once, and the client can send it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 class TooBusyError(Exception):
-    """The limit is reached; ``of_one`` if one caller takes too much of it."""
+    """A limit is reached; with ``of_one``, the limit of one client."""
 
     def __init__(self, of_one: bool) -> None:
         super().__init__("the concurrency limit is reached")
@@ -20,9 +20,9 @@ class TooBusyError(Exception):
 
 
 class ConcurrencyLimit:
-    """At most ``most`` calls at once; with ``each``, a caller gets at most twice what stays free.
+    """At most ``most`` calls at once; with ``each``, a client has at most twice what stays free.
 
-    So one caller alone gets two thirds, and the last place is for a caller that has none yet.
+    So a client alone gets two thirds, and the last place is left for a client that has none yet.
     """
 
     def __init__(self, most: int, each: bool = False) -> None:

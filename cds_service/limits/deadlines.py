@@ -1,7 +1,8 @@
-"""Deadlines: what is under way in this process, and is cut when its time is over.
+"""Deadlines: calls that are under way in this process are cut off when their time is over.
 
-The timeout of a socket is for each byte, so a peer that sends a byte at a time is never late. So
-one thread of the process watches all that has a deadline, and cuts what is late.
+The timeout of a socket counts anew for each byte, so that a server which sends single bytes never
+exceeds it. Therefore one thread of the process watches all calls with a deadline, and cuts off the
+late ones.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ LOOK_EVERY = 0.02  # seconds
 
 _under_way: set[UnderWay] = set()
 _lock = threading.Lock()
-_process = 0  # in which the thread runs: it does not live on in a fork
+_process = 0  # the process in which the thread runs: a fork does not have it
 
 
 class UnderWay:
-    """Something that must end in time. ``cut`` ends it, as soon as there is something to cut."""
+    """A call that must end in time. ``cut`` ends it; it is ``None`` until there is a connection."""
 
     __slots__ = ("cut", "deadline", "late")
 
@@ -32,7 +33,7 @@ class UnderWay:
 
 @contextmanager
 def until(deadline: float) -> Iterator[UnderWay]:
-    """In the block, what is under way may last until ``deadline`` (``time.monotonic``)."""
+    """Cut off the call in the block at ``deadline``, a time of ``time.monotonic``."""
     global _process
     each = UnderWay(deadline)
     with _lock:
@@ -61,7 +62,7 @@ def _look_on() -> None:
 
 
 def _forget() -> None:
-    """Forget what was under way before a fork."""
+    """Forget the calls of the parent process, after a fork."""
     global _lock
     _under_way.clear()
     _lock = threading.Lock()
