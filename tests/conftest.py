@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import shutil
@@ -31,15 +32,26 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("patient")
 
+IGNORED = ("CDS_AUTH", "CDS_CLIENTS", "CDS_CONTENT_DIR", "CDS_ALLOWED_ORIGINS")
+
 _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """What takes long to make and is the same for each test is made once."""
+    gc.set_threshold(100_000, 20, 10)  # an overlay is 200,000 objects, which are no garbage yet
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     read_shipped_once(patch)
     patch.setattr("cds_service.app.Evaluation", evaluation_of)
+
+
+def pytest_collection_finish() -> None:
+    """What is there once the tests are collected stays to the end: nobody looks for garbage in it.
+
+    It is some 500,000 objects, and a look through them takes half a second.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -67,12 +79,21 @@ def content() -> Content:
     return shipped_content()
 
 
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+@pytest.fixture(scope="session")
+def open_settings() -> Settings:
     """An open service, whatever the environment says."""
-    for name in ("CDS_AUTH", "CDS_CLIENTS", "CDS_CONTENT_DIR", "CDS_ALLOWED_ORIGINS"):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in IGNORED:
+            patch.delenv(name, raising=False)
+        return Settings(auth="open", base_url="https://cds.example.org", deadline_ms=2000)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, open_settings: Settings, database: str) -> Settings:
+    """An open service on the database of this test."""
+    for name in IGNORED:
         monkeypatch.delenv(name, raising=False)
-    return Settings(auth="open", base_url="https://cds.example.org", deadline_ms=2000)
+    return open_settings.model_copy(update={"database_url": database})
 
 
 @pytest.fixture
