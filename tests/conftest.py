@@ -24,6 +24,7 @@ from tests.support.clients import BASE, clients_file
 from tests.support.mothers import NOW
 from tests.support.once import evaluation_of, read_shipped_once, shipped_content
 from tests.support.recorded import SCHEMAS
+from tests.support.vignettes import MOTHERS, Answered, answered
 from tests.support.ward import HEARS_EVERY, Ward
 
 # A machine that is slow is no fault of what is tested.
@@ -103,6 +104,12 @@ def client(content: Content, settings: Settings) -> FlaskClient:
 
 
 @pytest.fixture
+def answers(content: Content, settings: Settings) -> list[Answered]:
+    """The answer to the call for each synthetic mother."""
+    return [answered(content, settings, mother) for mother in MOTHERS]
+
+
+@pytest.fixture
 def guarded(content: Content, tmp_path: Path) -> FlaskClient:
     """A service that knows one client."""
     settings = Settings(auth="required", base_url=BASE, clients=clients_file(tmp_path / "c.yaml"))
@@ -110,12 +117,15 @@ def guarded(content: Content, tmp_path: Path) -> FlaskClient:
 
 
 @pytest.fixture
-def ward(
-    content: Content, settings: Settings, database: str, monkeypatch: pytest.MonkeyPatch
-) -> Ward:
-    """An EHR beside the service, which knows patients again and hears of overrides at once."""
+def hears_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card log writes and reads at once, and not once a second."""
     monkeypatch.setattr("cds_service.storage.card_log.EVERY", HEARS_EVERY)
     monkeypatch.setattr("cds_service.storage.card_log.AGAIN_AFTER", HEARS_EVERY)
+
+
+@pytest.fixture
+def ward(content: Content, settings: Settings, database: str, hears_at_once: None) -> Ward:
+    """An EHR beside the service, which knows patients again and hears of overrides at once."""
     known = {"patient_key": SecretStr("a secret of the tests"), "explain": True}
     return Ward(content, settings.model_copy(update=known), database)
 
