@@ -14,9 +14,10 @@ run: .venv/ready
 test: .venv/ready
 	@$(BIN)/python -m pytest
 
-# The inner loop: without what is slow, on all cores. CI runs all of them.
+# The inner loop: without what is slow, on all cores. CI runs all of them. The compiled tests are kept
+# for the next run, whatever the environment says: to compile them takes each core seconds.
 quick: .venv/ready
-	@$(BIN)/python -m pytest -q -n auto -m "not slow"
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto -m "not slow"
 
 # What of the engine no test runs: a table, and a failure if it is a line. Without what is slow.
 coverage: .venv/ready

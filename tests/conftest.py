@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import shutil
@@ -23,6 +24,7 @@ from tests.support.clients import BASE, clients_file
 from tests.support.mothers import NOW
 from tests.support.once import evaluation_of, read_shipped_once, shipped_content
 from tests.support.recorded import SCHEMAS
+from tests.support.vignettes import MOTHERS, Answered, answered
 from tests.support.ward import HEARS_EVERY, Ward
 
 # A machine that is slow is no fault of what is tested.
@@ -31,15 +33,26 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("patient")
 
+IGNORED = ("CDS_AUTH", "CDS_CLIENTS", "CDS_CONTENT_DIR", "CDS_ALLOWED_ORIGINS")
+
 _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """What takes long to make and is the same for each test is made once."""
+    gc.set_threshold(100_000, 20, 10)  # an overlay is 200,000 objects, which are no garbage yet
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     read_shipped_once(patch)
     patch.setattr("cds_service.app.Evaluation", evaluation_of)
+
+
+def pytest_collection_finish() -> None:
+    """What is there once the tests are collected stays to the end: nobody looks for garbage in it.
+
+    It is some 500,000 objects, and a look through them takes half a second.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -67,18 +80,33 @@ def content() -> Content:
     return shipped_content()
 
 
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+@pytest.fixture(scope="session")
+def open_settings() -> Settings:
     """An open service, whatever the environment says."""
-    for name in ("CDS_AUTH", "CDS_CLIENTS", "CDS_CONTENT_DIR", "CDS_ALLOWED_ORIGINS"):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in IGNORED:
+            patch.delenv(name, raising=False)
+        return Settings(auth="open", base_url="https://cds.example.org", deadline_ms=2000)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, open_settings: Settings, database: str) -> Settings:
+    """An open service on the database of this test."""
+    for name in IGNORED:
         monkeypatch.delenv(name, raising=False)
-    return Settings(auth="open", base_url="https://cds.example.org", deadline_ms=2000)
+    return open_settings.model_copy(update={"database_url": database})
 
 
 @pytest.fixture
 def client(content: Content, settings: Settings) -> FlaskClient:
     """A client of the service, whose present is ``NOW``."""
     return create_app(settings, content, lambda: NOW).test_client()
+
+
+@pytest.fixture
+def answers(content: Content, settings: Settings) -> list[Answered]:
+    """The answer to the call for each synthetic mother."""
+    return [answered(content, settings, mother) for mother in MOTHERS]
 
 
 @pytest.fixture
@@ -89,12 +117,15 @@ def guarded(content: Content, tmp_path: Path) -> FlaskClient:
 
 
 @pytest.fixture
-def ward(
-    content: Content, settings: Settings, database: str, monkeypatch: pytest.MonkeyPatch
-) -> Ward:
-    """An EHR beside the service, which knows patients again and hears of overrides at once."""
+def hears_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card log writes and reads at once, and not once a second."""
     monkeypatch.setattr("cds_service.storage.card_log.EVERY", HEARS_EVERY)
     monkeypatch.setattr("cds_service.storage.card_log.AGAIN_AFTER", HEARS_EVERY)
+
+
+@pytest.fixture
+def ward(content: Content, settings: Settings, database: str, hears_at_once: None) -> Ward:
+    """An EHR beside the service, which knows patients again and hears of overrides at once."""
     known = {"patient_key": SecretStr("a secret of the tests"), "explain": True}
     return Ward(content, settings.model_copy(update=known), database)
 

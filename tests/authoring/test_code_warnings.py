@@ -60,11 +60,16 @@ def test_nothing_is_odd_about_the_shipped_codes(content: Content) -> None:
 def test_what_is_odd_is_warned_of(
     tmp_path: Path, value_set: tuple[str, str, str], warning: str
 ) -> None:
-    result = CliRunner().invoke(
-        main, ["content", "check", "--directory", str(overlay(tmp_path, *value_set))]
-    )
+    told = [each.text for each in code_warnings(load_content(overlay(tmp_path, *value_set)))]
+    assert any(warning in line for line in told), told
+
+
+def test_the_command_tells_a_warning_and_does_not_fail(tmp_path: Path) -> None:
+    overlay(tmp_path, "potassium", LOINC, "2823-4")
+    result = CliRunner().invoke(main, ["content", "check", "--directory", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert warning in result.output
+    assert "own.json: 2823-4 cannot be a code of LOINC" in result.output
+    assert "own.json: it has codes of LOINC: put its notice into 'copyright'" in result.output
 
 
 def test_a_medicine_with_a_code_of_an_unknown_system_is_warned_of(tmp_path: Path) -> None:

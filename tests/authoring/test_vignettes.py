@@ -26,12 +26,11 @@ from cds_service.settings import Settings
 from tests.support.calls import fire, topics
 from tests.support.mothers import answer_of
 from tests.support.once import evaluation_of
-from tests.support.vignettes import EACH, MOTHERS, client_of
+from tests.support.vignettes import EACH, MOTHERS, answered, client_of
 
 
-def assessed(content: Content, mother: Vignette) -> dict[str, str]:
+def assessed(content: Content, mother: Vignette, request: dict[str, Any]) -> dict[str, str]:
     """What her assessments come to; nothing to do with HTTP."""
-    request = example_request(content, mother)
     answers = {key: answer_of(value) for key, value in request["prefetch"].items()}
     chart = Chart(mother.patient_id, answers, EXAMPLE_SERVER)
     return evaluation_of(content).assessed(chart, mother.now)
@@ -53,10 +52,10 @@ def test_each_row_has_a_mother_who_shows_it_and_one_who_just_misses_it(content: 
 def test_she_gets_her_cards(
     content: Content, settings: Settings, valid: Callable[[str, Any], None], mother: Vignette
 ) -> None:
-    client = client_of(content, settings, mother)
-    cards = fire(client, example_request(content, mother))
-    valid("response", {"cards": cards})
-    assert differences(mother.expected, cards, assessed(content, mother)) == []
+    answer = answered(content, settings, mother)
+    valid("response", answer.body)
+    found = assessed(content, mother, answer.request)
+    assert differences(mother.expected, answer.cards, found) == []
 
 
 @pytest.mark.parametrize(
@@ -157,8 +156,8 @@ def test_the_order_of_her_records_does_not_matter(
     for sent in request["prefetch"].values():
         if sent and "entry" in sent:
             sent["entry"].reverse()
-    told = differences(mother.expected, fire(client, request), assessed(content, mother))
-    assert told == []
+    found = assessed(content, mother, example_request(content, mother))
+    assert differences(mother.expected, fire(client, request), found) == []
 
 
 @pytest.mark.slow

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import dask
 import pytest
-from distributed import Client, LocalCluster
 from flask.testing import FlaskClient
 
 from cds_service.authoring.vignettes import NOW, Vignette
@@ -214,6 +212,10 @@ def on_dask(export: Path, output: Path, scheduler: str, **more: Any) -> Summary:
     made = evaluate_on_dask(str(export), str(output), NOW, **more)
     with ExitStack() as later:
         if scheduler == "cluster":
+            # Here, since it takes half a second and `make quick` only collects this module.
+            import dask
+            from distributed import Client, LocalCluster
+
             keep_on_disk_nothing = {"distributed.worker.memory.spill": False}
             later.enter_context(dask.config.set(keep_on_disk_nothing))
             cluster = LocalCluster(

@@ -389,10 +389,16 @@ READING = "line: x, source: lactmed, revised: 2026-01-01, read-as: full-text"
 def test_a_reading_without_what_it_rests_on_is_a_fault(
     tmp_path: Path, reading: str, reason: str
 ) -> None:
-    for place in (f"reading: {reading}", f"reading-in: {{US: {reading}}}"):
-        (tmp_path / "own.yaml").write_text(f"medicines: [{{id: ibuprofen, {place}}}]")
-        with pytest.raises(ContentError, match=re.escape(reason)):
-            load_content(tmp_path)
+    """One for every country, and one for a single country: both are told."""
+    (tmp_path / "own.yaml").write_text(
+        f"medicines:\n- {{id: ibuprofen, reading: {reading}}}\n"
+        f"- {{id: sertraline, reading-in: {{US: {reading}}}}}\n"
+    )
+    with pytest.raises(ContentError) as caught:
+        load_content(tmp_path)
+    for name in ("ibuprofen", "sertraline"):
+        told = [str(fault) for fault in caught.value.faults if f" {name}: " in str(fault)]
+        assert any(reason in line for line in told), (name, caught.value.faults)
 
 
 STOPPING_HARMS = {

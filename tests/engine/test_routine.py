@@ -173,7 +173,7 @@ def test_a_loss_is_not_spoken_of_as_a_routine(content: Content) -> None:
 
 
 def test_accepting_the_whole_counts_for_each_technique_on_the_dashboard(
-    content: Content, settings: Settings, database: str
+    content: Content, settings: Settings, hears_at_once: None
 ) -> None:
     own = settings.model_copy(update={"dashboard_password": SecretStr(PASSWORD)})
     client = create_app(own, content, lambda: NOW).test_client()

@@ -230,7 +230,7 @@ def test_of_the_patient_there_is_a_keyed_digest_and_no_more(ward: Ward) -> None:
 
 
 def test_without_a_secret_there_is_nothing_of_a_patient(
-    content: Content, settings: Settings, database: str
+    content: Content, settings: Settings, database: str, hears_at_once: None
 ) -> None:
     ward = Ward(content, settings, database)
     ward.cards(SMOKER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,46 +12,27 @@ from flask.testing import FlaskClient
 
 from cds_service.access.caller import ALGORITHMS
 from cds_service.content.compiled import Content
-from cds_service.demo.ehr import example_request
 from cds_service.hooks.protocol import HOOKS
-from cds_service.settings import Settings
 from tests.support.mothers import hook_request
 from tests.support.repository import ROOT
-from tests.support.vignettes import MOTHERS, client_of
+from tests.support.vignettes import Answered
 
 LACTMED = "https://www.ncbi.nlm.nih.gov/books/"
 
 
-class Answered(NamedTuple):
-    name: str
-    request: dict[str, Any]
-    body: dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def answers(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[Answered]:
-    """Every synthetic mother's request, answered over HTTP."""
-    database = f"sqlite:///{tmp_path_factory.mktemp('service')}/service.sqlite3"
-    settings = Settings(auth="open", base_url="https://cds.example.org", database_url=database)
-    answered = []
-    for mother in MOTHERS:
-        request = example_request(content, mother)
-        client = client_of(content, settings, mother)
-        answer = client.post(f"/cds-services/lactation-{request['hook']}", json=request)
-        assert answer.status_code == 200
-        assert answer.mimetype == "application/json"
-        answered.append(Answered(mother.name, request, answer.get_json()))
-    return answered
+Named = tuple[str, dict[str, Any]]  # with the name of the mother who got it
 
 
 @pytest.fixture
-def cards(answers: list[Answered]) -> list[dict[str, Any]]:
-    return [card for answered in answers for card in answered.body["cards"]]
+def cards(answers: list[Answered]) -> list[Named]:
+    return [(answered.name, card) for answered in answers for card in answered.cards]
 
 
 @pytest.fixture
-def suggestions(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [suggestion for card in cards for suggestion in card.get("suggestions", ())]
+def suggestions(cards: list[Named]) -> list[Named]:
+    return [
+        (name, suggestion) for name, card in cards for suggestion in card.get("suggestions", ())
+    ]
 
 
 def members(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -69,69 +50,68 @@ def members(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.rule("nothing-empty")
 def test_nothing_empty_is_said(answers: list[Answered], client: FlaskClient) -> None:
-    for document in (
-        client.get("/cds-services").get_json(),
-        *(answered.body for answered in answers),
-    ):
+    documents = {"discovery": client.get("/cds-services").get_json()}
+    documents |= {answered.name: answered.body for answered in answers}
+    for name, document in documents.items():
         for path, value in members(document):
             # Perhaps no contraindication is present, or none is absent.
             if path != ".cards" and ".contraindications." not in path and ".guards." not in path:
-                assert value not in (None, "", [], {}), path
+                assert value not in (None, "", [], {}), (name, path)
 
 
 @pytest.mark.rule("card-top")
 def test_an_answer_has_cards_and_nothing_else(answers: list[Answered]) -> None:
     for answered in answers:
-        assert set(answered.body) == {"cards"}
-        assert isinstance(answered.body["cards"], list)
+        assert set(answered.body) == {"cards"}, answered.name
+        assert isinstance(answered.body["cards"], list), answered.name
 
 
 @pytest.mark.rule("card-summary")
-def test_a_summary_is_short_and_one_line(cards: list[dict[str, Any]]) -> None:
-    for card in cards:
-        assert 0 < len(card["summary"]) < 140
-        assert "\n" not in card["summary"]
+def test_a_summary_is_short_and_one_line(cards: list[Named]) -> None:
+    for name, card in cards:
+        assert 0 < len(card["summary"]) < 140, name
+        assert "\n" not in card["summary"], name
 
 
 @pytest.mark.rule("card-indicator")
-def test_an_indicator_is_one_of_three(cards: list[dict[str, Any]]) -> None:
-    assert {card["indicator"] for card in cards} == {"info", "warning", "critical"}
+def test_an_indicator_is_one_of_three(cards: list[Named]) -> None:
+    assert {card["indicator"] for _, card in cards} == {"info", "warning", "critical"}
 
 
 @pytest.mark.rule("card-source")
-def test_a_source_says_who_and_what(cards: list[dict[str, Any]]) -> None:
-    for card in cards:
+def test_a_source_says_who_and_what(cards: list[Named]) -> None:
+    for name, card in cards:
         source = card["source"]
-        assert source["label"]
-        assert source["topic"]["system"] == "urn:lactation-cds:card"
+        assert source["label"], name
+        assert source["topic"]["system"] == "urn:lactation-cds:card", name
         if "url" in source:
             address = urlsplit(source["url"])
-            assert address.scheme == "https"
-            assert not address.query  # no drill-down
+            assert address.scheme == "https", name
+            assert not address.query, name  # no drill-down
 
 
 @pytest.mark.rule("card-selection", "card-recommended")
-def test_suggestions_say_how_many_may_be_taken(cards: list[dict[str, Any]]) -> None:
-    for card in cards:
-        assert ("suggestions" in card) == ("selectionBehavior" in card)
+def test_suggestions_say_how_many_may_be_taken(cards: list[Named]) -> None:
+    for name, card in cards:
+        assert ("suggestions" in card) == ("selectionBehavior" in card), name
         if "suggestions" in card:
-            assert card["selectionBehavior"] in ("at-most-one", "any")
+            assert card["selectionBehavior"] in ("at-most-one", "any"), name
             recommended = [each for each in card["suggestions"] if each.get("isRecommended")]
-            assert card["selectionBehavior"] == "any" or len(recommended) <= 1
+            assert card["selectionBehavior"] == "any" or len(recommended) <= 1, name
 
 
 @pytest.mark.rule("card-suggestion", "card-action")
-def test_suggestions_can_be_applied_as_they_are(suggestions: list[dict[str, Any]]) -> None:
+def test_suggestions_can_be_applied_as_they_are(suggestions: list[Named]) -> None:
     assert suggestions
-    assert len({suggestion["uuid"] for suggestion in suggestions}) == len(suggestions)
-    for suggestion in suggestions:
-        assert suggestion["label"]
-        assert "actionSelectionBehavior" not in suggestion
+    assert len({suggestion["uuid"] for _, suggestion in suggestions}) == len(suggestions)
+    for name, suggestion in suggestions:
+        assert suggestion["label"], name
+        assert "actionSelectionBehavior" not in suggestion, name
         for action in suggestion["actions"]:
-            assert action["description"]
-            assert action["type"] in ("create", "delete")
-            assert ("resource" in action) == (action["type"] == "create")
-            assert ("resourceId" in action) == (action["type"] == "delete")
+            assert action["description"], name
+            assert action["type"] in ("create", "delete"), name
+            assert ("resource" in action) == (action["type"] == "create"), name
+            assert ("resourceId" in action) == (action["type"] == "delete"), name
 
 
 @pytest.mark.rule("embedded-fhir", "card-draft")
@@ -144,10 +124,14 @@ def test_what_is_created_is_a_valid_draft_for_this_call(answers: list[Answered])
                 continue
             resource = action["resource"]
             get_fhir_model_class(resource["resourceType"]).model_validate(resource)
-            assert "id" not in resource
-            assert resource["status"] == "draft"
-            assert resource["subject"] == {"reference": f"Patient/{context['patientId']}"}
-            assert resource["encounter"] == {"reference": f"Encounter/{context['encounterId']}"}
+            assert "id" not in resource, answered.name
+            assert resource["status"] == "draft", answered.name
+            assert resource["subject"] == {"reference": f"Patient/{context['patientId']}"}, (
+                answered.name
+            )
+            assert resource["encounter"] == {"reference": f"Encounter/{context['encounterId']}"}, (
+                answered.name
+            )
             made += 1
     assert made > 100
 
@@ -162,38 +146,38 @@ def test_what_is_taken_back_is_a_draft_order_of_this_call(answers: list[Answered
         ]
         for _, action in members(answered.body):
             if isinstance(action, dict) and action.get("type") == "delete":
-                assert action["resourceId"] in orders
+                assert action["resourceId"] in orders, answered.name
                 taken_back += 1
     assert taken_back > 0
 
 
 @pytest.mark.rule("card-override")
-def test_override_reasons_are_coded_and_displayed(cards: list[dict[str, Any]]) -> None:
-    for card in cards:
+def test_override_reasons_are_coded_and_displayed(cards: list[Named]) -> None:
+    for name, card in cards:
         for reason in card["overrideReasons"]:
-            assert set(reason) == {"code", "system", "display"}
+            assert set(reason) == {"code", "system", "display"}, name
 
 
 @pytest.mark.rule("card-links", "link-hosts")
 def test_links_are_absolute_and_lead_to_the_sources_of_the_content(
-    cards: list[dict[str, Any]], content: Content
+    cards: list[Named], content: Content
 ) -> None:
     vetted = {evidence.link for evidence in content.evidence.values()}
-    for card in cards:
+    for name, card in cards:
         for link in card.get("links", ()):
-            assert set(link) == {"label", "url", "type"}
-            assert link["type"] == "absolute"
-            assert link["url"].startswith("https://")
+            assert set(link) == {"label", "url", "type"}, name
+            assert link["type"] == "absolute", name
+            assert link["url"].startswith("https://"), name
             ours = link["url"].startswith("https://cds.example.org/handouts/")
             known = link["url"] in vetted or link["url"].startswith(LACTMED)
-            assert known or (ours and link["label"] == "Handout for her"), link["url"]
+            assert known or (ours and link["label"] == "Handout for her"), (name, link["url"])
 
 
 @pytest.mark.rule("own-extensions")
-def test_extensions_are_objects_under_a_name_of_our_own(cards: list[dict[str, Any]]) -> None:
-    for card in cards:
-        assert list(card["extension"]) == ["org.lactation-cds"]
-        assert isinstance(card["extension"]["org.lactation-cds"], dict)
+def test_extensions_are_objects_under_a_name_of_our_own(cards: list[Named]) -> None:
+    for name, card in cards:
+        assert list(card["extension"]) == ["org.lactation-cds"], name
+        assert isinstance(card["extension"]["org.lactation-cds"], dict), name
 
 
 @pytest.mark.rule("discovery-id", "discovery-one-id")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,7 @@ def read_rules() -> dict[str, Rule]:
     return {rule.name: rule for rule in rules}
 
 
+@cache
 def find_tests() -> dict[str, list[Test]]:
     """The tests that carry each rule's name: ``@pytest.mark.rule("card-uuid")``."""
     found = defaultdict(list)

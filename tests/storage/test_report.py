@@ -303,7 +303,7 @@ def test_free_text_that_is_stored_as_a_reason_is_told_nowhere(
 
 
 def test_what_is_shown_and_told_over_http_is_in_the_report(
-    content: Content, settings: Settings, database: str
+    content: Content, settings: Settings, hears_at_once: None
 ) -> None:
     own = settings.model_copy(update={"dashboard_password": SecretStr(PASSWORD)})
     client = create_app(own, content, lambda: NOW).test_client()

@@ -19,8 +19,6 @@ from cds_service.content.files import ContentFiles
 from cds_service.content.loader import SHIPPED, load_content
 from cds_service.engine.evaluation import Evaluation
 
-MOST = 16  # evaluations that are kept: those that were asked for last
-
 HandoutOf = Callable[[Sequence[str]], str]
 
 _evaluations: dict[tuple[int, str, tzinfo | None, str | None], Evaluation] = {}
@@ -32,16 +30,19 @@ def evaluation_of(
     time_zone: tzinfo | None = None,
     handout_of: HandoutOf | None = None,
 ) -> Evaluation:
-    """``Evaluation`` of the same arguments: the one that was made before, if there is one."""
+    """``Evaluation`` of the same arguments: the one that was made before, if it is kept.
+
+    Kept are those of the shipped content and of the content asked for last. More of them would
+    make each garbage collection longer.
+    """
     address = None if handout_of is None else handout_of(("",))
     key = (id(content), jurisdiction, time_zone, address)
-    found = _evaluations.pop(key, None)
-    if found is None or found.content is not content:
-        found = Evaluation(content, jurisdiction, time_zone, handout_of)
-    _evaluations[key] = found
-    while len(_evaluations) > MOST:
-        del _evaluations[next(iter(_evaluations))]
-    return found
+    if key not in _evaluations:
+        for other, made in list(_evaluations.items()):
+            if made.content is not content and made.content is not shipped_content():
+                del _evaluations[other]
+        _evaluations[key] = Evaluation(content, jurisdiction, time_zone, handout_of)
+    return _evaluations[key]
 
 
 @cache

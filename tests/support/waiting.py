@@ -13,7 +13,7 @@ def soon(holds: Callable[[], bool], within: float = 6) -> None:
     until = time.monotonic() + within
     while not holds():
         assert time.monotonic() < until, "it did not come to hold"
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def stays(holds: Callable[[], bool], for_: float = 1.6) -> None:
