@@ -133,6 +133,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a server that is no address": ({"fhirServer": "file:///etc/passwd"}, "fhirServer"),
     "a server of half an IPv6 address": ({"fhirServer": "http://[::1/fhir"}, "fhirServer"),
+    "a server in brackets that is no IPv6 address": (
+        {"fhirServer": "https://[d3e7:cc]:480/fhir"},
+        "fhirServer",
+    ),
+    "a server of an IPv4 address in brackets": (
+        {"fhirServer": "https://[192.0.2.1]/fhir"},
+        "fhirServer",
+    ),
     "a server on no port": ({"fhirServer": "https://fhir.example.org:x/fhir"}, "fhirServer"),
     "a server without a name": ({"fhirServer": "https:///fhir"}, "fhirServer"),
     "prefetch that is a list": ({"prefetch": []}, "prefetch"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -59,12 +60,22 @@ def read_address(url: str) -> Address | None:
     if match is None or _CONTROL.search(url):
         return None
     scheme, host, written, path = match[1].lower(), match[2].lower(), match[3], match[4] or ""
+    if host.startswith("[") and not _is_ipv6(host[1:-1]):
+        return None
     port = int(written) if written else DEFAULT_PORTS[scheme]
     if not 0 < port < 65536 or _HIDDEN.search(path):
         return None
     if any(step.partition(";")[0] in (".", "..") for step in path.split("/")):
         return None
     return Address(scheme, host.strip("[]"), port, path)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_below(url: str, base: str) -> bool:

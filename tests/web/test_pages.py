@@ -68,6 +68,7 @@ def test_nor_does_the_page_that_asks_for_the_password(guarded: FlaskClient) -> N
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
         {"Origin": "http://127.0.0.1:9000"},  # something else on this machine
         {"Origin": "http://127.0.0.1:8000.evil.example"},
         {"Sec-Fetch-Site": "cross-site"},
