@@ -105,7 +105,15 @@ from ..hooks.protocol import HOOKS, HookRequest, read_request
 from ..settings import Settings, SettingsError, read_settings
 from ..storage.database import Database, DatabaseError
 from ..storage.files import NoPlainFileError, file_for_owner, must_be_plain
-from ..storage.report import FEWEST, Report, as_csv, as_measure_report, report_on, say, say_reasons
+from ..storage.report import (
+    FEWEST,
+    Report,
+    as_csv,
+    as_measure_report,
+    disclosed_text,
+    report_on,
+    say_reasons,
+)
 from ..web.server import Options, run_under_gunicorn
 from ..web.telemetry import write_logs_as_json
 from .bulk import BulkEvaluation, ExportError, Summary, evaluate_all, open_export, scan
@@ -323,7 +331,9 @@ def _report_table(kind: str, made: Report) -> Table:
         for column in columns:
             count = getattr(line, column)
             share = line.share(count) if column != "shown" else None
-            cells.append(say(count) + (f" [dim]{share:4.0%}[/]" if share is not None else ""))
+            cells.append(
+                disclosed_text(count) + (f" [dim]{share:4.0%}[/]" if share is not None else "")
+            )
         table.add_row(line.label, *cells, *([say_reasons(line)] if kind == "card" else []))
     return table
 
@@ -817,7 +827,7 @@ def list_medicines(
         seen = seen_in(shown, [row["id"] for row in table], Digests(secret))
     table.sort(key=lambda row: -seen[row["id"]])
     for row in table:
-        row["seen"] = say(seen[row["id"]]) if secret else ""
+        row["seen"] = disclosed_text(seen[row["id"]]) if secret else ""
     columns = ("name", "seen", "id", "codes", "effects")
     if as_text:
         click.echo(medicines_as_csv(table, columns), nl=False)

@@ -200,7 +200,7 @@ class CodeIndex(Generic[Meaning]):
         return tuple(found)
 
 
-class Said(NamedTuple):
+class WrittenConcept(NamedTuple):
     """The texts, the codes and the code systems of a CodeableConcept."""
 
     texts: list[str]
@@ -208,14 +208,14 @@ class Said(NamedTuple):
     systems: set[str]
 
 
-def said_by(concept: Any) -> Said:
+def read_concept(concept: Any) -> WrittenConcept:
     """Read the texts, codes and systems of a CodeableConcept; all are empty for anything else."""
     written = concept.get("coding") if isinstance(concept, dict) else None
     several = written if isinstance(written, list) else []
     codings = [each for each in several[:MOST_CODINGS] if isinstance(each, dict)]
     text = concept.get("text") if isinstance(concept, dict) else None
     texts = [text, *(coding.get("display") for coding in codings)]
-    return Said(
+    return WrittenConcept(
         [text[:LONGEST_TEXT] for text in texts if isinstance(text, str) and text],
         {code for coding in codings if isinstance(code := coding.get("code"), str) and code},
         {system for coding in codings if isinstance(system := coding.get("system"), str)},

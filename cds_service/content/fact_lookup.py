@@ -9,7 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from ..fhir.chart import member_of
-from .codes import CodeIndex, CodeSet, said_by
+from .codes import CodeIndex, CodeSet, read_concept
 from .entries import Entries
 from .fact_types import FactSpec
 from .phrase_index import PhraseIndex
@@ -72,7 +72,7 @@ class FactLookup:
                 specs = by_code.find(coding)
                 found = (*found, *(spec for spec in specs if spec not in found)) if found else specs
         if not found and resource_type in self._in_words:
-            said = said_by(concept)
+            said = read_concept(concept)
             in_words = self._in_words[resource_type]
             return tuple(spec for spec in in_words if spec.words and spec.words.mean_it(said))
         return found
@@ -88,7 +88,7 @@ class FactLookup:
         The result serves only to count records that were sent and not used. It must not be used as
         a value: the code may mean something else, and the text may deny the fact.
         """
-        said = said_by(concept)
+        said = read_concept(concept)
         by_code = self.by_code.get("Condition")
         if by_code is None or not said.systems.isdisjoint(self._known_systems):
             return ()

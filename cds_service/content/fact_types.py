@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..fhir.chart import Resource, reference_to
 from ..fhir.times import HOUR, Moment, duration, window_seconds
-from .codes import Said, normal_forms
+from .codes import WrittenConcept, normal_forms
 from .phrase_index import Phrases
 
 SIDE_OF_BREAST = "urn:lactation-cds:value-set:side-of-breast"
@@ -84,7 +84,7 @@ class Words(Entry):
     unless_named: list[str] = Field(default_factory=list)
     orders: list[str] = Field(default_factory=list)
 
-    def mean_it(self, said: Said) -> bool:
+    def mean_it(self, said: WrittenConcept) -> bool:
         """Whether the texts and codes of a concept mean the fact."""
         if not said.codes.isdisjoint(self.orders):
             return True
@@ -117,7 +117,7 @@ class Words(Entry):
         return Phrases(self.unless_named)
 
 
-def _has_code_of(said: Said, families: list[str]) -> bool:
+def _has_code_of(said: WrittenConcept, families: list[str]) -> bool:
     """Whether a code of a concept belongs to one of some families of ICD codes."""
     starts = tuple(form for family in families for form in normal_forms(family, "icd"))
     return bool(starts) and any(

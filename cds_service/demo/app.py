@@ -40,7 +40,7 @@ from .ehr import (
     call,
     hook_request,
     prefetch_from,
-    tell,
+    send_feedback,
     wanted_orders,
     write,
 )
@@ -121,11 +121,11 @@ def _pages(
             abort(404)
         return mother
 
-    def say(card: str | None, suggestion: str | None, reason: str | None) -> None:
+    def send(card: str | None, suggestion: str | None, reason: str | None) -> None:
         """Send feedback, as an EHR does after a clinician has acted."""
         hook = request.form.get("hook", "patient-view")
         if card and hook in SERVICES:
-            tell(f"{base_url}/cds-services/{SERVICES[hook]}", card, suggestion, reason)
+            send_feedback(f"{base_url}/cds-services/{SERVICES[hook]}", card, suggestion, reason)
 
     def request_for(mother: Vignette) -> tuple[str, DataWay, dict[str, Any]]:
         hook = request.values.get("hook", mother.expected.hook)
@@ -208,7 +208,7 @@ def _pages(
                     written.append(write(fhir, action["resource"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             abort(400)
-        say(request.form.get("uuid"), request.form.get("suggestion"), None)
+        send(request.form.get("uuid"), request.form.get("suggestion"), None)
         told = f"Written to her record: {', '.join(written)}" if written else "Order taken back"
         return _back(name, written=told)
 
@@ -217,7 +217,7 @@ def _pages(
         mother_named(name)
         reason = request.form.get("reason", "")
         dismissed[name][request.form["card"]] = displays.get(reason, "")
-        say(request.form.get("uuid"), None, reason)
+        send(request.form.get("uuid"), None, reason)
         return _back(name)
 
     @pages.post("/demo/reset")

@@ -114,7 +114,7 @@ def call(service_url: str, request: Resource) -> Answered:
     return Answered(answer.status_code, orjson.loads(answer.content), milliseconds)
 
 
-def tell(service_url: str, card: str, suggestion: str | None, reason: str | None) -> int:
+def send_feedback(service_url: str, card: str, suggestion: str | None, reason: str | None) -> int:
     """Send feedback on a card: the accepted suggestion, or the override reason (``system|code``).
 
     Returns the status of the answer.

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..content.codes import MOST_CODINGS, said_by
+from ..content.codes import MOST_CODINGS, read_concept
 from ..content.fact_types import FactSpec, FactValue, Problem, Reading
 from ..fhir.chart import Quantity, Resource, member_of, reference_to
 from ..fhir.times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
@@ -447,7 +447,7 @@ def _parts_of(
 def _names_a_side(content: Content, component: Resource) -> bool:
     """Whether a component says which breast it is of, by its code or in words."""
     code = component.get("code")
-    said = said_by(code)
+    said = read_concept(code)
     if any(_SIDE.search(text) for text in (*said.texts, *said.codes)):
         return True
     codings = code.get("coding") if isinstance(code, dict) else None

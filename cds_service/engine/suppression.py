@@ -60,15 +60,15 @@ class Audience:
     """Who looks at whose chart: the client and its tenant, and digests of patient and user.
 
     ``counts_for`` says for whom this user's override of a card counts: ``ALL_CLINICIANS``, or the
-    digest of this user. ``heard`` are the values of ``counts_for`` of the overrides that hold cards
-    back for this user.
+    digest of this user. ``scopes`` are the values of ``counts_for`` that an override must have to
+    hold back a card for this user.
     """
 
     client: str = ""
     tenant: str = ""
     patient: str = ""  # a digest; empty without a secret
     counts_for: str = ALL_CLINICIANS
-    heard: tuple[str, ...] = (ALL_CLINICIANS,)
+    scopes: tuple[str, ...] = (ALL_CLINICIANS,)
     before: tuple[Audience, ...] = ()  # the same audience, by former secrets
 
 
@@ -91,8 +91,8 @@ def audience_of(
     patient = digests.of("patient", *where, patient_id)
     user = digests.of("user", *where, user_id)
     if user_id.partition("/")[0] not in CLINICIANS:
-        heard = (user, ALL_CLINICIANS) if overrides_count_for == "everyone" else (user,)
-        return Audience(client, tenant, patient, user, heard)
+        scopes = (user, ALL_CLINICIANS) if overrides_count_for == "everyone" else (user,)
+        return Audience(client, tenant, patient, user, scopes)
     if overrides_count_for == "user":
         return Audience(client, tenant, patient, user, (user,))
     return Audience(client, tenant, patient)
@@ -113,7 +113,7 @@ class Suppression:
     """Decides whether an override holds back a card of one patient for one user.
 
     ``overrides`` are those of the patient by the id of the card, the digest of the orders that the
-    card is about (empty without orders), and ``counts_for``. ``heard`` is as in ``Audience``,
+    card is about (empty without orders), and ``counts_for``. ``scopes`` is as in ``Audience``,
     ``now`` is in seconds since 1970. ``otherwise`` is asked next: it has overrides that were kept
     under another secret.
     """
@@ -123,10 +123,10 @@ class Suppression:
         digests: Digests,
         overrides: Mapping[tuple[str, str, str], Overridden],
         now: float,
-        heard: Sequence[str] = (ALL_CLINICIANS,),
+        scopes: Sequence[str] = (ALL_CLINICIANS,),
         otherwise: Suppression | None = None,
     ) -> None:
-        self._digests, self._overrides, self._now, self._heard = digests, overrides, now, heard
+        self._digests, self._overrides, self._now, self._scopes = digests, overrides, now, scopes
         self._otherwise = otherwise
 
     def override_of(self, decision: CardDecision) -> Overridden | None:
@@ -134,7 +134,7 @@ class Suppression:
         if not self._overrides or decision.is_never_suppressed or decision.indicator == "critical":
             return None
         about = self._digests.of(decision.about) if decision.about else ""
-        for counts_for in self._heard:
+        for counts_for in self._scopes:
             override = self._overrides.get((decision.card.id, about, counts_for))
             if override is not None and self._still_holds(override, decision):
                 return override

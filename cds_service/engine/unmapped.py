@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from ..content.codes import said_by
+from ..content.codes import read_concept
 from ..content.compiled import Content
 from ..fhir.chart import Resource, member_of
 from .facts import is_read, says_something
@@ -44,7 +44,7 @@ class Unmapped:
     def _judge(self, resource: Resource) -> bool | None:
         if is_read(self._content, resource):
             return None
-        said = said_by(member_of(resource, "code"))
+        said = read_concept(member_of(resource, "code"))
         if any(_OF_MILK.search(text) for text in said.texts):
             return True
         if not self._asked or not (said.texts or said.codes):

@@ -132,7 +132,7 @@ class CardLog:
         by_secret = (audience, *audience.before)
         for digests, each in zip(reversed(self._all_digests), reversed(by_secret), strict=True):
             if overridden := self._overridden.get(each.patient):
-                found = Suppression(digests, overridden, now, each.heard, found)
+                found = Suppression(digests, overridden, now, each.scopes, found)
         return found
 
     def keep(

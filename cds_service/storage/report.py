@@ -40,7 +40,7 @@ class Line:
 
     def share(self, count: int) -> float | None:
         """A count as a fraction of the cards shown; ``None`` if one of the two is hidden."""
-        if tell(self.shown) is None or tell(count) is None or not self.shown:
+        if disclose(self.shown) is None or disclose(count) is None or not self.shown:
             return None
         return count / self.shown
 
@@ -65,14 +65,14 @@ class Report:
         return whole
 
 
-def tell(count: int) -> int | None:
+def disclose(count: int) -> int | None:
     """The count, or ``None`` if it is hidden."""
     return count if count == 0 or count >= FEWEST else None
 
 
-def tell_all(counts: Mapping[str, int]) -> dict[str, int | None]:
+def disclose_all(counts: Mapping[str, int]) -> dict[str, int | None]:
     """Counts of which the sum is known. If only one would be hidden, a second one is hidden too."""
-    told = {name: tell(count) for name, count in counts.items()}
+    told = {name: disclose(count) for name, count in counts.items()}
     if sum(count is None for count in told.values()) == 1:
         rest = [name for name, count in told.items() if count]
         if rest:
@@ -80,15 +80,15 @@ def tell_all(counts: Mapping[str, int]) -> dict[str, int | None]:
     return told
 
 
-def say(count: int) -> str:
+def disclosed_text(count: int) -> str:
     """The count as a text; a hidden one as "<5"."""
-    told = tell(count)
+    told = disclose(count)
     return f"<{FEWEST}" if told is None else f"{told:,}"
 
 
 def say_reasons(line: Line) -> str:
     """Why a card was overridden, the most frequent reason first."""
-    counts = tell_all(dict(line.reasons.most_common()))
+    counts = disclose_all(dict(line.reasons.most_common()))
     told = [f"{name} {count:,}" for name, count in counts.items() if count is not None]
     return ", ".join([*told, *(["others not told"] if len(told) < len(counts) else [])])
 
@@ -142,11 +142,11 @@ def report_on(database: Database, content: Content, now: datetime, days: int) ->
 def _cells(report: Report) -> Iterator[tuple[str, str, str, int | None]]:
     for kind, lines in report.lines.items():
         for line in lines:
-            yield kind, line.name, "shown", tell(line.shown)
-            yield kind, line.name, "accepted", tell(line.accepted)
+            yield kind, line.name, "shown", disclose(line.shown)
+            yield kind, line.name, "accepted", disclose(line.accepted)
             if kind != "intervention":
-                yield kind, line.name, "overridden", tell(line.overridden)
-                for reason, count in tell_all(line.reasons).items():
+                yield kind, line.name, "overridden", disclose(line.overridden)
+                for reason, count in disclose_all(line.reasons).items():
                     yield kind, line.name, f"overridden: {reason}", count
 
 
@@ -242,5 +242,5 @@ def _group_of(line: Line) -> Group:
 
 def _population_of(outcome: str, count: int) -> Population:
     code: Concept = {"coding": [{"system": OUTCOMES, "code": outcome}]}
-    told = tell(count)
+    told = disclose(count)
     return {"code": code} if told is None else {"code": code, "count": told}

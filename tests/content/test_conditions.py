@@ -16,7 +16,7 @@ from tests.support.mothers import birth, findings_of, medicine, milk, observatio
 TRUTHS = st.sampled_from([True, False, None])
 
 
-class Said(Condition):
+class WrittenConcept(Condition):
     """A condition that says what it is told."""
 
     def __init__(self, truth: Truth) -> None:
@@ -32,16 +32,16 @@ class Said(Condition):
 @given(st.lists(TRUTHS, min_size=1, max_size=5))
 def test_filling_in_what_is_unknown_never_turns_an_answer_around(truths: list[Truth]) -> None:
     for combine in (All, AnyOf):
-        answer = combine([Said(truth) for truth in truths]).test(None)  # type: ignore[arg-type]
+        answer = combine([WrittenConcept(truth) for truth in truths]).test(None)  # type: ignore[arg-type]
         for filled in (True, False):
             known = [filled if truth is None else truth for truth in truths]
-            later = combine([Said(truth) for truth in known]).test(None)  # type: ignore[arg-type]
+            later = combine([WrittenConcept(truth) for truth in known]).test(None)  # type: ignore[arg-type]
             assert answer is None or answer == later
 
 
 @given(st.lists(TRUTHS, min_size=1, max_size=5))
 def test_not_all_is_any_not(truths: list[Truth]) -> None:
-    parts: list[Condition] = [Said(truth) for truth in truths]
+    parts: list[Condition] = [WrittenConcept(truth) for truth in truths]
     inverted: list[Condition] = [Not(part) for part in parts]
     assert Not(All(parts)).test(None) == AnyOf(inverted).test(None)  # type: ignore[arg-type]
 

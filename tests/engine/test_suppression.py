@@ -367,15 +367,15 @@ def audience(counts_for: Literal["user", "clinicians", "everyone"], user: str) -
 def test_the_override_of_a_patient_counts_for_no_clinician() -> None:
     patient, nurse = f"Patient/{HER}", "Practitioner/nurse"
     hers = audience("clinicians", patient)
-    assert hers.counts_for not in audience("clinicians", nurse).heard
-    assert hers.heard == (hers.counts_for,)  # and she hears of her own alone
-    assert audience("everyone", nurse).counts_for in audience("everyone", patient).heard
+    assert hers.counts_for not in audience("clinicians", nurse).scopes
+    assert hers.scopes == (hers.counts_for,)  # and she hears of her own alone
+    assert audience("everyone", nurse).counts_for in audience("everyone", patient).scopes
 
 
 def test_where_each_user_decides_an_override_counts_for_that_user() -> None:
     nurse, physician = audience("user", "Practitioner/nurse"), audience("user", "Practitioner/md")
-    assert nurse.counts_for in nurse.heard
-    assert nurse.counts_for not in physician.heard
+    assert nurse.counts_for in nurse.scopes
+    assert nurse.counts_for not in physician.scopes
     assert nurse.patient == physician.patient
 
 

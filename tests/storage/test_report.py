@@ -28,9 +28,9 @@ from cds_service.storage.report import (
     Report,
     as_csv,
     as_measure_report,
+    disclose,
+    disclose_all,
     report_on,
-    tell,
-    tell_all,
 )
 from cds_service.web.dashboard.plot import plot_cards, plot_weeks
 from tests.support.calls import VIEW
@@ -135,12 +135,12 @@ def test_the_last_word_counts(filled: Database, content: Content) -> None:
 
 @pytest.mark.parametrize(("count", "told"), [(0, 0), (1, None), (4, None), (5, 5), (1000, 1000)])
 def test_a_small_count_is_not_told(count: int, told: int | None) -> None:
-    assert tell(count) == told
+    assert disclose(count) == told
 
 
 @given(st.dictionaries(st.text("abcdef", min_size=1), st.integers(0, 30), max_size=8))
 def test_no_small_count_can_be_reckoned_from_the_others(counts: dict[str, int]) -> None:
-    told = tell_all(counts)
+    told = disclose_all(counts)
     untold = [name for name, count in told.items() if count is None]
     assert all(told[name] == counts[name] for name in counts.keys() - set(untold))
     if any(0 < count < 5 for count in counts.values()):

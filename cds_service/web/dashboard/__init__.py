@@ -18,7 +18,15 @@ from flask import Blueprint, Response, render_template, request
 
 from ...content.compiled import Content
 from ...storage.database import Database
-from ...storage.report import Line, Report, as_csv, as_measure_report, report_on, say, say_reasons
+from ...storage.report import (
+    Line,
+    Report,
+    as_csv,
+    as_measure_report,
+    disclosed_text,
+    report_on,
+    say_reasons,
+)
 from ..pages import WrongPasswords, protect
 from .plot import plot_cards, plot_weeks
 
@@ -82,7 +90,7 @@ def dashboard(
             spans=SPANS,
             cards=plot_cards(made.lines["card"]),
             weeks=plot_weeks(made),
-            tell=say,
+            tell=disclosed_text,
             percent=_percent,
             reasons=say_reasons,
         )

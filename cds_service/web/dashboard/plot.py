@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...storage.report import Line, Report, tell
+from ...storage.report import Line, Report, disclose
 
 WIDTH = 720
 LABELS, FIGURES, ROW = 230, 60, 30
@@ -63,11 +63,11 @@ class Columns:
 
 def _split(line: Line) -> list[tuple[str, int]]:
     """The counts of a line that may be shown, in parts that add up to the cards shown."""
-    accepted, overridden = tell(line.accepted) or 0, tell(line.overridden) or 0
+    accepted, overridden = disclose(line.accepted) or 0, disclose(line.overridden) or 0
     return [
         ("accepted", accepted),
         ("overridden", overridden),
-        ("no word", (tell(line.shown) or 0) - accepted - overridden),
+        ("no word", (disclose(line.shown) or 0) - accepted - overridden),
     ]
 
 
@@ -83,7 +83,7 @@ def plot_cards(lines: Sequence[Line]) -> Bars:
             if length > 0:
                 parts.append(Part(kind, round(start, 1), length, f"{count:,} {kind}"))
                 start += length
-        told = tell(line.shown)
+        told = disclose(line.shown)
         figure = "<5" if told is None else f"{told:,}"
         bars.append(Bar(line.label, number * ROW + 4, parts, figure))
     return Bars(bars, len(bars) * ROW + 8)
