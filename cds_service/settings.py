@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -57,7 +56,10 @@ def read_settings(**given: Any) -> Settings:
     no settings: otherwise a misspelt variable would be ignored silently.
     """
     lines = _unknown_variables(os.environ)
-    given = _by_old_names(os.environ) | given
+    set_now = _set_variables()
+    for old, name in OLD_NAMES.items():
+        if old in set_now and variable(name) not in set_now:
+            given.setdefault(name, set_now[old])
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -79,19 +81,20 @@ def must_be(name: str) -> str:
     return says
 
 
-def _by_old_names(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings that are given by their old names only, which are taken for one release."""
-    given = {name.upper(): value for name, value in environment.items()}
-    taken: dict[str, str] = {}
-    for old, new in OLD_NAMES.items():
-        if old in given and variable(new) not in given:
-            warnings.warn(
-                f"{old} is {variable(new)} now; the old name goes with the next release",
-                FutureWarning,
-                stacklevel=3,
-            )
-            taken[new] = given[old]
-    return taken
+def old_variables() -> list[str]:
+    """A sentence for each variable of the environment that is set by its old name."""
+    set_now = _set_variables()
+    return [
+        f"{old} is {variable(name)} now; the old name goes with the next release"
+        + ("; it is ignored, as both are set" if variable(name) in set_now else "")
+        for old, name in OLD_NAMES.items()
+        if old in set_now
+    ]
+
+
+def _set_variables() -> dict[str, str]:
+    """The variables that are set and not empty, by their names in capital letters."""
+    return {name.upper(): value for name, value in os.environ.items() if value}
 
 
 def _unknown_variables(environment: Iterable[str]) -> list[str]:

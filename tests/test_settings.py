@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cds_service.app import create_app
 from cds_service.authoring.vignettes import SHIPPED
+from cds_service.content.compiled import Content
 from cds_service.settings import Settings, SettingsError, read_settings, variable
 from tests.support.processes import free_port
 from tests.support.repository import ROOT
@@ -249,20 +251,46 @@ def test_what_else_keeps_it_from_starting_is_told_without_a_traceback(
     assert "Traceback" not in said
 
 
-def test_an_old_name_is_taken_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CDS_QUIET", "false")
-    with pytest.warns(FutureWarning, match="CDS_QUIET is CDS_SUPPRESSION now"):
-        assert not read_settings().suppression
-    monkeypatch.setenv("CDS_SUPPRESSION", "true")
-    assert read_settings().suppression
+@pytest.mark.parametrize(
+    ("given", "suppression", "warning"),
+    [
+        ({"CDS_QUIET": "false"}, False, "CDS_QUIET is CDS_SUPPRESSION now"),
+        ({"cds_quiet": "false"}, False, "CDS_QUIET is CDS_SUPPRESSION now"),
+        ({"CDS_QUIET": "false", "CDS_SUPPRESSION": ""}, False, "CDS_QUIET is CDS_SUPPRESSION now"),
+        ({"CDS_QUIET": "false", "CDS_SUPPRESSION": "true"}, True, "it is ignored"),
+        ({"CDS_QUIET": ""}, True, None),
+        ({"CDS_SUPPRESSION": "false"}, False, None),
+    ],
+)
+def test_an_old_name_is_read_and_the_log_tells_the_new_one(
+    given: dict[str, str],
+    suppression: bool,
+    warning: str | None,
+    content: Content,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert read_settings().suppression is suppression
+    create_app(Settings(auth="open"), content)
+    told = [line for line in caplog.messages if "now; the old name goes" in line]
+    assert len(told) == (warning is not None)
+    assert warning is None or warning in told[0]
 
 
 def test_an_old_name_with_a_wrong_value_says_what_it_must_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("cds_quiet", "perhaps")
-    with (
-        pytest.warns(FutureWarning),
-        pytest.raises(SettingsError, match="CDS_SUPPRESSION must be true or false"),
-    ):
+    monkeypatch.setenv("CDS_QUIET", "perhaps")
+    with pytest.raises(SettingsError, match="CDS_SUPPRESSION must be true or false"):
         read_settings()
+
+
+def test_the_service_tells_of_old_names_in_an_overlay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ours.yaml").write_text("cards: [{id: low-milk, never-quiet: true}]")
+    create_app(Settings(auth="open", content_dir=tmp_path))
+    (told,) = [line for line in caplog.messages if "never-quiet" in line]
+    assert told.endswith("ours.yaml:1: 'never-quiet' is 'never-suppressed' now")

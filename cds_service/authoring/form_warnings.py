@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..content.dialect import dialect_faults, read_yaml
-from ..content.old_names import rename_old
+from ..content.compiled import Content
+from ..content.dialect import dialect_faults
 from .code_warnings import ContentWarning
 
 OLD_NAMES = "old names that go with the next release"
 OTHER_YAML = "lines that are written otherwise than docs/content.md says"
 
 
-def form_warnings(directory: Path) -> Iterator[ContentWarning]:
-    """The warnings for all YAML files below a directory. The files must be valid."""
+def old_name_warnings(content: Content) -> Iterator[ContentWarning]:
+    """A warning for each old name in the files of ``content``."""
+    return (ContentWarning(OLD_NAMES, found) for found in content.old_names)
+
+
+def style_warnings(directory: Path) -> Iterator[ContentWarning]:
+    """The warnings about the style of all YAML files below a directory. The files must be valid."""
     for path in sorted(directory.rglob("*.yaml")):
-        text, name = path.read_text("utf-8"), str(path.relative_to(directory.parent))
-        for line, what in rename_old(read_yaml(text, name)):
-            yield ContentWarning(OLD_NAMES, f"{name}:{line}: {what}")
-        for line, what in dialect_faults(text):
+        name = path.relative_to(directory.parent)
+        for line, what in dialect_faults(path.read_text("utf-8")):
             yield ContentWarning(OTHER_YAML, f"{name}:{line}: {what}")

@@ -48,7 +48,7 @@ from ..access.outgoing import is_loopback
 from ..access.tracing import send_traces
 from ..app import create_app
 from ..authoring.code_warnings import code_warnings
-from ..authoring.form_warnings import form_warnings
+from ..authoring.form_warnings import old_name_warnings, style_warnings
 from ..authoring.lactmed import (
     FILE,
     ArchiveError,
@@ -661,9 +661,9 @@ def check(directory: Path | None, everything: bool) -> None:
     reviews = Counter(entry.review for uses in loaded.row_uses().values() for _, entry in uses)
     told = ", ".join(f"{count} {review}" for review, count in reviews.most_common())
     console.print(f"Review of what is at work: {told}.")
-    warnings = list(code_warnings(loaded))
+    warnings = [*code_warnings(loaded), *old_name_warnings(loaded)]
     for read in (SHIPPED, directory):
-        warnings += form_warnings(read) if read is not None else ()
+        warnings += style_warnings(read) if read is not None else ()
     shown = Counter[str]()
     for kind, count in Counter(warning.kind for warning in warnings).most_common():
         console.print(f"[dark_orange]Warning:[/] {count} {kind}", soft_wrap=True)

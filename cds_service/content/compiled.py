@@ -40,6 +40,7 @@ class Content(Entries):
     asked_facts: list[str] = field(default_factory=list)  # the ids of facts that a condition reads
     keys_in_use: set[str] = field(default_factory=set)  # prefetch keys that can change a card
     prefetch_templates: dict[str, str] = field(default_factory=dict)  # by key
+    old_names: list[str] = field(default_factory=list)  # that its files have: file, line, sentence
     lookup: FactLookup = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

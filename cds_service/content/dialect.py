@@ -11,7 +11,7 @@ describes. Such a file is read all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import yaml
 
@@ -25,30 +25,48 @@ class NotYamlError(ValueError):
         self.reason = reason
 
 
+DEEPEST = 50  # levels of nesting of a document; ours have a dozen
+
+
 class WrittenMapping(dict[str, object]):
-    """A mapping that keeps the file and the line in which it is written."""
+    """A mapping that keeps the file and the line in which it is written, and those of its keys."""
 
     file = "?"
     line = 0
+    lines: Mapping[str, int] = {}
 
 
 def read_yaml(data: str | bytes, file: str = "?") -> object:
     """The value of a YAML document: a ``WrittenMapping``, a list, a text, a number, or the like.
 
     ``file`` is the name of the file that each mapping keeps, for messages. Raises ``NotYamlError``
-    if the text is not YAML, or gives a key twice.
+    if the text is not YAML, gives a key twice, or is nested deeper than ``DEEPEST``.
     """
     try:
         loader = _Loader(data)
         loader.file = file
         try:
-            return loader.get_single_data()
+            document = loader.get_single_data()
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or "it is no text in UTF-8"
         raise NotYamlError(mark.line + 1 if mark is not None else 0, reason) from None
+    _must_not_be_deep(document, set(), 0)
+    return document
+
+
+def _must_not_be_deep(value: object, looked_at: set[tuple[int, int]], depth: int) -> None:
+    """Raises ``NotYamlError`` if a value is nested too deep, as one that contains itself is."""
+    if depth > DEEPEST:
+        raise NotYamlError(0, f"it is nested deeper than {DEEPEST} levels, or contains itself")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in inner:
+        # An anchor can be used in many places: what was looked at on a level is so only once.
+        if isinstance(each, dict | list) and (id(each), depth) not in looked_at:
+            looked_at.add((id(each), depth))
+            _must_not_be_deep(each, looked_at, depth + 1)
 
 
 class _Loader(yaml.CSafeLoader):
@@ -60,6 +78,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> Iterator[Writ
     mapping.file, mapping.line = loader.file, node.start_mark.line + 1
     yield mapping
     seen: set[object] = set()
+    mapping.lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
     for key_node, _ in node.value:
         key = key_node.value
         if isinstance(key_node, yaml.ScalarNode) and key in seen:

@@ -20,9 +20,9 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
 from ..errors import CannotStart, say_problem
+from . import old_names
 from .codes import ValueSet
 from .dialect import NotYamlError, WrittenMapping, read_yaml
-from .old_names import rename_old
 from .schema import NOTHING_ASKED, SECTIONS, VALUE_SET
 
 _PARAMETER = re.compile(r"\{parameter:([a-z0-9-]+)\}")
@@ -56,6 +56,7 @@ class ContentFiles:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+        self.old_names: list[Fault] = []  # each old name that was read; none of them is a fault yet
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
         self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
@@ -83,11 +84,14 @@ class ContentFiles:
         except NotYamlError as error:
             self.faults.append(Fault(name, error.line, error.reason))
             return
-        if not isinstance(document, dict):
+        if not isinstance(document, WrittenMapping):
             self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
             return
-        rename_old(document)  # content check warns of each
-        for section, entries in document.items():
+        for written, entries in document.items():
+            section = old_names.SECTIONS.get(written, written)
+            if section != written:
+                line = document.lines.get(written, 1)
+                self.old_names.append(Fault(name, line, f"'{written}' is '{section}' now"))
             if section not in SECTIONS:
                 self.faults.append(Fault(name, 1, f"'{section}' is not a section"))
                 continue
@@ -99,6 +103,9 @@ class ContentFiles:
         if not isinstance(entry, WrittenMapping) or not isinstance(key, str):
             self.faults.append(Fault(name, 1, f"each of '{section}' is a mapping with an 'id'"))
             return
+        for found in old_names.rename_old(section, entry):
+            told = self.faults if found.is_fault else self.old_names
+            told.append(Fault(name, found.line, found.sentence))
         known = self.raw[section].get(key)
         if entry.get("off") is True and overlay and known is not None:
             del self.raw[section][key]

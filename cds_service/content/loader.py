@@ -113,6 +113,7 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
         raise ContentError(sorted(files.faults, key=lambda fault: (fault.file, fault.line)))
     _mark_keys_in_use(content)
     _make_templates(content)
+    content.old_names = [str(found) for found in files.old_names]
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -13,7 +14,7 @@ from ..access.caller import Callers
 from ..access.tracing import trace_calls
 from ..content.compiled import Content
 from ..hooks.openapi import describe
-from ..settings import Settings
+from ..settings import Settings, old_variables
 from ..storage.card_log import CardLog
 from ..storage.database import Database
 from .answers import allow_origins, answer_errors, json_response
@@ -21,6 +22,8 @@ from .dashboard import dashboard
 from .handouts import handouts
 from .pages import must_be_called, own_names
 from .telemetry import AT_WORKER_START, BODY_SECONDS, add_health, watch
+
+log = logging.getLogger("cds_service.app")
 
 
 def make_application(
@@ -32,6 +35,8 @@ def make_application(
     callers: Callers,
 ) -> Flask:
     """The application without the routes of the services, which ``create_app`` adds."""
+    for old_name in (*content.old_names, *old_variables()):
+        log.warning("%s", old_name)
     app = Flask("cds_service", static_folder=None)
     body_seconds = settings.body_ms / 1000
     app.extensions[AT_WORKER_START] = card_log.start

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cds_service.authoring import lactmed
-from cds_service.authoring.form_warnings import form_warnings
+from cds_service.authoring.form_warnings import style_warnings
 from cds_service.authoring.lactmed import (
     ATC,
     FILE,
@@ -315,7 +315,7 @@ def test_a_new_month_replaces_the_older_one(archive: Path, tmp_path: Path) -> No
     run("import", str(archive), "--to", str(own))
     loaded = load_content(own)
     assert loaded.medicines["lactmed-lm9001"].name == "Synthetin B"
-    assert list(form_warnings(own)) == []
+    assert list(style_warnings(own)) == []
     assert "lactmed-new-one" not in loaded.medicines
     assert "0 revised, 0 renamed, 0 new" in run("diff", str(archive), "--overlay", str(own))
 
