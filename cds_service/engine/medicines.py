@@ -397,4 +397,6 @@ def _ingredients_of(
 def plain(text: str, longest: int = LONGEST_NAME) -> str:
     """A text from a record, made safe to stand on a card, and cut to ``longest`` characters."""
     text = inert(text[:LONGEST_TEXT])
-    return text if len(text) <= longest else inert(text[: longest - 1]) + "…"
+    if len(text) <= longest:
+        return text
+    return f"{inert(text[: longest - 1]).rstrip(' .:')}…"  # no "https:…", which is a link to some

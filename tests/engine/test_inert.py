@@ -106,6 +106,7 @@ HOSTILE = st.lists(
 
 @given(HOSTILE)
 @example("x.&com")
+@example("a " * 26 + "https://com")  # cut behind the scheme
 def test_nothing_is_left_of_which_a_program_makes_a_link(text: str) -> None:
     shown = plain(text)
     assert not LINK.search(shown), shown
