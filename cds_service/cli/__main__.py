@@ -48,7 +48,7 @@ from ..access.outgoing import is_loopback
 from ..access.tracing import send_traces
 from ..app import create_app
 from ..authoring.code_warnings import code_warnings
-from ..authoring.form_warnings import old_name_warnings, style_warnings
+from ..authoring.form_warnings import OLD_NAMES, old_name_warnings, style_warnings
 from ..authoring.lactmed import (
     FILE,
     ArchiveError,
@@ -1201,6 +1201,8 @@ def _content(overlay: Path | None = None) -> Content:
         for fault in error.faults:
             where = f"{fault.file}:{fault.line}"
             console.print(f"[red]✗[/] [bold]{where}[/] ", Text(fault.reason), soft_wrap=True)
+        for old_name in error.old_names:
+            console.print(f"[dark_orange]{OLD_NAMES}:[/]", Text(str(old_name)), soft_wrap=True)
         raise click.ClickException(f"the content has {len(error.faults)} faults") from None
 
 

