@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 
 from benchmarks.requests import CARDS, SERVICE, build_request
 from cds_service.app import create_app
+from cds_service.authoring.vignettes import vignettes
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
@@ -161,6 +162,13 @@ def test_the_fact_the_card_and_the_mothers_of_contributing_are_some(tmp_path: Pa
     result = CliRunner().invoke(main, ["content", "test", mothers, "--overlay", own])
     assert result.exit_code == 0, result.output
     assert "2 of 2 vignettes" in result.output
+    # What the tests of the shipped content ask of it, too.
+    ours = load_content(tmp_path / "cards")
+    assert ours.evidence["our-guideline"].link
+    assert "our-guideline" not in load_content().evidence
+    topics = {mother.expected.topic for mother in vignettes()}
+    assert {mother.expected.topic for mother in vignettes(tmp_path / "fhir_fixtures")} <= topics
+    assert "List a new file in\n[cards/README.md](cards/README.md)" in CONTRIBUTING
 
 
 def test_the_packages_of_the_architecture_are_those_of_the_import_contract() -> None:
