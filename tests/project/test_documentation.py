@@ -180,6 +180,30 @@ def test_the_packages_of_the_architecture_are_those_of_the_import_contract() -> 
     assert written == [name.strip() for layer in layers for name in layer.split("|")]
 
 
+def test_the_picture_of_a_request_is_the_same_on_each_page_and_that_of_the_code() -> None:
+    """Each step is called in ``call_service`` of app.py, in this order."""
+    pictures = [
+        block.strip()
+        for page in ("README.md", "ARCHITECTURE.md")
+        for block in blocks((ROOT / page).read_text())
+        if block.startswith("HTTP -> ")
+    ]
+    assert len(pictures) == 2
+    assert pictures[0] == pictures[1]
+    calls = {
+        "admission": "admission.admit(",
+        "hook request": "read_request(",
+        "prefetch": "resolve_prefetch(",
+        "engine": "evaluation.answer(",
+        "card log": "card_log.keep(",
+    }
+    steps = [step for step in pictures[0].split(" -> ") if step not in ("HTTP", "chart")]
+    assert steps == list(calls)
+    code = (ROOT / "cds_service" / "app.py").read_text().partition("def call_service(")[2]
+    places = [code.index(call) for call in calls.values()]
+    assert places == sorted(places)
+
+
 def test_the_stages_of_the_architecture_are_called_in_this_order() -> None:
     """Those of the engine, in ``Evaluation.judge`` and ``Evaluation.answer``."""
     page = (ROOT / "ARCHITECTURE.md").read_text()
