@@ -94,16 +94,19 @@ def decide(findings: Findings, hook: str, prerendered: Prerendered) -> Decided:
 
 def suppress(
     cards: Iterable[CardDecision], suppression: Suppression
-) -> tuple[list[CardDecision], dict[str, Overridden]]:
-    """The cards that are shown, and by id those that a clinician's override holds back."""
+) -> tuple[list[CardDecision], list[tuple[CardDecision, Overridden]]]:
+    """The cards that are shown, and those that are held back, each with the override that does it.
+
+    There may be several of one card: a card about orders is decided on once for each order.
+    """
     kept: list[CardDecision] = []
-    suppressed: dict[str, Overridden] = {}
+    suppressed: list[tuple[CardDecision, Overridden]] = []
     for decision in cards:
         said = suppression.override_of(decision)
         if said is None:
             kept.append(decision)
         else:
-            suppressed[decision.card.id] = said
+            suppressed.append((decision, said))
     return kept, suppressed
 
 

@@ -35,12 +35,12 @@ from .suppression import NOTHING_SUPPRESSED, Overridden, Suppression
 class Judged:
     """What was decided for one patient: the cards to show, the most urgent first.
 
-    ``suppressed`` has the overrides that hold other cards back, by the id of the card; ``faults``
+    ``suppressed`` has the cards that are held back, each with the override that does it; ``faults``
     is how many rules could not be evaluated.
     """
 
     cards: list[CardDecision]
-    suppressed: dict[str, Overridden]
+    suppressed: list[tuple[CardDecision, Overridden]]
     faults: int
     facts: Facts
 
@@ -122,7 +122,7 @@ class Evaluation:
         be judged.
         """
         if gets_no_card(chart.patient, self.content, now):
-            return Judged([], {}, 0, {})
+            return Judged([], [], 0, {})
         case = self.case(chart, now, orders)
         findings = self.findings(case)
         decided = decide(findings, hook, self._prerendered)
@@ -130,7 +130,7 @@ class Evaluation:
         if decided.asks is not None:
             asked = ask_for_data(decided.asks, findings, told=bool(kept))
             more, held_too = suppress([asked] if asked is not None else [], suppression)
-            kept, suppressed = [*kept, *more], suppressed | held_too
+            kept, suppressed = [*kept, *more], [*suppressed, *held_too]
         cards = rank(kept, decided.withheld)
         return Judged(cards, suppressed, len(findings.faults), case.facts)
 
@@ -170,12 +170,14 @@ class Evaluation:
         return answer["cards"]
 
 
-def _explain(suppressed: dict[str, Overridden]) -> list[Suppressed]:
-    """The cards that are held back, until when, and the override reason if one was given."""
+def _explain(suppressed: list[tuple[CardDecision, Overridden]]) -> list[Suppressed]:
+    """The cards that are held back, until when, why if that was told, and for which orders."""
     told: list[Suppressed] = []
-    for card, override in suppressed.items():
+    for decision, override in suppressed:
         until = datetime.fromtimestamp(override.until, UTC).isoformat()
-        told.append({"card": card, "until": until})
+        told.append({"card": decision.card.id, "until": until})
         if override.why:
             told[-1]["reason"] = override.why
+        if decision.orders:
+            told[-1]["orders"] = decision.orders
     return told
