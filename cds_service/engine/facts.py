@@ -597,8 +597,10 @@ def _read_request(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
     status = _status_of(resource)
-    if status in ("revoked", "entered-in-error") or resource.get("doNotPerform") is True:
+    if status in ("revoked", "entered-in-error"):
         raise Withdrawn(f"the record is {status}")
+    if resource.get("doNotPerform") is True:
+        raise Withdrawn("the record forbids what it names")
     return Reading("yes", _moment_of(resource, ("authoredOn",), as_of), resource)
 
 
