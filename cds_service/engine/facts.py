@@ -46,7 +46,6 @@ from ..fhir.times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
-    from ..content.fact_types import FactSpec
     from ..fhir.chart import Chart
 
 
