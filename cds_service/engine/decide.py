@@ -111,7 +111,12 @@ def suppress(
 
 
 def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
-    """At most ``MOST_CARDS``, the most urgent first; the last of them names those left out."""
+    """At most ``MOST_CARDS``, the most urgent first.
+
+    The paragraphs of these cards are changed, in place: what two cards say of the same order stays
+    on the more urgent one alone; the first card names what is withheld ("Withheld: ..."); and the
+    last one names the cards that are left out ("Not shown, as less urgent: ...").
+    """
     ranked = sorted(cards, key=lambda made: (INDICATORS.index(made.indicator), made.card.urgency))
     first = ranked[:MOST_CARDS]
     _say_once(first)

@@ -86,7 +86,7 @@ class Bounds:
         self._lock = threading.Lock()
 
     def hold(self, weight: int) -> None:
-        """Hold ``more`` bytes until the end of the request.
+        """Hold ``weight`` bytes until the end of the request.
 
         Raises ``TooMuchError`` if the process never has that much memory, and ``TooBusyError`` if
         other requests hold too much now, or if the request has ended.
