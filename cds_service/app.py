@@ -23,14 +23,14 @@ from .hooks.feedback import must_be_stored, read_feedback
 from .hooks.fhir_server import FhirReader
 from .hooks.prefetch import resolve_prefetch
 from .hooks.protocol import HOOKS, discovery, read_request
-from .limits.bounds import SECONDS
+from .limits.bounds import EVALUATION_SECONDS
 from .settings import Settings, read_settings
 from .storage.card_log import CardLog
 from .storage.database import Database
 from .web.admission import Admission, must_accept_json
 from .web.answers import json_response
 from .web.application import make_application
-from .web.handouts import MOST, handout_path
+from .web.handouts import MOST_ON_ONE_PAGE, handout_path
 from .web.telemetry import mark, note, redact_library_logs
 
 
@@ -71,7 +71,7 @@ def create_app(
             if hook.fhir_server is not None:
                 callers.authorize_fhir_server(caller.client, hook.fhir_server)
             seconds, now = settings.deadline_ms / 1000, clock()
-            bounds.deadline = time.monotonic() + seconds + SECONDS
+            bounds.deadline = time.monotonic() + seconds + EVALUATION_SECONDS
             issuer, bases = caller.issuer, caller.fhir_bases
             chart = resolve_prefetch(
                 content, hook, context, reader, seconds, issuer, bases, now, bounds
@@ -124,4 +124,4 @@ def _handout_addresses(settings: Settings) -> Callable[[Sequence[str]], str] | N
     """Makes the URL of a handout; ``None`` if ``CDS_BASE_URL`` is not set."""
     if "base_url" not in settings.model_fields_set:
         return None
-    return lambda names: f"{settings.base_url}{handout_path(names[:MOST])}"
+    return lambda names: f"{settings.base_url}{handout_path(names[:MOST_ON_ONE_PAGE])}"

@@ -1,6 +1,7 @@
 """The compiled content: the entries that people wrote, and the indexes derived from them.
 
-``loader.load_content`` builds it; afterwards nothing changes it.
+``loader.load_content`` builds it; afterwards the service never changes it. Only the mutations of
+``authoring.mutations`` do, one at a time, and each is taken back.
 """
 
 from __future__ import annotations

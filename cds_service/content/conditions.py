@@ -71,20 +71,47 @@ class Case(Protocol):
     now: datetime
 
     @property
-    def facts(self) -> Mapping[str, FactValue]: ...
-    def finding(self, finding_id: str) -> Truth: ...
-    def asked_for(self, activity: str) -> Truth: ...
-    def taking(self, what: str) -> Truth: ...
-    def allergic(self, what: str) -> Truth: ...
-    def contraindicated(self, medicine_id: str) -> Truth: ...
-    def together(self, what: str) -> Truth: ...
-    def interacting(self, interaction_id: str, medicine_id: str) -> Truth: ...
-    def licensed(self, medicine_id: str) -> Truth: ...
-    def search_failed(self, fact_id: str) -> bool: ...
-    def left_out(self, fact_id: str) -> bool: ...
-    def curve(self, curve_id: str, line: str) -> float | None: ...
-    def support(self, finding_id: str, because: Because) -> None: ...
-    def missing(self, finding_id: str) -> Iterable[str]: ...
+    def facts(self) -> Mapping[str, FactValue]:
+        """The facts by id; those without a record too."""
+
+    def finding(self, finding_id: str) -> Truth:
+        """Whether a finding holds."""
+
+    def asked_for(self, activity: str) -> Truth:
+        """Whether an activity was asked for or done since this birth."""
+
+    def taking(self, what: str) -> Truth:
+        """Whether the patient takes a medicine: any, of one band or effect, or by its id."""
+
+    def allergic(self, what: str) -> Truth:
+        """Whether the patient is allergic to a medicine by its id, or to any of one effect."""
+
+    def contraindicated(self, medicine_id: str) -> Truth:
+        """Whether any contraindication of a medicine is present."""
+
+    def together(self, what: str) -> Truth:
+        """Whether two medicines that are taken interact: in any way, or by one interaction's id."""
+
+    def interacting(self, interaction_id: str, medicine_id: str) -> Truth:
+        """Whether the patient takes the other side of an interaction, seen from one medicine."""
+
+    def licensed(self, medicine_id: str) -> Truth:
+        """Whether a medicine is licensed in ``jurisdiction``, for any use."""
+
+    def search_failed(self, fact_id: str) -> bool:
+        """Whether a search for records of a fact was made and failed, or gave only a part."""
+
+    def left_out(self, fact_id: str) -> bool:
+        """Whether a record of a fact was sent that may be the patient's, and was not used."""
+
+    def curve(self, curve_id: str, line: str) -> float | None:
+        """A line of a curve on the present day after birth; ``None`` before it can be judged."""
+
+    def support(self, finding_id: str, because: Because) -> None:
+        """Put what makes a finding true into ``because``."""
+
+    def missing(self, finding_id: str) -> Iterable[str]:
+        """The ids of the facts for want of which a finding is not known."""
 
 
 class Condition:
@@ -185,6 +212,8 @@ class AnyOf(Several):
 
 @dataclass(slots=True)
 class Not(Condition):
+    """The part does not hold: not known if the part is not known."""
+
     part: Condition
 
     def test(self, case: Case) -> Truth:
@@ -222,7 +251,9 @@ class OfFact(Condition):
 
 @dataclass(slots=True)
 class FactIs(OfFact):
-    answers: frozenset[str]
+    """Whether the value of a fact is one of some answers; not known without a value."""
+
+    answers: frozenset[str]  # their ids
 
     def test(self, case: Case) -> Truth:
         value = case.facts[self.fact].value
@@ -231,12 +262,19 @@ class FactIs(OfFact):
 
 @dataclass(slots=True)
 class FactCompares(OfFact):
+    """Whether a measure of a fact is above or below a limit; not known if either is not known.
+
+    ``limit`` is in the unit in which the measure is kept: of a quantity the unit of the fact, of a
+    duration seconds. It is ``None`` if ``curve`` (its id and line) gives it, and for one that
+    ``parameter`` gives until the content is loaded.
+    """
+
     measure: str
     compare: Callable[[float, float], bool]
     limit: float | None
     curve: tuple[str, str] | None
     in_duration: bool = False  # the limit was written as a duration; it is kept in seconds
-    parameter: str | None = None  # it gives the limit when the content is loaded
+    parameter: str | None = None  # the id of the one that gives the limit
 
     def test(self, case: Case) -> Truth:
         value = case.facts[self.fact].measure(self.measure)
@@ -257,6 +295,11 @@ class FactCompares(OfFact):
 
 @dataclass(slots=True)
 class Recorded(OfFact):
+    """Whether a fact has a value within its window.
+
+    Not known if its records contradict each other or cannot be read, or were not available.
+    """
+
     def test(self, case: Case) -> Truth:
         fact = case.facts[self.fact]
         if fact.status == "known":
@@ -411,6 +454,8 @@ class Known(OfFact):
 
 @dataclass(slots=True)
 class FindingHolds(Condition):
+    """Whether another finding holds."""
+
     finding: str
 
     def test(self, case: Case) -> Truth:
@@ -428,6 +473,8 @@ class FindingHolds(Condition):
 
 @dataclass(slots=True)
 class Ordered(Condition):
+    """Whether an activity was asked for or done since this birth."""
+
     activity: str
 
     def test(self, case: Case) -> Truth:
@@ -436,7 +483,9 @@ class Ordered(Condition):
 
 @dataclass(slots=True)
 class Taking(Condition):
-    what: str
+    """Whether the patient takes such a medicine."""
+
+    what: str  # "any", a band, an effect, or the id of a medicine
 
     def test(self, case: Case) -> Truth:
         return case.taking(self.what)
@@ -444,7 +493,9 @@ class Taking(Condition):
 
 @dataclass(slots=True)
 class Allergic(Condition):
-    what: str
+    """Whether the patient is allergic to a medicine, or to any of one effect."""
+
+    what: str  # the id of a medicine, or an effect
 
     def test(self, case: Case) -> Truth:
         return case.allergic(self.what)
@@ -452,7 +503,9 @@ class Allergic(Condition):
 
 @dataclass(slots=True)
 class Contraindicated(Condition):
-    medicine: str
+    """Whether any contraindication of a medicine is present."""
+
+    medicine: str  # its id
 
     def test(self, case: Case) -> Truth:
         return case.contraindicated(self.medicine)
@@ -460,7 +513,9 @@ class Contraindicated(Condition):
 
 @dataclass(slots=True)
 class Together(Condition):
-    what: str
+    """Whether two medicines that the patient takes interact."""
+
+    what: str  # "any", or the id of an interaction
 
     def test(self, case: Case) -> Truth:
         return case.together(self.what)
@@ -482,7 +537,9 @@ class Interacting(Condition):
 
 @dataclass(slots=True)
 class Licensed(Condition):
-    medicine: str
+    """Whether a medicine is licensed where the service works, for any use."""
+
+    medicine: str  # its id
 
     def test(self, case: Case) -> Truth:
         return case.licensed(self.medicine)

@@ -68,6 +68,11 @@ class ContentFiles:
         self.left_out: set[tuple[str, str]] = set()  # section and id of each entry that is off
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
+        """Read all YAML and JSON files below a directory, in the order of their paths.
+
+        With ``overlay``, an entry changes one that was read before, or switches it off. A file that
+        cannot be read as content is noted in ``faults``; the others are read all the same.
+        """
         if not directory.is_dir():
             self.faults.append(Fault(str(directory), 0, "there is no such directory"))
             return
@@ -240,6 +245,7 @@ class ContentFiles:
         self.faults.append(Fault(entry.file, line, f"{key}: {where}: {reason}"))
 
     def fault(self, section: str, key: str, reason: str) -> None:
+        """Note a mistake in an entry, by its section and id, at the line where it is written."""
         entry = self.raw[section].get(key)
         file, line = (entry.file, entry.line) if entry is not None else ("?", 0)
         self.faults.append(Fault(file, line, f"{key}: {reason}"))
@@ -259,6 +265,7 @@ def _put_in(holder: Any, said: Mapping[str, str]) -> set[str]:
 
 
 def brief(error: Exception) -> str:
+    """An error in one line: of a validation, its first mistake and where that is."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(step) for step in first['loc'])}: {say_problem(first)}"

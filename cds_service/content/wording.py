@@ -110,14 +110,15 @@ Say = Callable[[Figures], str]
 class Wording:
     """A sentence with placeholders, which is parsed once."""
 
-    __slots__ = ("_form", "_sayers", "fact", "parts", "text")
+    __slots__ = ("_form", "_sayers", "fact", "measure", "parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         # Parts at even places are plain text, at odd places the names of placeholders.
         self.parts = _PLACEHOLDER.split(text)
-        # The fact of the first placeholder; empty if there is no placeholder.
-        self.fact = self.parts[1].partition(".")[0] if self.placeholders else ""
+        # Of the first placeholder, the fact and the measure; empty if it names none.
+        first = self.placeholders[0] if self.placeholders else ""
+        self.fact, _, self.measure = first.partition(".")
         self._form = "%s".join([part.replace("%", "%%") for part in self.parts[::2]])
         self._sayers: list[Say] | None = None  # one for each placeholder; made at first use
 

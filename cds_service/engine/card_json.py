@@ -162,11 +162,16 @@ class Card(Choices):
 
 
 class Suppressed(TypedDict):
-    """A card that is held back because it was overridden: until when, and the override reason."""
+    """A card that is held back because it was overridden: until when, and the override reason.
+
+    A card about orders is held back for some orders and may be shown for others: ``orders`` has the
+    names of those for which it is held back.
+    """
 
     card: Text
     until: Text
     reason: NotRequired[Text]
+    orders: NotRequired[Texts]
 
 
 class Suppressions(TypedDict):

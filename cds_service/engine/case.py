@@ -16,6 +16,7 @@ from .medicines import Allergies, TakenMedicine
 class PatientCase:
     """One patient as of ``now``, in one jurisdiction: the chart, and what was read from it.
 
+    The children who are too old to be infants are dropped from the chart already.
     ``ordered_medicines`` and ``ordered_feeds`` are what the orders of the hook are about; both are
     empty if the hook is not about orders. ``ordered_beside`` are the medicines of all draft orders
     in the call, with those of the hook among them. If ``allergies`` is ``None``, nothing is known

@@ -94,21 +94,29 @@ def decide(findings: Findings, hook: str, prerendered: Prerendered) -> Decided:
 
 def suppress(
     cards: Iterable[CardDecision], suppression: Suppression
-) -> tuple[list[CardDecision], dict[str, Overridden]]:
-    """The cards that are shown, and by id those that a clinician's override holds back."""
+) -> tuple[list[CardDecision], list[tuple[CardDecision, Overridden]]]:
+    """The cards that are shown, and those that are held back, each with the override that does it.
+
+    There may be several of one card: a card about orders is decided on once for each order.
+    """
     kept: list[CardDecision] = []
-    suppressed: dict[str, Overridden] = {}
+    suppressed: list[tuple[CardDecision, Overridden]] = []
     for decision in cards:
         said = suppression.override_of(decision)
         if said is None:
             kept.append(decision)
         else:
-            suppressed[decision.card.id] = said
+            suppressed.append((decision, said))
     return kept, suppressed
 
 
 def rank(cards: list[CardDecision], withheld: list[str]) -> list[CardDecision]:
-    """At most ``MOST_CARDS``, the most urgent first; the last of them names those left out."""
+    """At most ``MOST_CARDS``, the most urgent first.
+
+    The paragraphs of these cards are changed, in place: what two cards say of the same order stays
+    on the more urgent one alone; the first card names what is withheld ("Withheld: ..."); and the
+    last one names the cards that are left out ("Not shown, as less urgent: ...").
+    """
     ranked = sorted(cards, key=lambda made: (INDICATORS.index(made.indicator), made.card.urgency))
     first = ranked[:MOST_CARDS]
     _say_once(first)

@@ -2,9 +2,10 @@
 
     chart -> facts -> case -> decide -> suppress -> rank -> render
 
-Each stage is one call that takes and returns typed data; only the last one makes JSON. No stage
-knows Flask, the network or the clock: the time of evaluation is an argument, so that a vignette is
-tested by a plain function call.
+Each stage is one call that takes and returns typed data; only the last one makes JSON. The chart is
+changed once, before facts are read of it: ``leave_out_older_children``. No stage knows Flask, the
+network or the clock: the time of evaluation is an argument, so that a vignette is tested by a plain
+function call.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .cards.data_needed import ask_for_data
 from .case import PatientCase
 from .decide import decide, rank, suppress
 from .decision import CardDecision, ShownCard
-from .facts import Facts, read_facts
+from .facts import Facts, leave_out_older_children, read_facts
 from .feeds import FeedIndex
 from .findings import Findings, say_conclusions
 from .medicines import MedicineIndex
@@ -35,12 +36,12 @@ from .suppression import NOTHING_SUPPRESSED, Overridden, Suppression
 class Judged:
     """What was decided for one patient: the cards to show, the most urgent first.
 
-    ``suppressed`` has the overrides that hold other cards back, by the id of the card; ``faults``
+    ``suppressed`` has the cards that are held back, each with the override that does it; ``faults``
     is how many rules could not be evaluated.
     """
 
     cards: list[CardDecision]
-    suppressed: dict[str, Overridden]
+    suppressed: list[tuple[CardDecision, Overridden]]
     faults: int
     facts: Facts
 
@@ -81,18 +82,23 @@ class Evaluation:
         self._prerendered = Prerendered(content, handout_of, jurisdiction)
 
     def case(self, chart: Chart, now: datetime, orders: Sequence[Resource] = ()) -> PatientCase:
-        """The patient case of a chart and of the orders that are being made, as of ``now``."""
-        medicines, feeds = self._medicines, self._feeds
+        """The patient case of a chart and of the orders that are being made, as of ``now``.
+
+        Children of the patient who are no infants any more are dropped from the chart first: facts
+        are not read from their records, and a feed that is ordered for them is not judged.
+        """
+        leave_out_older_children(chart, now, self.time_zone)
+        medicines = self._medicines
         return PatientCase(
-            chart,
-            read_facts(self.content, chart, now, self.time_zone),
-            medicines.taken(chart),
-            now,
-            self.jurisdiction,
-            medicines.allergies(chart),
-            medicines.ordered(chart, orders),
-            medicines.ordered(chart, chart.drafts or orders) if orders else (),
-            feeds.ordered(chart, orders),
+            chart=chart,
+            facts=read_facts(self.content, chart, now, self.time_zone),
+            medicines=medicines.taken(chart),
+            now=now,
+            jurisdiction=self.jurisdiction,
+            allergies=medicines.allergies(chart),
+            ordered_medicines=medicines.ordered(chart, orders),
+            ordered_beside=medicines.ordered(chart, chart.drafts or orders) if orders else (),
+            ordered_feeds=self._feeds.ordered(chart, orders),
         )
 
     def findings(self, case: PatientCase) -> Findings:
@@ -122,7 +128,7 @@ class Evaluation:
         be judged.
         """
         if gets_no_card(chart.patient, self.content, now):
-            return Judged([], {}, 0, {})
+            return Judged([], [], 0, {})
         case = self.case(chart, now, orders)
         findings = self.findings(case)
         decided = decide(findings, hook, self._prerendered)
@@ -130,7 +136,7 @@ class Evaluation:
         if decided.asks is not None:
             asked = ask_for_data(decided.asks, findings, told=bool(kept))
             more, held_too = suppress([asked] if asked is not None else [], suppression)
-            kept, suppressed = [*kept, *more], suppressed | held_too
+            kept, suppressed = [*kept, *more], [*suppressed, *held_too]
         cards = rank(kept, decided.withheld)
         return Judged(cards, suppressed, len(findings.faults), case.facts)
 
@@ -170,12 +176,14 @@ class Evaluation:
         return answer["cards"]
 
 
-def _explain(suppressed: dict[str, Overridden]) -> list[Suppressed]:
-    """The cards that are held back, until when, and the override reason if one was given."""
+def _explain(suppressed: list[tuple[CardDecision, Overridden]]) -> list[Suppressed]:
+    """The cards that are held back, until when, why if that was told, and for which orders."""
     told: list[Suppressed] = []
-    for card, override in suppressed.items():
+    for decision, override in suppressed:
         until = datetime.fromtimestamp(override.until, UTC).isoformat()
-        told.append({"card": card, "until": until})
+        told.append({"card": decision.card.id, "until": until})
         if override.why:
             told[-1]["reason"] = override.why
+        if decision.orders:
+            told[-1]["orders"] = decision.orders
     return told

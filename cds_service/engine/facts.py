@@ -46,7 +46,6 @@ from ..fhir.times import DAY, HOUR, MINUTE, Moment, lacks_offset, parse_moment
 
 if TYPE_CHECKING:
     from ..content.compiled import Content
-    from ..content.fact_types import FactSpec
     from ..fhir.chart import Chart
 
 
@@ -186,13 +185,34 @@ def facts_told_by(content: Content, resource: Resource) -> set[str]:
     return {spec.id for spec in _specs_of(content, str(resource["resourceType"]), resource)}
 
 
+def leave_out_older_children(chart: Chart, now: datetime, time_zone: tzinfo | None = None) -> None:
+    """Drop the linked children who are too old to be infants of this birth, and their records.
+
+    This changes the chart: it comes before anything else is read of it. To do it again as of the
+    same time changes nothing more.
+    """
+    as_of = _as_of(now, time_zone)
+    born = ((str(child["id"]), birth_of_newborn(child, as_of)) for child in chart.newborns())
+    before = as_of.now - INFANT_FOR
+    chart.leave_out_children(
+        {child for child, birth in born if birth is not None and birth.moment.latest < before}
+    )
+
+
+def _as_of(now: datetime, time_zone: tzinfo | None) -> AsOf:
+    zone = time_zone or now.tzinfo
+    assert zone is not None, "the time of evaluation needs an offset"
+    return AsOf(now.timestamp(), zone, time_zone)
+
+
 def read_facts(
     content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None = None
 ) -> Facts:
     """All facts of ``content`` from ``chart`` as of ``now`` (which must carry an offset).
 
     Dates without a time of day and times without an offset are in ``time_zone``. If that is not
-    known, such dates are in the zone of ``now``, and such times are not read.
+    known, such dates are in the zone of ``now``, and such times are not read. Children who are no
+    infants any more were dropped from the chart before (``leave_out_older_children``).
 
     One broken resource never spoils the rest: it becomes a problem of the facts that it codes for.
     """
@@ -239,14 +259,13 @@ def _leave_out_other_births(
 def collect_readings(
     content: Content, chart: Chart, now: datetime, time_zone: tzinfo | None = None
 ) -> tuple[dict[str, list[Reading]], dict[str, list[Problem]]]:
-    """The readings of all usable records, of any age, and the problems of the others, by fact."""
-    zone = time_zone or now.tzinfo
-    assert zone is not None, "the time of evaluation needs an offset"
-    as_of = AsOf(now.timestamp(), zone, time_zone)
+    """The readings of all usable records, of any age, and the problems of the others, by fact.
+
+    The chart is as for ``read_facts``, and is not changed.
+    """
+    as_of = _as_of(now, time_zone)
     readings: dict[str, list[Reading]] = {}
     problems: dict[str, list[Problem]] = {}
-    older = _older_children(chart, as_of)
-    chart.leave_out_children(older)
     suggested: dict[bytes, Specs] = {}  # by the code of a diagnosis, as JSON
 
     def read(
@@ -290,7 +309,7 @@ def collect_readings(
                 # ``focus``, or the infant. The subject of one about the patient is the patient.
                 of_another = "focus" in resource and chart.names_someone_else(resource["focus"])
                 about_patient = of_patient and not of_another
-                if of_another and older and chart.infant_of(resource) in older:
+                if of_another and chart.is_of_older_child(resource):
                     continue
                 if "component" in resource:
                     parts = _parts_of(content, kind, resource, specs)
@@ -315,13 +334,6 @@ def collect_readings(
             if told is not None:
                 readings.setdefault(fact_id, []).append(told)
     return readings, problems
-
-
-def _older_children(chart: Chart, as_of: AsOf) -> set[str]:
-    """The ids of linked children who are too old to be infants of this birth."""
-    born = ((str(child["id"]), birth_of_newborn(child, as_of)) for child in chart.newborns())
-    before = as_of.now - INFANT_FOR
-    return {child for child, birth in born if birth is not None and birth.moment.latest < before}
 
 
 def _problem(
@@ -597,8 +609,10 @@ def _read_request(
     content: Content, spec: FactSpec, resource: Resource, part: Resource, as_of: AsOf
 ) -> Reading:
     status = _status_of(resource)
-    if status in ("revoked", "entered-in-error") or resource.get("doNotPerform") is True:
+    if status in ("revoked", "entered-in-error"):
         raise Withdrawn(f"the record is {status}")
+    if resource.get("doNotPerform") is True:
+        raise Withdrawn("the record forbids what it names")
     return Reading("yes", _moment_of(resource, ("authoredOn",), as_of), resource)
 
 

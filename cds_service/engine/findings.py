@@ -338,7 +338,10 @@ class Findings:
         return not self.case.chart.failed.isdisjoint(self.content.facts[fact_id].keys)
 
     def left_out(self, fact_id: str) -> bool:
-        """Whether a record of a fact was sent that may be the patient's, but names no subject."""
+        """Whether a record of a fact was sent that may be the patient's, and was not used.
+
+        It names no subject, or the patient's id on another FHIR server.
+        """
         return fact_id in self._left_out
 
     @cached_property

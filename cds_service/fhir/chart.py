@@ -362,6 +362,7 @@ class Chart:
         self._of_patient: dict[str, list[Resource]] = {}
         self._infants: dict[str, list[Resource]] = {}
         self._infant_ids: set[str] = set()
+        self._older_children: set[str] = set()  # their ids; no infants any more
         self._by_id: dict[str, dict[str, Resource]] = {}  # by type, then by id
         self._by_url: dict[str, Resource] = {}
         self.drafts: list[Resource] = []  # every draft order, also those that the hook is not about
@@ -569,10 +570,18 @@ class Chart:
         return self._infant_ids
 
     def leave_out_children(self, ids: set[str]) -> None:
-        """Drop these children and their records: they are too old to be infants."""
+        """Drop these children and their records: they are too old to be infants.
+
+        They stay left out: ``is_of_older_child`` knows the patient's records that are about them.
+        """
         self._infant_ids -= ids
+        self._older_children |= ids
         for kind, resources in self._infants.items():
             self._infants[kind] = [each for each in resources if self._subject(each) not in ids]
+
+    def is_of_older_child(self, resource: Resource) -> bool:
+        """Whether the subject or focus of a record is a child that was left out."""
+        return bool(self._older_children) and self.infant_of(resource) in self._older_children
 
     def infant_of(self, resource: Resource) -> str:
         """The id of the infant that is the subject or focus of a record; empty if there is none."""

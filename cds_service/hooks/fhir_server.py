@@ -29,7 +29,7 @@ from ..access.outgoing import Outgoing, OutgoingError, Reply
 from ..engine.decoder import decode
 from ..fhir.chart import KeyResult, State, read_page
 from ..fhir.references import is_below, normal_base, read_address
-from ..limits.bounds import NONE, Bounds, TooMuchError, weight_of
+from ..limits.bounds import UNBOUNDED, Bounds, TooMuchError, weight_of
 from ..limits.concurrency import ConcurrencyLimit, TooBusyError
 
 MOST_PAGES = 50
@@ -69,7 +69,7 @@ class FhirReader:
         wanted: dict[str, str],
         seconds: float,
         caller: str | None = None,
-        bounds: Bounds = NONE,
+        bounds: Bounds = UNBOUNDED,
     ) -> dict[str, KeyResult]:
         """Read each of ``wanted``: by prefetch key, a relative search or an absolute ``next`` link.
 

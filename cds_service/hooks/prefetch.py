@@ -23,7 +23,7 @@ from ..engine.patient import is_excluded
 from ..engine.unmapped import Unmapped
 from ..errors import Refusal
 from ..fhir.chart import Chart, KeyResult, State, must_be_all, read_result
-from ..limits.bounds import NONE, Bounds
+from ..limits.bounds import UNBOUNDED, Bounds
 from .fhir_server import FhirReader
 from .protocol import Context, HookRequest
 
@@ -43,7 +43,7 @@ def resolve_prefetch(
     caller: str | None = None,
     other_bases: Iterable[str] = (),
     now: datetime | None = None,
-    bounds: Bounds = NONE,
+    bounds: Bounds = UNBOUNDED,
 ) -> Chart:
     """The chart for one request. Reading takes at most ``seconds``, and stays within ``bounds``.
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from .concurrency import TooBusyError
 
 MOST_HELD = 256 * 1024 * 1024  # bytes that the requests of a worker hold, by ``weight_of``
-SECONDS = 3.0  # for the evaluation of a chart once all of it is read
+EVALUATION_SECONDS = 3.0  # for the evaluation of a chart once all of it is read
 # Bytes of memory: for a brace, for a comma or a bracket, and for each byte of a body. Python keeps
 # a text with letters beyond ASCII in wider characters.
 OF_AN_OBJECT = 240
@@ -86,7 +86,7 @@ class Bounds:
         self._lock = threading.Lock()
 
     def hold(self, weight: int) -> None:
-        """Hold ``more`` bytes until the end of the request.
+        """Hold ``weight`` bytes until the end of the request.
 
         Raises ``TooMuchError`` if the process never has that much memory, and ``TooBusyError`` if
         other requests hold too much now, or if the request has ended.
@@ -113,4 +113,4 @@ class Bounds:
             self._held = 0
 
 
-NONE = Bounds()
+UNBOUNDED = Bounds()

@@ -301,8 +301,8 @@ class Database:
     def keep_feedback(self, rows: Sequence[FeedbackRow], received: float) -> None:
         """Store rows of feedback, all or none; a row replaces an earlier one with the same key.
 
-        ``received`` is in seconds since 1970. The rows are committed when this returns. Raises
-        ``DatabaseError`` if they are not.
+        There must be at least one row. ``received`` is in seconds since 1970. The rows are
+        committed when this returns. Raises ``DatabaseError`` if they are not.
         """
         latest = {row["key"]: {**row, "received": int(received * 1000)} for row in rows}
         # Always in the same order, so that two calls cannot deadlock.

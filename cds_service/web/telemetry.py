@@ -273,7 +273,7 @@ class _Metrics:
         self._keys = prometheus_client.Counter(
             "cds_prefetch_keys", "Prefetch keys by how they came", ["way"], registry=own
         )
-        self._redacted = prometheus_client.Counter(
+        self._left_out = prometheus_client.Counter(
             "cds_records_left_out", "Records that were sent and not used", ["reason"], registry=own
         )
         self._refused = prometheus_client.Counter(
@@ -295,7 +295,7 @@ class _Metrics:
             if keys := about.get(way):
                 self._keys.labels(way).inc(keys)
         for reason, records in about.get("left_out", {}).items():
-            self._redacted.labels(reason).inc(records)
+            self._left_out.labels(reason).inc(records)
         if status == 401:
             self._refused.inc()
         if about.get("faults"):

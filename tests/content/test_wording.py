@@ -48,6 +48,19 @@ def test_a_placeholder_for_nothing_is_refused(content: Content, text: str) -> No
         Wording(text).longest(content)
 
 
+@pytest.mark.parametrize(
+    ("text", "fact", "measure"),
+    [
+        ("recorded for {tuberculosis.held}", "tuberculosis", "held"),
+        ("{body-temperature}, for {mastitis.held}", "body-temperature", ""),
+        ("still infectious?", "", ""),
+    ],
+)
+def test_a_wording_is_about_its_first_placeholder(text: str, fact: str, measure: str) -> None:
+    wording = Wording(text)
+    assert (wording.fact, wording.measure) == (fact, measure)
+
+
 @given(st.floats(0, 9999), st.integers(73, 24 * 360))
 def test_a_summary_is_never_longer_than_was_promised(
     content: Content, volume: float, hours: int

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from cds_service.content.compiled import Content
 from tests.support.calls import Valid, fire
+from tests.support.fhir_servers import bundle
 from tests.support.mothers import (
     CLINICIAN,
     ENCOUNTER,
@@ -207,6 +208,16 @@ def test_other_feeds_and_those_with_a_reason_are_passed_over(
 ) -> None:
     request = order_request(content, order, records=[birth(80), *records])
     assert fire(client, request, valid) == []
+
+
+@pytest.mark.parametrize(("born", "asked"), [("2022-01-10", False), ("2026-01-12", True)])
+def test_formula_for_an_older_child_is_passed_over(
+    client: FlaskClient, content: Content, valid: Valid, born: str, asked: bool
+) -> None:
+    child = {"resourceType": "Patient", "id": INFANT, "birthDate": born}
+    request = order_request(content, feed(**BY_CODE), records=[birth(80), NURSED])
+    request["prefetch"]["infantFeeding"] = bundle(NURSED, child)
+    assert bool(fire(client, request, valid)) is asked
 
 
 @pytest.mark.rule("call-orders")

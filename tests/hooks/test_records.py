@@ -38,6 +38,7 @@ from tests.support.mothers import (
     milk,
     observation,
     plan,
+    why,
     with_a_letdown,
 )
 from tests.support.once import evaluation_of
@@ -807,6 +808,23 @@ def test_words_of_a_loss_are_read_of_what_was_done_and_ordered(
     )
     assert (list(cards) == ["outcome-to-check"]) is asked
     assert ("inhibited-letdown" in cards) is not asked
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("active", "the record forbids what it names"), ("revoked", "the record is revoked")],
+)
+def test_of_an_order_that_forbids_it_is_said_so(
+    client: FlaskClient, content: Content, status: str, reason: str
+) -> None:
+    done = {"status": "completed", "performedDateTime": ago(9)}
+    asked = of_the_infant("Procedure", HER, code={"coding": [OURS]}, **done)
+    members = {"status": status, "authoredOn": ago(5), "doNotPerform": True}
+    forbidden = of_the_infant("ServiceRequest", HER, code={"coding": [OURS]}, **members)
+    request = hook_request(content, *inhibited(), asked, forbidden)
+    (card,) = client.post(VIEW, json=request).get_json()["cards"]
+    because = why(card)["because"]
+    assert [each["problem"] for each in because if "problem" in each] == [reason]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,14 @@ from benchmarks.processes import children
 from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.hooks.prefetch import MOST_BY_WORDS
-from cds_service.limits.bounds import MOST_HELD, SECONDS, Bounds, Memory, TooMuchError, weight_of
+from cds_service.limits.bounds import (
+    EVALUATION_SECONDS,
+    MOST_HELD,
+    Bounds,
+    Memory,
+    TooMuchError,
+    weight_of,
+)
 from cds_service.limits.concurrency import TooBusyError
 from cds_service.settings import Settings
 from tests.support.calls import VIEW
@@ -231,7 +238,7 @@ def test_a_decision_past_its_deadline_is_503_and_no_thread(
     content: Content, settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Long words of which none is the same: each is looked up in all that the content knows."""
-    monkeypatch.setattr("cds_service.app.SECONDS", 0.2)
+    monkeypatch.setattr("cds_service.app.EVALUATION_SECONDS", 0.2)
     quick = settings.model_copy(update={"deadline_ms": 100})
     client = create_app(quick, content, lambda: NOW).test_client()
     words = " ".join(f"word{number}" for number in range(120))
@@ -247,4 +254,4 @@ def test_a_decision_past_its_deadline_is_503_and_no_thread(
 def test_a_decision_has_less_time_than_a_worker_has_to_end() -> None:
     from cds_service.web.server import GRACE_SECONDS
 
-    assert SECONDS + Settings.model_fields["deadline_ms"].default / 1000 < GRACE_SECONDS
+    assert EVALUATION_SECONDS + Settings.model_fields["deadline_ms"].default / 1000 < GRACE_SECONDS

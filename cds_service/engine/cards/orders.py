@@ -107,7 +107,7 @@ def decide_order(
     made = start_card(card, findings, summary, [*before, listed, *together, *after])
     if INTERACTING in card.about and all(pair.severity not in TO_WARN_OF for pair in pairs):
         made.indicator = "info"
-    _offer_to_take_back(made, [order], findings)
+    _offer_to_take_back(made, [order])
     if medicine is not None and medicine.medicine is not None:
         made.links |= prerendered.sources_of(medicine, reading)
     made.links |= backing.links | links_of(named_sources)
@@ -148,7 +148,7 @@ def decide_unchecked(
         ]
 
     made = start_card(card, findings, summary, fit_names(say, MOST_WORDS - count_words(summary)))
-    _offer_to_take_back(made, orders, findings)
+    _offer_to_take_back(made, orders)
     for order in orders:
         made.links |= prerendered.sources_of(order)
     made.because = [_told_of(order) for order in orders]
@@ -177,9 +177,7 @@ def _told_of(order: TakenMedicine | OrderedFeed) -> Told:
     }
 
 
-def _offer_to_take_back(
-    made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed], findings: Findings
-) -> None:
+def _offer_to_take_back(made: CardDecision, orders: Sequence[TakenMedicine | OrderedFeed]) -> None:
     made.orders = [order.name for order in orders]
     made.to_take_back = [
         TakenBack(order.name, draft)

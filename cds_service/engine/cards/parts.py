@@ -103,7 +103,7 @@ def table_of(card: Card, findings: Findings) -> str:
                 ages.append("")
             continue
         usual = line.usual.say(findings) if line.usual else ""
-        is_time = fact.spec.type == "time" or ".held}" in line.value.text
+        is_time = fact.spec.type == "time" or line.value.measure == "held"
         ages.append(say_ago(fact.moment, now) if fact.moment and not is_time else "")
         lines.append(f"- {line.label}: {value}{_beside(usual, value)}")
     if len(ages) > 1 and len(set(ages)) == 1 and ages[0]:

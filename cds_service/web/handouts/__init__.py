@@ -23,7 +23,7 @@ from ...content.schema import Intervention
 from ...errors import Refusal
 from ..pages import protect
 
-MOST = 20  # interventions on one handout
+MOST_ON_ONE_PAGE = 20  # interventions on one handout
 _STYLE = Path(__file__).with_name("handouts.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 HEADERS = {
@@ -52,10 +52,12 @@ def has_handout(intervention: Intervention) -> bool:
 def handout_path(interventions: Sequence[str]) -> str:
     """The path of one page with these interventions, each once; each must have a handout.
 
-    Raises ``ValueError`` if there are none, or more than ``MOST``.
+    Raises ``ValueError`` if there are none, or more than ``MOST_ON_ONE_PAGE``.
     """
-    if not 0 < len(interventions) <= MOST:
-        raise ValueError(f"a handout has 1 to {MOST} interventions, not {len(interventions)}")
+    if not 0 < len(interventions) <= MOST_ON_ONE_PAGE:
+        raise ValueError(
+            f"a handout has 1 to {MOST_ON_ONE_PAGE} interventions, not {len(interventions)}"
+        )
     return f"/handouts/{'+'.join(dict.fromkeys(interventions))}"
 
 
@@ -78,12 +80,12 @@ def handouts(content: Content) -> Blueprint:
     @pages.get("/", strict_slashes=False)
     def show_all() -> str:
         links = {handout_path([name]): section for name, section in sections.items()}
-        return render_template("handouts.html", links=links, most=MOST, **common)
+        return render_template("handouts.html", links=links, most=MOST_ON_ONE_PAGE, **common)
 
     @pages.get("/<names>")
     def show(names: str) -> str:
         wanted = names.split("+")
-        if len(wanted) > MOST or not sections.keys() >= set(wanted):
+        if len(wanted) > MOST_ON_ONE_PAGE or not sections.keys() >= set(wanted):
             raise Refusal(404, "There is no such handout.", "not-found")
         return render_template(
             "handout.html", sections=[sections[name] for name in dict.fromkeys(wanted)], **common
