@@ -33,6 +33,7 @@ from tests.support.mothers import (
     observation,
     plan,
 )
+from tests.support.orders import draft, order_request
 from tests.support.processes import connected, free_port, started
 from tests.support.waiting import soon
 
@@ -115,6 +116,17 @@ def test_evaluate_says_what_was_sent_and_is_not_used(content: Content, tmp_path:
     assert "Not used: 1 record of another patient." in output
     assert "Not used: 1 record (its value is plain text which is not read)." in output
     assert "All was read" not in output
+
+
+def test_evaluate_says_how_many_entries_of_the_draft_orders_hold_no_order(
+    content: Content, tmp_path: Path
+) -> None:
+    request = order_request(content, draft("Metoclopramide"))
+    request["context"]["draftOrders"]["entry"].append({"fullUrl": "urn:uuid:an-order-without-one"})
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(request))
+    output = told(str(file), "--now", NOW)
+    assert "Not used: 1 record whose entry in the draft orders holds no resource." in output
 
 
 def test_evaluate_says_if_nothing_was_sent_or_she_is_a_child(
