@@ -1161,7 +1161,7 @@ def _vignettes(directory: Path | None) -> list[Vignette]:
     try:
         found = vignettes(directory) if directory else vignettes()
         for vignette in found:
-            _ = vignette.expected
+            _ = vignette.expected, vignette.bundle
     except VignetteError as error:
         raise click.ClickException(str(error)) from None
     if not found:
