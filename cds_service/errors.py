@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired
 
 from gunicorn.errors import AppImportError
-from pydantic import Field
+from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
 
@@ -23,6 +23,14 @@ def say_problem(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return "there is no member of this name here"
     return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def say_problems(error: ValidationError) -> str:
+    """All that pydantic found in a file, each with its place; without values, which may be keys."""
+    return "; ".join(
+        f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )
 
 
 class Refusal(Exception):

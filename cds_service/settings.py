@@ -32,6 +32,7 @@ COMPOSE_VARIABLES = frozenset(
 # Old names of variables, with the settings that they are now.
 OLD_NAMES = {f"{PREFIX}QUIET": "suppression"}
 MOST_BODY_BYTES, BODY_MS = 16 * 1024 * 1024, 5000  # the size and the time of a request body
+READING_AT_ONCE = 6  # requests of a worker that may wait for FHIR servers
 SHORTEST_KEY, SHORTEST_PASSWORD = 16, 12  # characters; a shorter secret could be guessed
 
 
@@ -332,7 +333,8 @@ class Settings(BaseSettings):
         "(`--threads`), so that threads are left to refuse further requests",
     )
     reading_at_once: Count = Field(
-        default=6, description="how many of these requests may wait for FHIR servers"
+        default=READING_AT_ONCE,
+        description="how many of these requests may wait for FHIR servers",
     )
 
     @property

@@ -27,7 +27,7 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ..content.dialect import NotYamlError, read_yaml
-from ..errors import CannotStart, Refusal, say_problem
+from ..errors import CannotStart, Refusal, say_problems
 from ..fhir.references import normal_base, read_address
 from ..settings import Settings
 from ..storage.database import Database
@@ -323,10 +323,7 @@ def _read_clients(path: Path, outgoing: Outgoing) -> dict[str, Client]:
 def _describe_error(error: Exception) -> str:
     """The errors in a clients file with their places; without values, which may be keys."""
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
-            for problem in error.errors(include_input=False, include_url=False)
-        )
+        return say_problems(error)
     if isinstance(error, NotYamlError):
         return str(error)
     if isinstance(error, OSError):

@@ -18,20 +18,29 @@ The shipped ones, in ``fhir_fixtures/``, are synthetic; the demo shows them too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ..content.dialect import NotYamlError, read_yaml
 from ..content.fact_types import FactSpec
 from ..content.wording import change_texts
 from ..engine.card_json import EXTENSION, Card
+from ..errors import say_problems
 from ..fhir.times import duration
 from ..shipped import shipped_directory
 
@@ -74,6 +83,77 @@ class Expected(BaseModel):
     indicator: dict[str, str] = {}  # by card
 
 
+def _must_be_value(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a value is an answer, a number, or a quantity such as 18 mL")
+    return value
+
+
+def _must_be_ago(text: str) -> str:
+    duration(text)
+    return text
+
+
+def _must_be_resource(written: Resource) -> Resource:
+    if not isinstance(written.get("resourceType"), str):
+        raise ValueError("a resource has a resourceType")
+    change_texts(written, lambda text: _fill(text, {"her": "", "infant": ""}))
+    return written
+
+
+OneOrMore = BeforeValidator(lambda value: value if isinstance(value, list) else [value])
+Value = Annotated[str | int | float, BeforeValidator(_must_be_value)]
+Ago = Annotated[str, AfterValidator(_must_be_ago)]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Person(_Written):
+    """The ``mother`` of ``mother.yaml``."""
+
+    given: str
+    born: str
+
+
+class Record(_Written):
+    """One of the ``records`` of ``mother.yaml``: an Observation for each time.
+
+    ``values`` are as many as the times, or one for all of them. Only a birth needs none.
+    """
+
+    fact: str
+    values: Annotated[list[Value], OneOrMore] = Field(default=[], alias="is")
+    ago: Annotated[list[Ago], OneOrMore, Field(min_length=1)]
+    about: Literal["infant"] | None = None
+    status: str = "final"
+
+    @model_validator(mode="after")
+    def _has_values_for_its_times(self) -> Self:
+        if len(self.values) not in (0, 1, len(self.ago)):
+            raise ValueError(f"'is' has {len(self.values)} values, and 'ago' {len(self.ago)} times")
+        return self
+
+    @property
+    def value_of_each(self) -> Sequence[Value | None]:
+        """The value at each time; ``None`` if there are no values."""
+        if not self.values:
+            return [None] * len(self.ago)
+        return self.values if len(self.values) > 1 else self.values * len(self.ago)
+
+
+class WrittenMother(_Written):
+    """``mother.yaml``: who she is, her records, and other FHIR resources of her record."""
+
+    mother: Person
+    records: list[Record] = []
+    resources: list[Annotated[Resource, AfterValidator(_must_be_resource)]] = []
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
 @dataclass(frozen=True)
 class Vignette:
     """One vignette, in the directory ``path``."""
@@ -92,53 +172,58 @@ class Vignette:
 
     @cached_property
     def bundle(self) -> Resource:
-        """The mother's transaction Bundle, as of its own ``timestamp``."""
+        """The mother's transaction Bundle, as of its own ``timestamp``.
+
+        Raises ``VignetteError`` if there is none, or if what it is made from is not valid.
+        """
         if not self.is_written_as_bundle:
             return build_bundle(self.name, self._written)
         bundle = self.path / "bundle.json"
         if not bundle.exists():
-            raise FileNotFoundError(f"{self.path} has neither mother.yaml nor bundle.json")
-        read: Resource = orjson.loads(bundle.read_bytes())
+            raise VignetteError(f"{self.path} has neither mother.yaml nor bundle.json")
+        try:
+            read: Resource = orjson.loads(bundle.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise VignetteError(f"{bundle}: {error}") from None
         return read
 
     @cached_property
     def expected(self) -> Expected:
         """The content of ``expected.yaml``. Raises ``VignetteError`` if it is not valid."""
-        try:
-            return Expected.model_validate(self._read("expected.yaml"))
-        except ValidationError as error:
-            raise VignetteError(f"{self.path / 'expected.yaml'}: {error}") from None
+        return self._read("expected.yaml", Expected)
 
     def slips(self, facts: Mapping[str, FactSpec]) -> list[str]:
-        """What ``mother.yaml`` names and the content does not have: facts, and answers of them."""
+        """What of ``mother.yaml`` the content does not have: facts, and answers of them."""
         if self.is_written_as_bundle:
             return []
         slips: dict[str, None] = {}  # in order, each once
-        for record in self._written.get("records", []):
-            spec = facts.get(record["fact"])
+        for record in self._written.records:
+            spec = facts.get(record.fact)
             if spec is None:
-                slips[f"there is no fact '{record['fact']}'"] = None
+                slips[f"there is no fact '{record.fact}'"] = None
                 continue
+            if not record.values and spec.id != BIRTH:
+                slips[f"a record of {spec.id} has no value (is)"] = None
             answers = dict.fromkeys(YES_OR_NO if spec.type == "yes-no" else ()) | spec.answers
-            values = record["is"] if isinstance(record.get("is"), list) else [record.get("is")]
-            for value in values:
+            for value in record.values:
                 if _is_answer(value) and value not in answers:
                     slips[f"'{value}' is no answer of {spec.id}: {', '.join(answers)}"] = None
         return list(slips)
 
     @cached_property
-    def _written(self) -> Resource:
-        """The content of ``mother.yaml``."""
-        written: Resource = self._read("mother.yaml")
-        return written
+    def _written(self) -> WrittenMother:
+        """The content of ``mother.yaml``. Raises ``VignetteError`` if it is not valid."""
+        return self._read("mother.yaml", WrittenMother)
 
-    def _read(self, file: str) -> Any:
-        """Read a YAML file of the directory. Raises ``VignetteError`` if it is not YAML."""
+    def _read(self, file: str, model: type[Model]) -> Model:
+        """Read a YAML file of the directory. Raises ``VignetteError`` if it is not valid."""
         path = self.path / file
         try:
-            return read_yaml(path.read_bytes(), str(path))
+            return model.model_validate(read_yaml(path.read_bytes(), str(path)))
         except NotYamlError as error:
             raise VignetteError(f"{path}: {error}") from None
+        except ValidationError as error:
+            raise VignetteError(f"{path}: {say_problems(error)}") from None
 
     @property
     def now(self) -> datetime:
@@ -277,10 +362,11 @@ TEST_DATA = {
     ]
 }
 YES_OR_NO = ("yes", "no")
+BIRTH = "delivery-time"  # the fact whose value is its time
 _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 
-def build_bundle(name: str, written: Resource) -> Resource:
+def build_bundle(name: str, written: WrittenMother) -> Resource:
     """The transaction Bundle for the content of a ``mother.yaml``.
 
     Its ``records`` become Observations with the project's own codes. Its ``resources`` are taken as
@@ -288,10 +374,9 @@ def build_bundle(name: str, written: Resource) -> Resource:
     and infant, and ``3 h ago`` becomes a time.
     """
     patient, infant = f"Patient/mother-{name}", f"Patient/infant-{name}"
-    mother = written["mother"]
-    births = [r["ago"] for r in written.get("records", ()) if r["fact"] == "delivery-time"]
+    births = [record.ago[0] for record in written.records if record.fact == BIRTH]
     resources: list[Resource] = [
-        _person(f"mother-{name}", mother["given"], mother["born"], gender="female"),
+        _person(f"mother-{name}", written.mother.given, written.mother.born, gender="female"),
         _person(f"infant-{name}", "Infant", _ago(births[0])[:10] if births else None),
         _person("clinician", "Clinician", None, kind="Practitioner"),
         {
@@ -307,16 +392,13 @@ def build_bundle(name: str, written: Resource) -> Resource:
             "period": {"start": _ago("2 h")},
         },
     ]
-    for record in written.get("records", ()):
-        values = record.get("is")
-        times = record["ago"] if isinstance(record["ago"], list) else [record["ago"]]
-        values = values if isinstance(values, list) else [values] * len(times)
-        for value, time in zip(values, times, strict=True):
+    for record in written.records:
+        for value, time in zip(record.value_of_each, record.ago, strict=True):
             number = sum(r["resourceType"] == "Observation" for r in resources) + 1
             identifier = f"{name}-{number:03}"
             resources.append(_observation(identifier, patient, infant, record, value, time))
     names = {"her": patient, "infant": infant}
-    for number, resource in enumerate(written.get("resources", ()), 1):
+    for number, resource in enumerate(written.resources, 1):
         filled = change_texts(resource, lambda text: _fill(text, names))
         resources.append({"id": f"{name}-{filled['resourceType'].lower()}-{number}", **filled})
     return {
@@ -356,20 +438,19 @@ def _person(
 
 
 def _observation(
-    identifier: str, patient: str, infant: str, record: Resource, value: Any, time: str
+    identifier: str, patient: str, infant: str, record: Record, value: Value | None, time: str
 ) -> Resource:
-    fact = record["fact"]
     made: Resource = {
         "resourceType": "Observation",
         "id": identifier,
-        "status": record.get("status", "final"),
-        "code": {"coding": [{"system": "urn:lactation-cds:fact", "code": fact}]},
+        "status": record.status,
+        "code": {"coding": [{"system": "urn:lactation-cds:fact", "code": record.fact}]},
         "subject": {"reference": patient},
         "effectiveDateTime": _ago(time),
     }
-    if record.get("about") == "infant":
+    if record.about == "infant":
         made["focus"] = [{"reference": infant}]
-    if fact == "delivery-time":
+    if record.fact == BIRTH:
         made["valueDateTime"] = _ago(time)
     elif value in YES_OR_NO:
         made["valueBoolean"] = value == "yes"
@@ -398,4 +479,10 @@ def _write(moment: datetime) -> str:
 
 
 def _fill(text: str, names: dict[str, str]) -> str:
-    return _ago(text.removesuffix(" ago")) if text.endswith(" ago") else text.format(**names)
+    """A text with its references, or the time that it names. Raises ``ValueError`` for others."""
+    if text.endswith(" ago"):
+        return _ago(text.removesuffix(" ago"))
+    try:
+        return text.format(**names)
+    except (LookupError, AttributeError):
+        raise ValueError("within braces stand her and infant only") from None

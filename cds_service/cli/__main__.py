@@ -501,8 +501,8 @@ def _unused_data(findings: Findings, request: HookRequest) -> Iterator[str]:
     unknown = sorted(request.prefetch.keys() - findings.content.prefetch.keys())
     if unknown:
         yield f"Not read, for no prefetch key is called so: {', '.join(unknown)}."
-    for reason, count in findings.case.chart.left_out.items():
-        yield f"Not used: {_records(count)} {SAY_LEFT_OUT[reason]}."
+    for why, count in findings.case.chart.left_out.items():
+        yield f"Not used: {_records(count)} {SAY_LEFT_OUT[why]}."
     for reason, count in values_left_out(findings.facts).items():
         yield f"Not used: {_records(count)} ({reason.replace('-', ' ')})."
     yield from _describe_gates(findings)
@@ -1161,7 +1161,7 @@ def _vignettes(directory: Path | None) -> list[Vignette]:
     try:
         found = vignettes(directory) if directory else vignettes()
         for vignette in found:
-            _ = vignette.expected
+            _ = vignette.expected, vignette.bundle
     except VignetteError as error:
         raise click.ClickException(str(error)) from None
     if not found:

@@ -36,6 +36,7 @@ LONGEST_NAME = 60  # characters of the name of a medicine or feed on a card
 NO_ALLERGY = f"{VALUE_SET}no-medicine-allergy"
 # The ValueSet of products of which only some ingredients are medicines of the content.
 IN_PART = f"{VALUE_SET}medicines-in-part"
+TAUGHT = "teaching"  # the template of the interventions that are taught to the patient
 UNIDENTIFIED = "unidentified"  # stands for a medicine that the content does not know
 
 RowId = Annotated[str, Field(pattern=r"^[RSP][0-9]{1,2}$")]
@@ -378,6 +379,11 @@ class Intervention(Entry):
     def template(self) -> str | None:
         """The id of the template of its suggestion; ``None`` if it has no suggestion."""
         return self.suggestion.template if self.suggestion is not None else None
+
+    @property
+    def has_handout(self) -> bool:
+        """Whether it is taught to the patient, with ``how`` as the text of a handout."""
+        return self.template == TAUGHT and bool(self.how)
 
 
 class Template(Entry):

@@ -45,7 +45,6 @@ MOST_CITED = 2  # sources that a card names; the others are counted
 MOST_LINKS = 12  # on one card
 MOST_BACKINGS = 500  # that are kept in memory, and as many offers
 TOPIC_SYSTEM = "urn:lactation-cds:card"
-TAUGHT = "teaching"  # the template of the interventions that have a handout
 SOURCE_LABEL = "lactation-cds"
 
 # The resource types that a suggestion may create, each with who may be its requester (FHIR R4).
@@ -260,7 +259,7 @@ class Prerendered:
             if each.suggestion is not None
         ]
         handout: dict[str, Link] = {}
-        taught = [each.id for each in offered if each.template == TAUGHT]
+        taught = [each.id for each in offered if each.has_handout]
         if taught and self._handout_of is not None:
             url = self._handout_of(taught)
             handout[url] = _link("Handout for her", url)

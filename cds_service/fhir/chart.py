@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from itertools import chain
-from typing import TypedDict
+from typing import Final, Literal, TypedDict
 
 import msgspec
 
@@ -282,19 +282,23 @@ def patient_in(reference: object) -> tuple[str, str] | None:
 
 
 # Why a record that was sent is not used.
-ANOTHER_PATIENT = "another-patient"
-ANOTHER_SERVER = "another-server"
-UNREADABLE = "unreadable-reference"
-NOT_MAPPED = "code-not-mapped"
-NO_RESOURCE = "no-resource"  # an entry of the draft orders that holds none
+LeftOut = Literal[
+    "another-patient", "another-server", "unreadable-reference", "code-not-mapped", "no-resource"
+]
+ANOTHER_PATIENT: Final = "another-patient"
+ANOTHER_SERVER: Final = "another-server"
+UNREADABLE: Final = "unreadable-reference"
+NOT_MAPPED: Final = "code-not-mapped"
+NO_RESOURCE: Final = "no-resource"  # an entry of the draft orders that holds none
 # A record that is left out for one of these reasons may be the patient's, and may matter.
-PERHAPS_OF_PATIENT = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
-# How a card says each reason, behind a number of records.
-SAY_LEFT_OUT = {
+PERHAPS_OF_PATIENT: tuple[LeftOut, ...] = (ANOTHER_SERVER, UNREADABLE, NOT_MAPPED)
+# Each reason in words, to be said behind a number of records.
+SAY_LEFT_OUT: dict[LeftOut, str] = {
     ANOTHER_PATIENT: "of another patient",
     ANOTHER_SERVER: "whose subject is on another FHIR server",
     UNREADABLE: "without a subject that can be read",
     NOT_MAPPED: "whose code is not mapped",
+    NO_RESOURCE: "whose entry in the draft orders holds no resource",
 }
 # The types of which every record must name a patient; one without a subject is not used.
 ABOUT_A_PATIENT = frozenset(
@@ -366,8 +370,8 @@ class Chart:
         self._by_id: dict[str, dict[str, Resource]] = {}  # by type, then by id
         self._by_url: dict[str, Resource] = {}
         self.drafts: list[Resource] = []  # every draft order, also those that the hook is not about
-        self.left_out: Counter[str] = Counter()  # records that were not used, by reason
-        self._unused: dict[str, Counter[str]] = {}  # those that matter, by key and reason
+        self.left_out: Counter[LeftOut] = Counter()  # records that were not used, by reason
+        self._unused: dict[str, Counter[LeftOut]] = {}  # those that matter, by key and reason
         # The records that name no subject, or the patient's id on another server.
         self.perhaps_of_patient: list[Resource] = []
         # By key: how many Observations have no mapped code and are unlikely to be what it asks for.
@@ -468,13 +472,13 @@ class Chart:
         base, patient = found
         return patient if self._is_of_this_server(base) else None
 
-    def _why_unused(self, resource: Resource) -> str:
+    def _why_unused(self, resource: Resource) -> LeftOut:
         named = patient_in(subject_of(resource))
         if named is None or named[1] == self.patient_id:
             self.perhaps_of_patient.append(resource)
         return ANOTHER_SERVER if named is not None else UNREADABLE
 
-    def _leave_out(self, key: str, reason: str, resource: Resource) -> None:
+    def _leave_out(self, key: str, reason: LeftOut, resource: Resource) -> None:
         self.left_out[reason] += 1
         of_the_key = self._unused.setdefault(key, Counter())
         if self._matters(resource):
@@ -497,16 +501,16 @@ class Chart:
 
     def _used_of(self, key: str) -> bool:
         """Whether any record of a key could be used."""
-        left_out = self._unused.get(key, Counter[str]()).total() + self._of_other_codes[key]
+        left_out = self._unused.get(key, Counter[LeftOut]()).total() + self._of_other_codes[key]
         return left_out < len(self.results[key].resources)
 
     def say_left_out(self, key: str) -> str:
         """How many records of a key were not used although they may matter, and why, in words."""
-        counted: Counter[str] = Counter()
+        counted: Counter[LeftOut] = Counter()
         for part, reasons in self._unused.items():
             if base_key(part) == key:
                 counted += reasons
-        told: Iterable[str] = PERHAPS_OF_PATIENT
+        told: Iterable[LeftOut] = PERHAPS_OF_PATIENT
         if key in self.unavailable:
             told = SAY_LEFT_OUT
             for part, count in self._of_other_codes.items():

@@ -31,10 +31,10 @@ from ..fhir.chart import KeyResult, State, read_page
 from ..fhir.references import is_below, normal_base, read_address
 from ..limits.bounds import UNBOUNDED, Bounds, TooMuchError, weight_of
 from ..limits.concurrency import ConcurrencyLimit, TooBusyError
+from ..settings import READING_AT_ONCE
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
-AT_ONCE = 6  # requests that read at the same time
 THREADS = 16  # per request, one for each key
 LONGEST_ADDRESS = 1800  # characters; many servers and proxies refuse over 2,000
 TOO_LONG, TOO_BUSY, NO_POST = 414, (429, 503), (405, 501)  # HTTP status codes
@@ -56,7 +56,7 @@ class FhirReader:
     """
 
     def __init__(
-        self, outgoing: Outgoing | None = None, most: int = AT_ONCE, each: bool = False
+        self, outgoing: Outgoing | None = None, most: int = READING_AT_ONCE, each: bool = False
     ) -> None:
         self._outgoing = outgoing or Outgoing()
         self._room = ConcurrencyLimit(most, each)

@@ -216,10 +216,9 @@ class OrderSelectContext(OrderSignContext):
         """
         names = {_selected(selection) for selection in self.selections}
         orders = super().judged_orders
-        entries = self.draft_orders.get("entry")
         addresses = {
             id(entry.get("resource")): entry.get("fullUrl")
-            for entry in (entries if isinstance(entries, list) else ())
+            for entry in self.draft_entries
             if isinstance(entry, dict)
         }
 

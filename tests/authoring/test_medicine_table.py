@@ -110,4 +110,5 @@ def test_a_database_that_cannot_be_asked_is_told(tmp_path: Path) -> None:
         "CDS_PATIENT_KEY": "a secret of the tests",
         "CDS_DATABASE_URL": f"sqlite:///{tmp_path}/not/there.sqlite3",
     }
-    run("content", "medicines", "--not-read", code=1, **environment)
+    output = run("content", "medicines", "--not-read", code=1, **environment)
+    assert "the database of CDS_DATABASE_URL cannot be used (OperationalError)" in output

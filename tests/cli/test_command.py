@@ -33,6 +33,7 @@ from tests.support.mothers import (
     observation,
     plan,
 )
+from tests.support.orders import draft, order_request
 from tests.support.processes import connected, free_port, started
 from tests.support.waiting import soon
 
@@ -115,6 +116,17 @@ def test_evaluate_says_what_was_sent_and_is_not_used(content: Content, tmp_path:
     assert "Not used: 1 record of another patient." in output
     assert "Not used: 1 record (its value is plain text which is not read)." in output
     assert "All was read" not in output
+
+
+def test_evaluate_says_how_many_entries_of_the_draft_orders_hold_no_order(
+    content: Content, tmp_path: Path
+) -> None:
+    request = order_request(content, draft("Metoclopramide"))
+    request["context"]["draftOrders"]["entry"].append({"fullUrl": "urn:uuid:an-order-without-one"})
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(request))
+    output = told(str(file), "--now", NOW)
+    assert "Not used: 1 record whose entry in the draft orders holds no resource." in output
 
 
 def test_evaluate_says_if_nothing_was_sent_or_she_is_a_child(
@@ -394,6 +406,53 @@ def test_content_test_says_which_vignette_cannot_be_read(
     tmp_path: Path, expected: str, told: str
 ) -> None:
     assert told in run("content", "test", str(vignette(tmp_path, expected)), code=1)
+
+
+@pytest.mark.parametrize(
+    ("mother", "told"),
+    [
+        ("recrods: []\n", "recrods: there is no member of this name here"),
+        ("records: [{fcat: pump-mode, is: double, ago: 1 h}]\n", "records.0.fact: Field required"),
+        ("records: [{fact: pump-mode, is: double}]\n", "records.0.ago: Field required"),
+        ("records: [{fact: pump-mode, is: double, ago: soon}]\n", "records.0.ago.0: a duration is"),
+        ("records: [{fact: pump-mode, ago: 1 h}]\n", "a record of pump-mode has no value (is)"),
+        ("records: [{fact: vaping-status, is: true, ago: 1 h}]\n", "records.0.is.0: a value is an"),
+        (
+            "records: [{fact: pump-mode, is: [single, double], ago: 1 h}]\n",
+            "records.0: 'is' has 2 values, and 'ago' 1 times",
+        ),
+        ("resources: [{status: final}]\n", "resources.0: a resource has a resourceType"),
+        (
+            'resources: [{resourceType: Task, for: {reference: "{him}"}}]\n',
+            "resources.0: within braces stand her and infant only",
+        ),
+        ("resources: [{resourceType: Task, text: long ago}]\n", "resources.0: a duration is"),
+        ("records: [\n", "mother.yaml: line 3"),
+    ],
+)
+def test_content_test_says_what_of_a_mother_cannot_be_read(
+    tmp_path: Path, mother: str, told: str
+) -> None:
+    expected = "title: x\nteaches: x\nrows: []\ncards: []\n"
+    output = run(
+        "content", "test", str(vignette(tmp_path, expected, mother)), code=1, COLUMNS="999"
+    )
+    assert "mother.yaml: " in output
+    assert told in output
+
+
+def test_content_test_says_that_a_mother_is_misspelt_or_has_no_record(tmp_path: Path) -> None:
+    vignettes = vignette(tmp_path, "title: x\nteaches: x\nrows: []\ncards: []\n")
+    mother = vignettes / "her" / "mother.yaml"
+    mother.write_text("mothre: {given: Mother, born: 1995-03-02}\n")
+    output = run("content", "test", str(vignettes), code=1)
+    assert "her/mother.yaml: " in output
+    assert "mothre: there is no member of this name here" in output
+    mother.unlink()
+    output = run("content", "test", str(vignettes), code=1)
+    assert "her has neither mother.yaml nor bundle.json" in output
+    (vignettes / "her" / "bundle.json").write_text("{")
+    assert "her/bundle.json: " in run("content", "test", str(vignettes), code=1)
 
 
 def test_content_test_of_nothing_is_an_error(tmp_path: Path) -> None:

@@ -463,13 +463,18 @@ def test_without_an_encounter_and_with_a_patient_as_user(content: Content) -> No
     setting = SuggestionContext(HER, f"Patient/{HER}")
     records = [*inhibited(), observation("pump-type", "manual")]
     cards = evaluation_of(content).cards(chart_of(content, *records), setting, NOW)
-    for card in cards:
-        for suggestion in card.get("suggestions", ()):
-            resource = suggestion["actions"][0]["resource"]
-            assert "encounter" not in resource
-            # FHIR R4: a patient may ask for a service, and not for a device.
-            assert ("requester" in resource) == (resource["resourceType"] != "DeviceRequest")
-            get_fhir_model_class(resource["resourceType"]).model_validate(resource)
+    resources = [
+        suggestion["actions"][0]["resource"]
+        for card in cards
+        for suggestion in card.get("suggestions", ())
+    ]
+    for resource in resources:
+        assert "encounter" not in resource
+        # FHIR R4: a patient may ask for a service, and not for a device.
+        assert ("requester" in resource) == (resource["resourceType"] != "DeviceRequest")
+        get_fhir_model_class(resource["resourceType"]).model_validate(resource)
+    kinds = {resource["resourceType"] for resource in resources}
+    assert kinds == {"ServiceRequest", "DeviceRequest", "CommunicationRequest"}
 
 
 # --- the shape of every card --------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import orjson
@@ -19,8 +19,10 @@ from cds_service.engine import facts, findings, medicines, patient, unmapped
 from cds_service.engine.decoder import AS_WRITTEN, IN_PART, READ, decode
 from cds_service.fhir import chart
 from cds_service.fhir.chart import (
+    SAY_LEFT_OUT,
     Chart,
     KeyResult,
+    LeftOut,
     Resource,
     State,
     category_of,
@@ -174,6 +176,11 @@ def test_a_resource_under_several_keys_counts_once() -> None:
     sent = {"a": one, "b": one, "c": dict(one)}
     answers = {key: KeyResult(State.COMPLETE, [each]) for key, each in sent.items()}
     assert Chart(HER, answers).of_patient("Observation") == [one]
+
+
+def test_each_reason_why_a_record_is_not_used_has_words() -> None:
+    assert SAY_LEFT_OUT.keys() == {*get_args(LeftOut)}
+    assert all(SAY_LEFT_OUT.values())
 
 
 # --- what is decoded ----------------------------------------------------------------------------

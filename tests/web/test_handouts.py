@@ -16,9 +16,9 @@ from cds_service.app import create_app
 from cds_service.content.compiled import Content
 from cds_service.content.loader import load_content
 from cds_service.settings import Settings
-from cds_service.web.handouts import handout_path, has_handout
-from tests.support.calls import outcome
-from tests.support.mothers import NOW
+from cds_service.web.handouts import handout_path
+from tests.support.calls import VIEW, outcome
+from tests.support.mothers import NOW, hook_request, inhibited
 from tests.support.processes import free_port, started
 
 # Words for clinicians, or about her instead of to her.
@@ -191,9 +191,30 @@ def test_the_path_names_each_once(client: FlaskClient, content: Content) -> None
     path = handout_path(["relaxation", "breast-massage", "relaxation"])
     assert path == "/handouts/relaxation+breast-massage"
     assert read(client, path).of("h2")[0] == "Relaxation or music while pumping"
-    assert [each.id for each in content.interventions.values() if has_handout(each)] == taught(
-        content
+
+
+def test_a_card_links_only_to_what_can_be_read(settings: Settings, tmp_path: Path) -> None:
+    """A hospital that teaches by leaflets of its own has no text of a technique to print."""
+    (tmp_path / "own.yaml").write_text(
+        """
+templates:
+  - id: teaching
+    resource:
+      resourceType: CommunicationRequest
+      status: draft
+      payload: [{contentString: "Our leaflet: {label}"}]
+interventions:
+  - {id: breast-massage, how: ""}
+"""
     )
+    own = load_content(tmp_path)
+    client = create_app(settings, own, lambda: NOW).test_client()
+    (card,) = client.post(VIEW, json=hook_request(own, *inhibited())).get_json()["cards"]
+    (link,) = [link["url"] for link in card["links"] if link["label"] == "Handout for her"]
+    assert "Teach: breast massage" in [each["label"] for each in card["suggestions"]]
+    page = read(client, link.removeprefix(settings.base_url))
+    assert "Massage the breasts while pumping" not in page.of("h2")
+    assert "Relaxation or music while pumping" in page.of("h2")
 
 
 @pytest.mark.parametrize("count", [0, 21])

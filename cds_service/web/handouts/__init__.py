@@ -43,12 +43,6 @@ class Section:
     steps: list[str]
 
 
-def has_handout(intervention: Intervention) -> bool:
-    """Whether an intervention is taught to the mother, with its ``how`` as the text."""
-    suggestion = intervention.suggestion
-    return suggestion is not None and suggestion.template == "teaching" and bool(intervention.how)
-
-
 def handout_path(interventions: Sequence[str]) -> str:
     """The path of one page with these interventions, each once; each must have a handout.
 
@@ -65,7 +59,7 @@ def handouts(content: Content) -> Blueprint:
     """The pages under ``/handouts``, for anyone."""
     pages = Blueprint("handouts", __name__, url_prefix="/handouts", template_folder="templates")
     sections = {
-        each.id: _section(each) for each in content.interventions.values() if has_handout(each)
+        each.id: _section(each) for each in content.interventions.values() if each.has_handout
     }
     common = {"style": Markup(_STYLE), "version": content.version}
 
