@@ -36,6 +36,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..content.compiled import Content
 from ..content.dialect import NotYamlError, read_yaml
 from ..content.fact_types import FactSpec
 from ..content.wording import change_texts
@@ -192,10 +193,16 @@ class Vignette:
         """The content of ``expected.yaml``. Raises ``VignetteError`` if it is not valid."""
         return self._read("expected.yaml", Expected)
 
-    def slips(self, facts: Mapping[str, FactSpec]) -> list[str]:
-        """What of ``mother.yaml`` the content does not have: facts, and answers of them."""
-        if self.is_written_as_bundle:
-            return []
+    def slips(self, content: Content) -> list[str]:
+        """What the two files name and the content does not have, a sentence with the file each."""
+        rows = [*self.expected.rows, *self.expected.near_misses]
+        slips = [f"there is no row '{name}'" for name in rows if name not in content.rows]
+        cards = self.expected.cards
+        slips += [f"there is no card '{name}'" for name in cards if name not in content.cards]
+        own = [] if self.is_written_as_bundle else self._slips_of_records(content.facts)
+        return [*(f"expected.yaml: {slip}" for slip in slips), *(f"mother.yaml: {o}" for o in own)]
+
+    def _slips_of_records(self, facts: Mapping[str, FactSpec]) -> list[str]:
         slips: dict[str, None] = {}  # in order, each once
         for record in self._written.records:
             spec = facts.get(record.fact)

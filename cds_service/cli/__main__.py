@@ -729,7 +729,7 @@ def test_vignettes(directory: Path | None, overlay: Path | None) -> None:
     found = _vignettes(directory)
     failed = 0
     for vignette in found:
-        told = [f"mother.yaml: {slip}" for slip in vignette.slips(loaded.facts)]
+        told = vignette.slips(loaded)
         told += differences(vignette.expected, *_evaluator_of(loaded, vignette, evaluation_in)())
         failed += bool(told)
         mark = "[red]✗[/]" if told else "[green]✓[/]"

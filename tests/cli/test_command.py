@@ -356,9 +356,12 @@ def test_content_test_names_slips_of_a_mother(tmp_path: Path) -> None:
         "  - {fact: vaping-status, is: perhaps, ago: 2 h}\n"
     )
     (mother / "expected.yaml").write_text(
-        "place: 1\ntopic: x\ntitle: x\nteaches: x\nrows: []\ncards: []\n"
+        "place: 1\ntopic: x\ntitle: x\nteaches: x\nrows: [R02]\nnear-misses: [R91]\n"
+        "cards: [low-milkk]\n"
     )
     output = run("content", "test", str(tmp_path), code=1)
+    assert "expected.yaml: there is no row 'R91'" in output
+    assert "expected.yaml: there is no card 'low-milkk'" in output
     assert "mother.yaml: there is no fact 'delivery-tyme'" in output
     assert "mother.yaml: 'nurses' is no answer of feeding-plan: nurse, pump" in output
     assert "mother.yaml: 'perhaps' is no answer of vaping-status: yes, no, former" in output
