@@ -42,7 +42,7 @@ def create_app(
     """The WSGI application.
 
     Settings come from the environment and the content from ``cards/`` unless they are given.
-    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``DatabaseError`` if one of
+    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``NoDatabaseError`` if one of
     these cannot be used: the service does not start with a part that is not valid.
     """
     redact_library_logs()
