@@ -42,22 +42,21 @@ def create_app(
     """The WSGI application.
 
     Settings come from the environment and the content from ``cards/`` unless they are given.
-    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``DatabaseError`` if one of
+    Raises ``SettingsError``, ``ContentError``, ``ClientsError`` or ``NoDatabaseError`` if one of
     these cannot be used: the service does not start with a part that is not valid.
     """
     redact_library_logs()
     settings = settings or read_settings()
     content = content or load_content(settings.content_dir)
-    outgoing = Outgoing(settings.networks, settings.ca_file)
+    outgoing = Outgoing.of(settings)
     database = Database(settings.database_url)
     database.upgrade()
     keys, counts_for = settings.patient_keys, settings.overrides_count_for
     card_log = CardLog(database, content, clock, keys, settings.suppression, counts_for)
     callers = Callers(settings, outgoing, database)
     admission = Admission(settings, callers)
-    reader = FhirReader(outgoing, settings.reading_at_once, callers.are_several)
-    handout_of = _handout_addresses(settings)
-    evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone, handout_of)
+    reader = FhirReader.of(settings, outgoing, callers.are_several)
+    evaluation = make_evaluation(settings, content)
     services = orjson.dumps(discovery(content))
     app = make_application(settings, content, clock, database, card_log, callers)
 
@@ -118,6 +117,12 @@ def create_app(
         return json_response(services)
 
     return app
+
+
+def make_evaluation(settings: Settings, content: Content) -> Evaluation:
+    """The evaluation of charts by the settings, as the service answers with it."""
+    handout_of = _handout_addresses(settings)
+    return Evaluation(content, settings.jurisdiction, settings.time_zone, handout_of)
 
 
 def _handout_addresses(settings: Settings) -> Callable[[Sequence[str]], str] | None:

@@ -19,7 +19,7 @@ from functools import partial
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -30,6 +30,7 @@ from urllib3.util.connection import create_connection
 
 from ..fhir.references import read_address
 from ..limits.deadlines import until
+from ..settings import Settings
 from .host_names import addresses_of
 
 CHUNK = 64 * 1024
@@ -128,6 +129,11 @@ class Outgoing:
         adapter = _Adapter(networks)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Calls to where, and by the authorities by which, the settings allow them."""
+        return cls(settings.networks, settings.ca_file)
 
     def get(
         self, url: str, headers: dict[str, str], deadline: float, most_bytes: int

@@ -46,7 +46,7 @@ from rich.text import Text
 
 from ..access.outgoing import is_loopback
 from ..access.tracing import send_traces
-from ..app import create_app
+from ..app import create_app, make_evaluation
 from ..authoring.code_warnings import code_warnings
 from ..authoring.form_warnings import OLD_NAMES, old_name_warnings, style_warnings
 from ..authoring.lactmed import (
@@ -374,9 +374,11 @@ def evaluate(request_file: Path, now: datetime | None, as_json: bool, assess: bo
         request, context = read_request(body, _hook_of(body))
         at = now or datetime.now(UTC)
         seconds = settings.deadline_ms / 1000
-        chart = resolve_prefetch(content, request, context, FhirReader(), seconds, now=at)
+        chart = resolve_prefetch(
+            content, request, context, FhirReader.of(settings), seconds, now=at
+        )
         suggestion_context = SuggestionContext.of(request.hook, context)
-        evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
+        evaluation = make_evaluation(settings, content)
         answered = evaluation.answer(chart, suggestion_context, at, context.judged_orders)
     except Refusal as refusal:
         raise click.ClickException(f"{refusal.status}: {refusal.reason}") from None

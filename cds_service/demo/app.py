@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from pydantic import SecretStr
 
-from ..app import create_app
+from ..app import create_app, make_evaluation
 from ..authoring.vignettes import Vignette, vignettes
 from ..content.compiled import Content
 from ..content.loader import load_content
@@ -72,7 +72,7 @@ def create_demo(base_url: str, clock: Callable[[], datetime] = lambda: datetime.
     mothers = vignettes()
     store = FhirStore(mothers, clock())
     app.register_blueprint(fhir_endpoint(store, f"{settings.base_url}/fhir"))
-    evaluation = Evaluation(content, settings.jurisdiction, settings.time_zone)
+    evaluation = make_evaluation(settings, content)
     app.register_blueprint(_pages(mothers, store, settings.base_url, evaluation, clock))
 
     names = own_names(settings.base_url)

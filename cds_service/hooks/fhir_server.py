@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
+from typing import Self
 from urllib.parse import quote, urljoin
 
 import orjson
@@ -31,7 +32,7 @@ from ..fhir.chart import KeyResult, State, read_page
 from ..fhir.references import is_below, normal_base, read_address
 from ..limits.bounds import UNBOUNDED, Bounds, TooMuchError, weight_of
 from ..limits.concurrency import ConcurrencyLimit, TooBusyError
-from ..settings import READING_AT_ONCE
+from ..settings import READING_AT_ONCE, Settings
 
 MOST_PAGES = 50
 MOST_BYTES = 32 * 1024 * 1024
@@ -61,6 +62,11 @@ class FhirReader:
         self._outgoing = outgoing or Outgoing()
         self._room = ConcurrencyLimit(most, each)
         self._threads = ThreadPoolExecutor(most * THREADS, thread_name_prefix="fhir")
+
+    @classmethod
+    def of(cls, settings: Settings, outgoing: Outgoing | None = None, each: bool = False) -> Self:
+        """A reader with the limits of the settings, and over their calls if none are given."""
+        return cls(outgoing or Outgoing.of(settings), settings.reading_at_once, each)
 
     def read(
         self,

@@ -163,8 +163,12 @@ _INSERT_TOKEN = sa.insert(_seen_tokens)  # made once, because every call uses it
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-class DatabaseError(CannotStart):
+class DatabaseError(Exception):
     """The database cannot be used; the message says why, without its address."""
+
+
+class NoDatabaseError(DatabaseError, CannotStart):
+    """There is no database to start with."""
 
 
 class LastingTime:
@@ -226,7 +230,7 @@ class Database:
         return self._engine
 
     def upgrade(self) -> None:
-        """Bring the tables to the state that this version needs. Raises ``DatabaseError``."""
+        """Bring the tables to the state that this version needs. Raises ``NoDatabaseError``."""
         try:
             with _upgrading, self.engine.begin() as connection:
                 # Several processes may start at once: one upgrades, and the others wait for it.
@@ -236,10 +240,10 @@ class Database:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except CommandError:
-            raise DatabaseError("the database is of another version of this service") from None
+            raise NoDatabaseError("the database is of another version of this service") from None
         except (SQLAlchemyError, OSError, KeyError) as error:
             reason = f"the database of CDS_DATABASE_URL cannot be used ({type(error).__name__})"
-            raise DatabaseError(reason) from None
+            raise NoDatabaseError(reason) from None
 
     def is_ready(self) -> bool:
         """Whether the database has the tables of this version, and a token can be written.
@@ -539,7 +543,7 @@ def _engine_of(url: str) -> sa.Engine:
         )
     except (SQLAlchemyError, ImportError, TypeError) as error:
         reason = f"CDS_DATABASE_URL names no database ({type(error).__name__})"
-        raise DatabaseError(reason) from None
+        raise NoDatabaseError(reason) from None
     if engine.dialect.name == "sqlite":
         _restrict_to_owner(engine.url)
         _prepare_sqlite(engine)

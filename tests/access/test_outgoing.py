@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cds_service.access.outgoing import Outgoing, OutgoingError, is_loopback, may_go_to
+from tests.support.certificates import self_signed
 from tests.support.listeners import OK, Listener, drip, listening, silent
 
 
@@ -280,34 +281,3 @@ def test_a_hospital_can_name_its_own_authority(tmp_path: Path) -> None:
         calls = Outgoing(authorities=Path(certificate))
         status, _ = calls.get(f"https://localhost:{port}/", {}, time.monotonic() + 2, 1000)
     assert status == 200
-
-
-def self_signed(directory: Any) -> tuple[str, str]:
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = serialization.NoEncryption()
-    (directory / "c.pem").write_bytes(certificate.public_bytes(pem))
-    (directory / "k.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    )
-    return str(directory / "c.pem"), str(directory / "k.pem")

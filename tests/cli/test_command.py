@@ -7,11 +7,13 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,15 @@ import pytest
 import requests
 from click.testing import CliRunner
 
+from cds_service.app import create_app
 from cds_service.authoring.vignettes import SHIPPED
 from cds_service.cli.__main__ import main
 from cds_service.content.compiled import Content
+from cds_service.settings import Settings
+from tests.support.calls import VIEW
+from tests.support.certificates import self_signed
 from tests.support.commands import run
+from tests.support.fhir_servers import FhirServer, bundle
 from tests.support.mothers import (
     HER,
     average,
@@ -34,7 +41,7 @@ from tests.support.mothers import (
     plan,
 )
 from tests.support.orders import draft, order_request
-from tests.support.processes import connected, free_port, started
+from tests.support.processes import connected, free_port, running, started
 from tests.support.waiting import soon
 
 pytestmark = pytest.mark.slow
@@ -176,6 +183,62 @@ def test_evaluate_prints_the_response(valid: Callable[[str, Any], None]) -> None
     response = json.loads(run("evaluate", REQUEST, "--now", NOW, "--json"))
     valid("response", response)
     assert [card["source"]["topic"]["code"] for card in response["cards"]] == ["inhibited-letdown"]
+
+
+def test_evaluate_prints_the_response_with_the_links_to_handouts(
+    content: Content, settings: Settings
+) -> None:
+    """The service's own answer, but for what is new in each: ids and the time."""
+    base_url = settings.base_url
+    printed = json.loads(run("evaluate", REQUEST, "--now", NOW, "--json", CDS_BASE_URL=base_url))
+    client = create_app(settings, content, lambda: datetime.fromisoformat(NOW)).test_client()
+    answered = client.post(VIEW, json=json.loads(Path(REQUEST).read_text())).get_json()
+    (ours,), (theirs,) = printed["cards"], answered["cards"]
+    assert ours["links"] == theirs["links"]
+    assert [link["label"] for link in ours["links"]].count("Handout for her") == 1
+    assert (ours["summary"], ours["detail"]) == (theirs["summary"], theirs["detail"])
+
+
+def without_milk(content: Content, folder: Path, server: str) -> str:
+    """A file with a request that lacks her milk, which is to be read from a FHIR server."""
+    request = hook_request(content, *inhibited(), fhirServer=server)
+    del request["prefetch"]["milkExpression"]
+    file = folder / "request.json"
+    file.write_text(json.dumps(request))
+    return str(file)
+
+
+IN_TIME = {"CDS_DEADLINE_MS": "5000"}
+READ_MILK = {"Observation": bundle(*inhibited())}
+
+
+def test_evaluate_reads_in_the_private_networks_of_the_service(
+    content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def resolve_inside(host: str, *args: Any, **options: Any) -> Any:
+        return resolve("127.0.0.1" if host == "fhir.example.org" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_inside)
+    with running(FhirServer(READ_MILK)) as address:
+        server = address.replace("127.0.0.1", "fhir.example.org")
+        call = ("evaluate", without_milk(content, tmp_path, server), "--now", NOW)
+        assert "412: " in run(*call, code=1, **IN_TIME)
+        output = run(*call, CDS_PRIVATE_NETWORKS="127.0.0.1/32", **IN_TIME)
+    assert "inhibited-letdown (warning)" in output
+
+
+def test_evaluate_trusts_the_authorities_of_the_service(content: Content, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with running(FhirServer(READ_MILK), tls=tls) as address:
+        server = address.replace("127.0.0.1", "localhost")
+        call = ("evaluate", without_milk(content, tmp_path, server), "--now", NOW)
+        assert "has no certificate that holds" in run(*call, code=1, **IN_TIME)
+        output = run(*call, CDS_CA_FILE=certificate, **IN_TIME)
+    assert "inhibited-letdown (warning)" in output
 
 
 def test_the_time_of_evaluation_matters() -> None:

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy
 
 from cds_service.access.caller import LEEWAY, LONGEST_LIFE
+from cds_service.errors import CannotStart
 from cds_service.storage.database import HELD, STATEMENT_MS, Database, DatabaseError, _shown
 from tests.storage.nothing_lost import lose_nothing
 from tests.support.postgresql import locked, new_database, postgresql_server
@@ -241,6 +242,17 @@ def test_one_that_is_none_is_said_without_its_address(url: str) -> None:
     with pytest.raises(DatabaseError) as error:
         upgraded(url)
     assert "secret" not in str(error.value)
+
+
+def test_a_call_that_fails_is_not_taken_for_a_start_that_does(url: str) -> None:
+    database = upgraded(url)
+    with database.engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DROP TABLE seen_tokens"))
+    with pytest.raises(DatabaseError) as error:
+        database.sees_first("a", "1", 9e9, 1e9)
+    assert not isinstance(error.value, CannotStart)
+    with pytest.raises(CannotStart):
+        upgraded("nonsense")
 
 
 def test_one_of_a_newer_version_is_said_to_be_so(url: str) -> None:

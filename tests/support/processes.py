@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -98,13 +99,15 @@ def loaded(
 
 
 @contextmanager
-def running(app: Flask | Callable[..., Any], port: int = 0) -> Iterator[str]:
+def running(
+    app: Flask | Callable[..., Any], port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Serve a WSGI application on this machine, on a free port if none is given."""
-    server = make_server("127.0.0.1", port, app, threaded=True)
+    server = make_server("127.0.0.1", port, app, threaded=True, ssl_context=tls)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
