@@ -1,6 +1,6 @@
 """The application: how a request is processed, step by step (``call_service``).
 
-HTTP -> admission -> hook request -> prefetch -> chart -> engine -> HTTP
+HTTP -> admission -> hook request -> prefetch -> chart -> engine -> card log -> HTTP
 """
 
 from __future__ import annotations

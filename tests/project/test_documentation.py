@@ -199,7 +199,8 @@ def test_the_picture_of_a_request_is_the_same_on_each_page_and_that_of_the_code(
     }
     steps = [step for step in pictures[0].split(" -> ") if step not in ("HTTP", "chart")]
     assert steps == list(calls)
-    code = (ROOT / "cds_service" / "app.py").read_text().partition("def call_service(")[2]
+    head, _, code = (ROOT / "cds_service" / "app.py").read_text().partition("def call_service(")
+    assert f"\n{pictures[0]}\n" in head
     places = [code.index(call) for call in calls.values()]
     assert places == sorted(places)
 
