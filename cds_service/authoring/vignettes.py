@@ -214,7 +214,9 @@ class Vignette:
             answers = dict.fromkeys(YES_OR_NO if spec.type == "yes-no" else ()) | spec.answers
             for value in record.values:
                 if _is_answer(value) and value not in answers:
-                    slips[f"'{value}' is no answer of {spec.id}: {', '.join(answers)}"] = None
+                    known = f"answer of {spec.id}: {', '.join(answers)}"
+                    wanted = known if answers else f"{spec.type} for {spec.id}"
+                    slips[f"'{value}' is no {wanted}"] = None
         return list(slips)
 
     @cached_property

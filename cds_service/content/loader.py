@@ -568,7 +568,11 @@ def _wrong_in(
             spec = content.facts[part.fact]
             is_duration = MEASURES[spec.measures_like].get(part.measure) == "duration"
             if part.parameter is None and part.in_duration != is_duration:
-                yield f"{part.fact}.{part.measure} is {'' if is_duration else 'not '}a duration"
+                what = (
+                    "a duration: write it like '6 h'" if is_duration else "a number: write no unit"
+                )
+                unit = f", it is in {spec.unit}" if spec.unit and not is_duration else ""
+                yield f"{part.fact}.{part.measure} is {what}{unit}"
             if part.curve is not None and part.curve[0] not in content.curves:
                 yield f"there is no curve '{part.curve[0]}'"
 

@@ -45,7 +45,7 @@ class OldName(NamedTuple):
 def rename_old(section: str, entry: WrittenMapping) -> list[OldName]:
     """Put the new name in place of each old one in an entry, and tell which there were.
 
-    An old name beside its new one is a fault, and left as it is.
+    An old name beside its new one is a fault, and is left out.
     """
     found: list[OldName] = []
     for place, old, new in KEYS.get(section, ()):
@@ -98,6 +98,7 @@ def _rename(holder: WrittenMapping, old: str, new: str) -> list[OldName]:
     value = holder[old]
     line = holder.lines.get(old, holder.line)
     if new != old and new in holder:
+        del holder[old]
         both = f"'{old}' is the old name of '{new}', which is given too: remove '{old}'"
         return [OldName(line, both, is_fault=True)]
     said = VALUES.get(old, {}).get(value) if isinstance(value, str) else None

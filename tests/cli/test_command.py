@@ -417,6 +417,7 @@ def test_content_test_names_slips_of_a_mother(tmp_path: Path) -> None:
         "records:\n  - {fact: delivery-tyme, ago: 5 d}\n"
         "  - {fact: feeding-plan, is: [nurse, nurses], ago: [5 d, 4 d]}\n"
         "  - {fact: vaping-status, is: perhaps, ago: 2 h}\n"
+        "  - {fact: potassium, is: normal, ago: 2 h}\n"
     )
     (mother / "expected.yaml").write_text(
         "place: 1\ntopic: x\ntitle: x\nteaches: x\nrows: [R02]\nnear-misses: [R91]\n"
@@ -428,6 +429,7 @@ def test_content_test_names_slips_of_a_mother(tmp_path: Path) -> None:
     assert "mother.yaml: there is no fact 'delivery-tyme'" in output
     assert "mother.yaml: 'nurses' is no answer of feeding-plan: nurse, pump" in output
     assert "mother.yaml: 'perhaps' is no answer of vaping-status: yes, no, former" in output
+    assert "mother.yaml: 'normal' is no quantity for potassium" in output
 
 
 def test_content_test_says_what_differs(tmp_path: Path) -> None:

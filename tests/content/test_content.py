@@ -116,6 +116,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "interventions:\n- {id: double-pumping, suggestion: {label: x, template: fax}}\n",
         "there is no 'fax' in templates",
     ),
+    "a duration for a number": (
+        "findings:\n- {id: little-milk, when: {fact: potassium, above: 4 h}}\n",
+        "potassium.value is a number: write no unit, it is in mmol/L",
+    ),
     "a card that offers nothing": (
         "cards:\n- {id: low-milk, interventions: []}\n",
         "it has no 'interventions', so it is never shown",

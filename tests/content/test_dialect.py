@@ -239,8 +239,10 @@ def test_an_old_name_beside_its_new_one_is_a_fault(
     written: str, line: int, told: str, tmp_path: Path
 ) -> None:
     (tmp_path / "ours.yaml").write_text(written)
-    with pytest.raises(ContentError, match=f"ours.yaml:{line}: '{told}' is the old name of"):
+    with pytest.raises(ContentError) as refused:
         load_content(tmp_path)
+    (fault,) = (str(each) for each in refused.value.faults if told in each.reason)
+    assert f"ours.yaml:{line}: '{told}' is the old name of" in fault
 
 
 def test_an_old_section_beside_its_new_one_is_read_too(tmp_path: Path) -> None:
