@@ -25,12 +25,14 @@ def say_problem(problem: Mapping[str, Any]) -> str:
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
+def say_with_place(problem: Mapping[str, Any]) -> str:
+    """A problem that pydantic found in a file, behind the place of the member that it is about."""
+    return f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
+
+
 def say_problems(error: ValidationError) -> str:
     """All that pydantic found in a file, each with its place; without values, which may be keys."""
-    return "; ".join(
-        f"{'.'.join(str(step) for step in problem['loc'])}: {say_problem(problem)}"
-        for problem in error.errors(include_input=False, include_url=False)
-    )
+    return "; ".join(map(say_with_place, error.errors(include_input=False, include_url=False)))
 
 
 class Refusal(Exception):

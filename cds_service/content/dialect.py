@@ -77,15 +77,16 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> Iterator[Writ
     mapping = WrittenMapping()
     mapping.file, mapping.line = loader.file, node.start_mark.line + 1
     yield mapping
-    seen: set[object] = set()
-    mapping.lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
-    for key_node, _ in node.value:
-        key = key_node.value
-        if isinstance(key_node, yaml.ScalarNode) and key in seen:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in lines:
             raise yaml.constructor.ConstructorError(
-                None, None, f"'{key}' is given twice", key_node.start_mark
+                None, None, f"'{key.value}' is given twice", key.start_mark
             )
-        seen.add(key if isinstance(key, str) else id(key))
+        lines[key.value] = key.start_mark.line + 1
+    mapping.lines = lines
     mapping.update({str(key): value for key, value in loader.construct_mapping(node).items()})
 
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 
-from ..errors import CannotStart, say_problem
+from ..errors import CannotStart, say_problem, say_with_place
 from . import old_names
 from .codes import ValueSet
 from .dialect import NotYamlError, WrittenMapping, read_yaml
@@ -64,7 +64,6 @@ class ContentFiles:
         self.raw: dict[str, dict[str, WrittenMapping]] = {section: {} for section in SECTIONS}
         self.value_sets: list[tuple[str, ValueSet]] = []  # with the file of each
         self.digest = hashlib.sha256()
-        self._given: dict[tuple[str, str], int] = {}  # the line of each entry of the present file
         self.left_out: set[tuple[str, str]] = set()  # section and id of each entry that is off
 
     def read_directory(self, directory: Path, overlay: bool) -> None:
@@ -97,9 +96,10 @@ class ContentFiles:
         if not isinstance(document, WrittenMapping):
             self.faults.append(Fault(name, 1, "a file holds sections such as 'facts:'"))
             return
-        self._given = {}
+        given: dict[tuple[str, str], int] = {}  # the line of each entry of this file
+        # Old names are looked for in overlays only: the shipped files have none.
         for written, entries in document.items():
-            section = old_names.SECTIONS.get(written, written)
+            section = old_names.SECTIONS.get(written, written) if overlay else written
             if section != written:
                 line = document.lines.get(written, 1)
                 self.old_names.append(Fault(name, line, f"'{written}' is '{section}' now"))
@@ -107,22 +107,29 @@ class ContentFiles:
                 self.faults.append(Fault(name, 1, f"'{section}' is not a section"))
                 continue
             for entry in entries if isinstance(entries, list) else [entries]:
-                self._take(section, entry, name, overlay)
+                self._take(section, entry, name, overlay, given)
 
-    def _take(self, section: str, entry: object, name: str, overlay: bool) -> None:
+    def _take(
+        self,
+        section: str,
+        entry: object,
+        name: str,
+        overlay: bool,
+        given: dict[tuple[str, str], int],
+    ) -> None:
         key = entry.get("id") if isinstance(entry, WrittenMapping) else None
         if not isinstance(entry, WrittenMapping) or not isinstance(key, str):
             self.faults.append(Fault(name, 1, f"each of '{section}' is a mapping with an 'id'"))
             return
-        for found in old_names.rename_old(section, entry):
+        for found in old_names.rename_old(section, entry) if overlay else ():
             told = self.faults if found.is_fault else self.old_names
             told.append(Fault(name, found.line, found.sentence))
         known = self.raw[section].get(key)
-        if (section, key) in self._given:
-            line = self._given[section, key]
+        if (section, key) in given:
+            line = given[section, key]
             self.faults.append(Fault(name, entry.line, f"'{key}' stands already in {name}:{line}"))
             return
-        self._given[section, key] = entry.line
+        given[section, key] = entry.line
         if entry.get("off") is True and overlay and known is not None:
             del self.raw[section][key]
             self.left_out.add((section, key))
@@ -267,6 +274,5 @@ def _put_in(holder: Any, said: Mapping[str, str]) -> set[str]:
 def brief(error: Exception) -> str:
     """An error in one line: of a validation, its first mistake and where that is."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(str(step) for step in first['loc'])}: {say_problem(first)}"
+        return say_with_place(error.errors()[0])
     return str(error)
