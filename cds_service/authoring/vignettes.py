@@ -41,6 +41,7 @@ from ..content.dialect import NotYamlError, read_yaml
 from ..content.fact_types import FactSpec
 from ..content.wording import change_texts
 from ..engine.card_json import EXTENSION, Card
+from ..engine.facts import BIRTH
 from ..errors import say_problems
 from ..fhir.times import duration
 from ..shipped import shipped_directory
@@ -371,7 +372,6 @@ TEST_DATA = {
     ]
 }
 YES_OR_NO = ("yes", "no")
-BIRTH = "delivery-time"  # the fact whose value is its time
 _QUANTITY = re.compile(r"^(-?\d+(?:\.\d+)?)(?: (\S+))?$")
 
 

@@ -388,10 +388,11 @@ def rows_of(decision: CardDecision, content: Content) -> list[str]:
 
 def _ids_of(checked: Contraindications) -> CheckedContraindications:
     """The ids of the contraindications that are present, not known, and absent."""
-    present, unknown, absent = (
-        [each.id for each in found] for found in (checked.present, checked.unknown, checked.absent)
-    )
-    return {"present": present, "unknown": unknown, "absent": absent}
+    return {
+        "present": [each.id for each in checked.present],
+        "unknown": [each.id for each in checked.unknown],
+        "absent": [each.id for each in checked.absent],
+    }
 
 
 def _by_old_names(ids: CheckedContraindications) -> OldContraindications:

@@ -578,6 +578,8 @@ class Chart:
 
         They stay left out: ``is_of_older_child`` knows the patient's records that are about them.
         """
+        if not ids:
+            return
         self._infant_ids -= ids
         self._older_children |= ids
         for kind, resources in self._infants.items():
